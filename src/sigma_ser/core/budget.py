@@ -1,0 +1,189 @@
+"""The budget: how many elements may change, by how much, and in which units."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .errors import BudgetError
+from .features import valid_frames
+
+Granularity = Literal["element", "frame", "channel", "segment"]
+GRANULARITIES: tuple[str, ...] = get_args(Granularity)
+
+# 0.29 * 100 is 28.999999999999996 in floating point; the user means 29.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Budget:
+    """What a perturbation may change: at most `k` elements, each by at most `epsilon * scale`.
+
+    Args:
+        sparsity: share of the valid units, in (0, 1]. Give this or `count`.
+        count: the same as a number of elements, at least those of one unit.
+        epsilon: bound on `|delta[t, d]|` in units of `scale[d]`, at least 0: a number, or `(D,)`.
+        granularity: the units that are chosen whole: single `element`s, `frame`s (rows),
+            `channel`s (columns), or `segment`s (runs of at least `segment_frames` frames).
+        segment_frames: length of a segment; the last one takes what is left over.
+
+    Raises:
+        BudgetError: if a value is out of its range.
+    """
+
+    sparsity: float | None = None
+    count: int | None = None
+    epsilon: float | Tensor = 0.5
+    granularity: Granularity = "element"
+    segment_frames: int = 10
+
+    def __post_init__(self) -> None:
+        if (self.sparsity is None) == (self.count is None):
+            raise BudgetError("give a budget either sparsity= (a share) or count= (elements)")
+        if self.sparsity is not None and not 0 < self.sparsity <= 1:
+            raise BudgetError(f"sparsity must lie in (0, 1], got {self.sparsity}")
+        if self.count is not None and self.count < 1:
+            raise BudgetError(f"count must be at least 1 element, got {self.count}")
+        if self.granularity not in GRANULARITIES:
+            raise BudgetError(
+                f"granularity must be one of {', '.join(GRANULARITIES)}, got {self.granularity!r}"
+            )
+        if self.segment_frames < 1:
+            raise BudgetError(f"segment_frames must be at least 1, got {self.segment_frames}")
+        epsilon = torch.as_tensor(self.epsilon, dtype=torch.float64)
+        if epsilon.ndim > 1 or not bool(((epsilon >= 0) & torch.isfinite(epsilon)).all()):
+            raise BudgetError(
+                f"epsilon must be finite and at least 0, a number or one for each channel, "
+                f"got {self.epsilon}"
+            )
+
+    def bound(self, scale: Float[Tensor, "D"]) -> Float[Tensor, "D"]:
+        """The largest change of each channel, in feature units."""
+        epsilon = torch.as_tensor(self.epsilon, dtype=scale.dtype, device=scale.device)
+        if epsilon.ndim == 1 and epsilon.shape != scale.shape:
+            raise BudgetError(
+                f"epsilon has {len(epsilon)} channels, the features have {len(scale)}"
+            )
+        return epsilon * scale
+
+    def available(self, lengths: Int[Tensor, "B"], channels: int) -> Int[Tensor, "B"]:
+        """How many units each utterance has."""
+        match self.granularity:
+            case "element":
+                return lengths * channels
+            case "frame":
+                return lengths.clone()
+            case "channel":
+                return torch.full_like(lengths, channels)
+            case "segment":
+                return (lengths // self.segment_frames).clamp(min=1)
+
+    def units(self, lengths: Int[Tensor, "B"], channels: int) -> Int[Tensor, "B"]:
+        """How many units may change in each utterance.
+
+        Raises:
+            BudgetError: if `count` is smaller than one unit or larger than what is valid.
+        """
+        available = self.available(lengths, channels)
+        if self.sparsity is not None:
+            shares = [max(1, math.floor(self.sparsity * n + _ROUNDING)) for n in available.tolist()]
+            return torch.tensor(shares, device=lengths.device, dtype=torch.long)
+        assert self.count is not None
+        units = torch.div(
+            torch.full_like(lengths, self.count),
+            self._unit_elements(lengths, channels),
+            rounding_mode="floor",
+        )
+        if bool((units < 1).any()):
+            raise BudgetError(
+                f"count={self.count} elements is less than one {self.granularity}; "
+                "raise it or choose a finer granularity"
+            )
+        if bool((units > available).any()):
+            raise BudgetError(
+                f"count={self.count} elements is more than the shortest utterance has "
+                f"({int(available.min())} {self.granularity}s); lower it or use sparsity="
+            )
+        return units
+
+    def elements(self, lengths: Int[Tensor, "B"], channels: int) -> Int[Tensor, "B"]:
+        """`k`: how many elements may change in each utterance, at the most."""
+        units = self.units(lengths, channels)
+        size = self._unit_elements(lengths, channels)
+        if self.granularity != "segment":
+            return units * size
+        # Only the last segment is longer than the others.
+        left_over = lengths - self.available(lengths, channels) * self.segment_frames
+        return units * size + left_over.clamp(min=0) * channels
+
+    def _unit_elements(self, lengths: Int[Tensor, "B"], channels: int) -> Int[Tensor, "B"]:
+        match self.granularity:
+            case "element":
+                return torch.ones_like(lengths)
+            case "frame":
+                return torch.full_like(lengths, channels)
+            case "channel":
+                return lengths.clone()
+            case "segment":
+                return lengths.clamp(max=self.segment_frames) * channels
+
+    def unit_scores(
+        self, scores: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]
+    ) -> Float[Tensor, "B U"]:
+        """Sum non-negative scores over the valid elements of each unit."""
+        if self.granularity == "element":
+            return scores.flatten(1)
+        valid = valid_frames(lengths, scores.shape[1])[:, :, None]
+        scores = scores.masked_fill(~valid, 0.0)
+        if self.granularity == "channel":
+            return scores.sum(1)
+        frames = scores.sum(2)
+        if self.granularity == "frame":
+            return frames
+        index = self._segment_of_frame(lengths, scores.shape[1])
+        return frames.new_zeros(len(frames), int(index.max()) + 1).scatter_add_(1, index, frames)
+
+    def unit_allowed(
+        self, mask: Bool[Tensor, "B T D"] | None, lengths: Int[Tensor, "B"], shape: torch.Size
+    ) -> Bool[Tensor, "B U"]:
+        """Units that may be chosen: valid, and wholly inside `mask` where one is given."""
+        _, frames, channels = shape
+        valid = valid_frames(lengths, frames)[:, :, None].expand(shape)
+        inside = valid if mask is None else mask & valid
+        if self.granularity == "element":
+            return inside.flatten(1)
+        outside = self.unit_scores((valid & ~inside).float(), lengths)
+        numbers = torch.arange(outside.shape[1], device=lengths.device)
+        return (outside == 0) & (numbers < self.available(lengths, channels)[:, None])
+
+    def expand(
+        self, units: Bool[Tensor, "B U"], lengths: Int[Tensor, "B"], shape: torch.Size
+    ) -> Bool[Tensor, "B T D"]:
+        """The elements that belong to the chosen units, never on padding."""
+        valid = valid_frames(lengths, shape[1])[:, :, None]
+        match self.granularity:
+            case "element":
+                whole = units.view(shape)
+            case "frame":
+                whole = units[:, :, None]
+            case "channel":
+                whole = units[:, None, :]
+            case "segment":
+                whole = units.gather(1, self._segment_of_frame(lengths, shape[1]))[:, :, None]
+        return (whole & valid).expand(shape)
+
+    def touched(
+        self, changed: Bool[Tensor, "B T D"], lengths: Int[Tensor, "B"]
+    ) -> Int[Tensor, "B"]:
+        """How many units have a changed element."""
+        return (self.unit_scores(changed.float(), lengths) > 0).sum(1)
+
+    def _segment_of_frame(self, lengths: Int[Tensor, "B"], frames: int) -> Int[Tensor, "B T"]:
+        last = (lengths // self.segment_frames).clamp(min=1) - 1
+        index = torch.arange(frames, device=lengths.device) // self.segment_frames
+        return torch.minimum(index[None, :], last[:, None])

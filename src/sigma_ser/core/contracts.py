@@ -1,0 +1,107 @@
+"""What the rooms promise each other: victim, explainer, attack, and the result of an attack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .budget import Budget
+from .features import FeatureBatch
+
+
+@runtime_checkable
+class Victim(Protocol):
+    """An emotion classifier on features: `(x (B, T, D), lengths (B,)) -> logits (B, C)`."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names, in the order of the logits."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Channel means `(D,)` of the training features (or one number): the baseline."""
+
+    @property
+    def scale(self) -> Tensor:
+        """Channel standard deviations `(D,)` (or one number): the unit of epsilon."""
+
+    def __call__(self, x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Tensor:
+        """Logits `(B, C)`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """A saliency map with what it cost.
+
+    `saliency` is `(B, T, D)`, signed, float32, in feature units, zero on padding; `forwards` and
+    `backwards` are `(B,)`; `completeness` is `(B,)`, the gap between the sum of the map and the
+    difference that it should explain, where the method defines one.
+    """
+
+    saliency: Float[Tensor, "B T D"]
+    forwards: Int[Tensor, "B"]
+    backwards: Int[Tensor, "B"]
+    completeness: Float[Tensor, "B"] | None = None
+
+
+# What a map means decides how its elements are ranked for a mask: a gradient-kind map tells the
+# slope, so a move of `epsilon * scale` gains |A| * scale; an attribution already tells a share.
+MapKind = Literal["gradient", "attribution"]
+
+
+@runtime_checkable
+class Explainer(Protocol):
+    """Gives a saliency map for the class `labels` of each utterance."""
+
+    @property
+    def kind(self) -> MapKind:
+        """How the elements of the map rank: by `|A| * scale` or by `|A|`."""
+
+    def __call__(
+        self,
+        victim: Victim,
+        batch: FeatureBatch,
+        labels: Int[Tensor, "B"],
+        *,
+        seeds: Int[Tensor, "B"] | None = None,
+    ) -> Explanation:
+        """Explain; `seeds` fix the noise of stochastic explainers, `None` derives them."""
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
+    """What an attack gives back, for every utterance and also where it failed.
+
+    `x_adv` is `(B, T, D)`; `success`, `prediction`, `steps`, `forwards` and `backwards` are
+    `(B,)`. `success` is `prediction != label` for untargeted and `prediction == target` for
+    targeted attacks. An utterance that was wrong from the start comes back unchanged with
+    `steps = 0`.
+    """
+
+    x_adv: Float[Tensor, "B T D"]
+    success: Bool[Tensor, "B"]
+    prediction: Int[Tensor, "B"]
+    steps: Int[Tensor, "B"]
+    forwards: Int[Tensor, "B"]
+    backwards: Int[Tensor, "B"]
+
+
+@runtime_checkable
+class Attack(Protocol):
+    """Changes at most `budget` of each utterance so that the victim errs."""
+
+    def __call__(
+        self,
+        victim: Victim,
+        batch: FeatureBatch,
+        labels: Int[Tensor, "B"],
+        budget: Budget,
+        *,
+        mask: Bool[Tensor, "B T D"] | None = None,
+        target: Int[Tensor, "B"] | None = None,
+        seeds: Int[Tensor, "B"] | None = None,
+    ) -> AttackResult:
+        """Attack; with `mask=None` the attack picks its own support."""

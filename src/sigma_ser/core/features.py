@@ -1,0 +1,111 @@
+"""A padded batch of features: what victims, explainers and attacks are given."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .errors import ShapeError
+
+
+def valid_frames(lengths: Int[Tensor, "B"], frames: int) -> Bool[Tensor, "B T"]:
+    """True where a frame belongs to the utterance, False on padding."""
+    return torch.arange(frames, device=lengths.device)[None, :] < lengths[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureBatch:
+    """Features of several utterances, padded at the end to the longest.
+
+    Args:
+        x: float32 `(B, T, D)`, `D` channels of `T` frames. What lies on padding is never used.
+        lengths: integer `(B,)`, valid frames of each utterance, from 1 to `T`.
+        ids: one name for each utterance. `None` names each by the hash of its valid bytes, so
+            that seeds, and with them results, are the same alone and in company.
+
+    Raises:
+        ShapeError: if shapes, lengths or types do not fit together.
+    """
+
+    x: Float[Tensor, "B T D"]
+    lengths: Int[Tensor, "B"]
+    ids: tuple[str, ...]
+
+    def __init__(
+        self,
+        x: Float[Tensor, "B T D"],
+        lengths: Int[Tensor, "B"],
+        ids: Sequence[str] | None = None,
+    ) -> None:
+        if x.ndim != 3 or x.dtype != torch.float32:
+            raise ShapeError(
+                f"features must be float32 (B, T, D), got {x.dtype} {tuple(x.shape)}; "
+                "add the batch axis or call .float()"
+            )
+        if lengths.shape != x.shape[:1] or lengths.dtype.is_floating_point:
+            raise ShapeError(
+                f"lengths must be integers of shape ({x.shape[0]},), "
+                f"got {lengths.dtype} {tuple(lengths.shape)}"
+            )
+        lengths = lengths.to(x.device, torch.long)
+        if len(x) and not bool(((lengths >= 1) & (lengths <= x.shape[1])).all()):
+            raise ShapeError(
+                f"each length must lie between 1 and {x.shape[1]} frames, got {lengths.tolist()}"
+            )
+        if ids is not None and len(ids) != len(x):
+            raise ShapeError(f"{len(ids)} ids were given for {len(x)} utterances")
+        object.__setattr__(self, "x", x)
+        object.__setattr__(self, "lengths", lengths)
+        object.__setattr__(self, "ids", tuple(ids) if ids is not None else content_ids(x, lengths))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def valid(self) -> Bool[Tensor, "B T"]:
+        """True on frames that belong to the utterance."""
+        return valid_frames(self.lengths, self.x.shape[1])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the features lie."""
+        return self.x.device
+
+    def select(self, rows: Int[Tensor, "R"]) -> FeatureBatch:
+        """The utterances `rows`, cut to the longest of them."""
+        lengths = self.lengths[rows]
+        frames = int(lengths.max()) if len(lengths) else 0
+        return FeatureBatch(
+            self.x[rows, :frames], lengths, [self.ids[row] for row in rows.tolist()]
+        )
+
+    def to(self, device: torch.device | str) -> FeatureBatch:
+        """The same batch on another device."""
+        return FeatureBatch(self.x.to(device), self.lengths.to(device), self.ids)
+
+
+def content_ids(x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> tuple[str, ...]:
+    """Name each utterance by the hash of its valid float32 bytes."""
+    rows = x.detach().cpu()
+    return tuple(
+        hashlib.blake2b(
+            rows[row, :length].contiguous().numpy().tobytes(), digest_size=12
+        ).hexdigest()
+        for row, length in enumerate(lengths.tolist())
+    )
+
+
+def pad(items: Sequence[Float[Tensor, "_ D"]], ids: Sequence[str] | None = None) -> FeatureBatch:
+    """Put `(T_i, D)` features into one batch, zeros behind the shorter ones."""
+    if not items:
+        raise ShapeError(
+            "an empty list of features cannot be padded; select at least one utterance"
+        )
+    lengths = torch.tensor([len(item) for item in items])
+    x = torch.nn.utils.rnn.pad_sequence(list(items), batch_first=True)
+    return FeatureBatch(x.float(), lengths, ids)

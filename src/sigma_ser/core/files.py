@@ -1,0 +1,54 @@
+"""Files that appear whole or not at all, and keys that say what determines them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Write to the yielded path; it is flushed and renamed to `path` only if nothing failed.
+
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "a" / "note.txt"
+    >>> with whole_file(target) as aside:
+    ...     _ = aside.write_text("all of it")
+    >>> target.read_text()
+    'all of it'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last, because some writers choose the format by it.
+    aside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield aside
+        descriptor = os.open(aside, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, whole or not at all."""
+    with whole_file(path) as aside:
+        aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def content_key(value: Any, digits: int = 16) -> str:
+    """A stable key for plain data: the hash of its canonical JSON.
+
+    >>> content_key({"b": 1, "a": 2}) == content_key({"a": 2, "b": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()[:digits]

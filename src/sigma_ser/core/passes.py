@@ -1,0 +1,84 @@
+"""Counting what a victim is asked for: forward and backward passes, per utterance."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .contracts import Victim
+from .errors import ShapeError
+from .features import FeatureBatch
+
+
+def per_channel(value: Tensor, x: Float[Tensor, "B T D"]) -> Float[Tensor, "D"]:
+    """`mean` or `scale` of a victim as `(D,)` beside the features it is used with.
+
+    Raises:
+        ShapeError: if the victim was made for features of another width.
+    """
+    channels = x.shape[2]
+    if value.ndim > 1 or (value.ndim == 1 and len(value) not in (1, channels)):
+        raise ShapeError(
+            f"the victim knows {tuple(value.shape)} channels but the features have {channels}; "
+            "use the encoder and layer that it was trained on"
+        )
+    return value.detach().to(x.device, x.dtype).expand(channels)
+
+
+class _CountBackward(torch.autograd.Function):
+    """Identity whose backward books one pass for each row it sees."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, counted: CountedVictim, owner: Tensor) -> Tensor:
+        ctx.counted, ctx.owner = counted, owner
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        ctx.counted.book_backwards(ctx.owner)
+        return gradients[0], None, None
+
+
+class CountedVictim:
+    """A victim whose passes are booked to the utterances that asked for them.
+
+    Args:
+        victim: the victim itself.
+        batch: the utterances; their channels give `mean` and `scale` their width.
+
+    A row of a call belongs to utterance `owner[row]`; `None` means row by row. Explainers that
+    expand a batch pass the expanded `owner`, attacks that drop utterances pass what is left.
+    Backward passes are seen by autograd itself, so that those of other libraries count too.
+    """
+
+    def __init__(self, victim: Victim, batch: FeatureBatch) -> None:
+        self.victim = victim
+        self.mean = per_channel(victim.mean, batch.x)
+        self.scale = per_channel(victim.scale, batch.x)
+        self.forwards = torch.zeros(len(batch), dtype=torch.long)
+        self.backwards = torch.zeros(len(batch), dtype=torch.long)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names, in the order of the logits."""
+        return self.victim.labels
+
+    def __call__(
+        self,
+        x: Float[Tensor, "R T D"],
+        lengths: Int[Tensor, "R"],
+        owner: Int[Tensor, "R"] | None = None,
+    ) -> Float[Tensor, "R C"]:
+        """Logits of the rows, each booked as a forward pass of its owner."""
+        owner = torch.arange(len(x)) if owner is None else owner.cpu()
+        self.forwards.index_add_(0, owner, torch.ones_like(owner))
+        if x.requires_grad:
+            x = cast(Tensor, _CountBackward.apply(x, self, owner))  # type: ignore[no-untyped-call]
+        return self.victim(x, lengths)
+
+    def book_backwards(self, owner: Int[Tensor, "R"]) -> None:
+        """Book one backward pass for each row."""
+        self.backwards.index_add_(0, owner, torch.ones_like(owner))

@@ -1,0 +1,1 @@
+"""Corpora, one file each; manifests, split protocols, leakage. Imports core, audio."""

@@ -1,0 +1,4 @@
+"""Encoders, one file a family; extraction; the feature store.
+
+Imports core, execution, audio, corpora.
+"""

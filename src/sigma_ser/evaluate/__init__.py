@@ -1,0 +1,4 @@
+"""Success, sizes, explanation consistency, transfer, cost.
+
+Imports core, statistics, explain, masks, attacks.
+"""

@@ -1,0 +1,1 @@
+"""Executors: how work is spread over processes and machines. Imports core."""

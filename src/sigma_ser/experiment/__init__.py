@@ -1,0 +1,1 @@
+"""Studies: config, plan, run, results on disk. Imports every room above."""

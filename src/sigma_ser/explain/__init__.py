@@ -1,0 +1,1 @@
+"""Explainers, one file a family: maps only. Imports core (victims by contract)."""

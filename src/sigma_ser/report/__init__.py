@@ -1,0 +1,1 @@
+"""Tables, figures and the HTML page, from the rows alone. Imports core, statistics."""

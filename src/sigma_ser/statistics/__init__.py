@@ -1,0 +1,1 @@
+"""Classifier metrics, bootstrap intervals and paired tests. Imports core."""

@@ -1,0 +1,4 @@
+"""Recognisers: one file a head; training, checkpoints.
+
+Imports core, execution, statistics, corpora, encoders.
+"""

@@ -1,0 +1,128 @@
+"""Any torch module as a victim, unchanged; and the standardisation that trained victims carry."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ..core.errors import VictimError
+
+
+class Standardised(nn.Module):
+    """A head behind the standardisation of its training features: `head((x - mean) / scale)`.
+
+    Args:
+        head: `(x (B, T, D), lengths (B,)) -> logits (B, C)`.
+        mean: `(D,)` channel means of the training part.
+        scale: `(D,)` channel standard deviations of the training part, above 0.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, head: nn.Module, mean: Float[Tensor, "D"], scale: Float[Tensor, "D"]
+    ) -> None:
+        super().__init__()
+        self.head = head
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("scale", scale.clone())
+
+    def forward(self, x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Float[Tensor, "B C"]:
+        """Logits of the standardised features."""
+        logits: Tensor = self.head((x - self.mean) / self.scale, lengths)
+        return logits
+
+
+class WrappedVictim:
+    """A torch module seen as a victim: the module itself is not changed.
+
+    Made by :func:`wrap`. Calls are checked: the module must be in eval mode, and its logits must
+    be finite and of shape `(B, C)`.
+    """
+
+    def __init__(
+        self, module: nn.Module, labels: Sequence[str] | None, mean: Tensor, scale: Tensor
+    ) -> None:
+        self.module = module
+        self._labels = tuple(labels) if labels is not None else ()
+        self.mean = mean
+        self.scale = scale
+        # cuDNN has no backward pass for recurrent layers in eval mode.
+        self._recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of the logits; empty if none were given."""
+        return self._labels
+
+    def __call__(
+        self, x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]
+    ) -> Float[Tensor, "B C"]:
+        """Logits `(B, C)`.
+
+        Raises:
+            VictimError: if the module is in training mode, or its logits are not usable.
+        """
+        if self.module.training:
+            raise VictimError(
+                "the victim is in training mode, where dropout and batch statistics make its "
+                "answers random; call module.eval() first"
+            )
+        without_cudnn = (
+            torch.backends.cudnn.flags(enabled=False)
+            if self._recurrent and x.is_cuda
+            else contextlib.nullcontext()
+        )
+        with without_cudnn:
+            logits: Tensor = self.module(x, lengths)
+        if logits.ndim != 2 or len(logits) != len(x):
+            raise VictimError(
+                f"the victim must return logits (B, C), here ({len(x)}, C), "
+                f"but returned {tuple(logits.shape)}"
+            )
+        if self._labels and logits.shape[1] != len(self._labels):
+            raise VictimError(
+                f"the victim returned {logits.shape[1]} logits for {len(self._labels)} labels"
+            )
+        return logits
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({type(self.module).__name__}, labels={self._labels})"
+
+
+def wrap(
+    module: nn.Module,
+    labels: Sequence[str] | None = None,
+    mean: float | Float[Tensor, "D"] = 0.0,
+    scale: float | Float[Tensor, "D"] = 1.0,
+) -> WrappedVictim:
+    """Attack a model of your own: any module `(x (B, T, D), lengths (B,)) -> logits (B, C)`.
+
+    Args:
+        module: the model, in eval mode; it is not changed.
+        labels: class names in the order of the logits.
+        mean: channel means of the training features, the baseline of explanations.
+        scale: channel standard deviations of the training features, the unit of epsilon.
+
+    Raises:
+        VictimError: if the module is in training mode, or `scale` is not above 0.
+
+    >>> import torch, sigma_ser as ss
+    >>> class MeanPool(torch.nn.Linear):
+    ...     def forward(self, x, lengths):
+    ...         return super().forward(x.sum(1) / lengths[:, None])
+    >>> victim = ss.wrap(MeanPool(8, 3).eval(), labels=["angry", "happy", "sad"])
+    >>> victim(torch.zeros(2, 5, 8), torch.tensor([5, 5])).shape
+    torch.Size([2, 3])
+    """
+    if module.training:
+        raise VictimError("the module is in training mode; call module.eval() before wrapping it")
+    scale = torch.as_tensor(scale, dtype=torch.float32)
+    if not bool((scale > 0).all() & torch.isfinite(scale).all()):
+        raise VictimError("scale must be finite and above 0 in every channel")
+    return WrappedVictim(module, labels, torch.as_tensor(mean, dtype=torch.float32), scale)
