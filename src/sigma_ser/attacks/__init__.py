@@ -1,4 +1,4 @@
 """Attacks, one file each; SIGMA puts explainer, mask and attack together.
 
-Imports core, explain, masks.
+Imports core, explainers, masks.
 """

@@ -23,7 +23,7 @@ _ROOMS = {
     "corpus": "sigma_ser.corpora",
     "encoder": "sigma_ser.encoders",
     "executor": "sigma_ser.execution",
-    "explainer": "sigma_ser.explain",
+    "explainer": "sigma_ser.explainers",
     "head": "sigma_ser.victims",
     "protocol": "sigma_ser.corpora",
 }

@@ -1,4 +1,4 @@
 """Success, sizes, explanation consistency, transfer, cost.
 
-Imports core, statistics, explain, masks, attacks.
+Imports core, statistics, explainers, masks, attacks.
 """

@@ -1,1 +1,1 @@
-"""From map to mask under a budget; the mask bank. Imports core, explain."""
+"""From map to mask under a budget; the mask bank. Imports core, explainers."""

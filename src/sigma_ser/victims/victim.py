@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..core.errors import VictimError
+from sigma_ser.core.errors import VictimError
 
 
 class Standardised(nn.Module):
