@@ -1,0 +1,108 @@
+"""The rows of a run: one per utterance x victim x attack x explainer x mask source x budget.
+
+Every table, figure and page is computed from these columns and from nothing else.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+# What an explanation keeps: `<metric>` explains the true label on both inputs, `<metric>_own`
+# each input's own prediction, `<metric>_floor` the same class under a random perturbation.
+CONSISTENCY_METRICS: tuple[str, ...] = (
+    "topk_intersection",
+    "iou",
+    "spearman",
+    "kendall",
+    "cosine",
+    "centre_shift",
+    "ssim_time",
+)
+
+_TEXT = (
+    "corpus",
+    "protocol",
+    "fold",
+    "encoder",
+    "layer",
+    "victim",  # name of the head, with its seed where there are several
+    "utterance",
+    "speaker",
+    "text_id",
+    "label",  # true class
+    "attack",
+    "attack_settings",  # repr of the attack, with every hyperparameter
+    "explainer",  # null: the attack chose its own support
+    "mask_source",  # victim whose map made the mask ("own" where the same); null for native
+    "granularity",
+    "prediction_before",
+    "prediction_after",
+    "consistency_explainer",
+)
+_WHOLE = (
+    "scope",  # null for native attacks
+    "budget_elements",  # k
+    "l0",
+    "frames_touched",
+    "channels_touched",
+    "steps",
+    "forwards",
+    "backwards",
+    "mask_forwards",  # what the explanation cost; 0 for native attacks
+    "mask_backwards",
+    "victim_seed",
+    "attack_seed",
+)
+_REAL = (
+    "duration",  # seconds of audio
+    "sparsity",
+    "epsilon",
+    "confidence_before",  # probability of the class predicted before
+    "confidence_after",
+    "l0_share",
+    "l2",  # in feature units
+    "linf",  # in units of scale
+    "seconds",  # share of this utterance in the attack's wall time
+    "mask_seconds",
+    *CONSISTENCY_METRICS,
+    *(f"{metric}_own" for metric in CONSISTENCY_METRICS),
+    *(f"{metric}_floor" for metric in CONSISTENCY_METRICS),
+    "mask_mass",
+)
+_TRUTH = ("correct_before", "success")
+
+# What differs between two runs of the same study, and is left out when they are compared.
+TIMING_COLUMNS: tuple[str, ...] = ("seconds", "mask_seconds")
+# One cell of a study: the rows of one cell differ in the utterance alone.
+CELL_COLUMNS: tuple[str, ...] = (
+    "corpus",
+    "protocol",
+    "fold",
+    "encoder",
+    "layer",
+    "victim",
+    "victim_seed",
+    "attack",
+    "attack_settings",
+    "attack_seed",
+    "explainer",
+    "mask_source",
+    "scope",
+    "granularity",
+    "sparsity",
+    "epsilon",
+)
+
+
+@cache
+def schema() -> Any:
+    """The pyarrow schema of the rows."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [pa.field(name, pa.string()) for name in _TEXT]
+        + [pa.field(name, pa.int64()) for name in _WHOLE]
+        + [pa.field(name, pa.float64()) for name in _REAL]
+        + [pa.field(name, pa.bool_()) for name in _TRUTH]
+    )
