@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -34,8 +36,7 @@ class CNN(nn.Module):
         super().__init__()
         widths = [channels, hidden, hidden]
         self.convolutions = nn.ModuleList(
-            nn.Conv1d(a, b, kernel, padding=kernel // 2)
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
+            nn.Conv1d(a, b, kernel, padding=kernel // 2) for a, b in itertools.pairwise(widths)
         )
         self.rectify = nn.ModuleList(nn.ReLU() for _ in self.convolutions)
         self.classify = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, classes))

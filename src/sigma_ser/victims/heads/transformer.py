@@ -50,7 +50,8 @@ class EncoderLayer(nn.Module):
         )
         mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=attend)
         h = h + self.dropout(self.from_heads(mixed.transpose(1, 2).flatten(2)))
-        return h + self.dropout(self.forward_layers(self.norm_forward(h)))
+        refined: Tensor = h + self.dropout(self.forward_layers(self.norm_forward(h)))
+        return refined
 
 
 @register("head", "transformer")

@@ -1,0 +1,167 @@
+"""Trained victims on disk: weights as safetensors, and a card that says what they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sigma_ser.core import registry
+from sigma_ser.core.errors import VictimError
+from sigma_ser.core.files import whole_file, write_json
+
+from .victim import Standardised, WrappedVictim
+
+WEIGHTS, CARD = "victim.safetensors", "card.json"
+
+
+@dataclass(frozen=True)
+class VictimCard:
+    """What a trained victim is and where it comes from; plain data, saved beside the weights.
+
+    `encoder` is the card of the encoder whose features it knows, `corpus` the name of the corpus,
+    `training` and `head_settings` every setting, `metrics` what it reached on which part.
+    """
+
+    head: str
+    head_settings: Mapping[str, Any]
+    channels: int
+    labels: tuple[str, ...]
+    corpus: str
+    fold: str
+    seed: int
+    encoder: Mapping[str, Any]
+    training: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+
+class TrainedVictim(WrappedVictim):
+    """A head trained here, with the standardisation of its training part and its card."""
+
+    def __init__(self, module: Standardised, card: VictimCard) -> None:
+        super().__init__(module.eval(), card.labels, module.mean, module.scale)
+        self.card = card
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the weights: what an explanation of this victim is filed under."""
+        return fingerprint(self.module)
+
+    def check_encoder(self, encoder_card: Mapping[str, Any]) -> None:
+        """Refuse features of another encoder.
+
+        Raises:
+            VictimError: names what differs.
+        """
+        theirs = dict(encoder_card)
+        differing = [
+            name
+            for name, value in self.card.encoder.items()
+            if name != "versions" and theirs.get(name) != value
+        ]
+        if differing:
+            shown = ", ".join(
+                f"{name} {self.card.encoder[name]!r} against {theirs.get(name)!r}"
+                for name in differing
+            )
+            raise VictimError(
+                f"the victim was trained on features of another encoder ({shown}); "
+                "extract features with its own encoder, or train it on these"
+            )
+
+    def save(self, folder: Path | str) -> Path:
+        """Write weights and card into `folder`; the card comes last, so half a save is none."""
+        from safetensors.torch import save
+
+        folder = Path(folder)
+        state = {
+            name: value.detach().cpu().contiguous()
+            for name, value in self.module.state_dict().items()
+        }
+        blob = save(state)
+        with whole_file(folder / WEIGHTS) as aside:
+            aside.write_bytes(blob)
+        card = {**vars(self.card), "weights_sha256": hashlib.sha256(blob).hexdigest()}
+        write_json(folder / CARD, card)
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path | str) -> TrainedVictim:
+        """Read a victim that `save` wrote.
+
+        Raises:
+            VictimError: if something is missing or a byte has changed.
+        """
+        from safetensors.torch import load
+
+        folder = Path(folder)
+        try:
+            described = json.loads((folder / CARD).read_text("utf-8"))
+            blob = (folder / WEIGHTS).read_bytes()
+        except OSError as fault:
+            raise VictimError(
+                f"{folder} is not a saved victim ({fault.strerror}: {fault.filename}); "
+                f"give the folder that holds {CARD} and {WEIGHTS}"
+            ) from fault
+        except ValueError as fault:
+            raise VictimError(f"{folder / CARD} is damaged ({fault}); train again") from fault
+        if hashlib.sha256(blob).hexdigest() != described.pop("weights_sha256", None):
+            raise VictimError(
+                f"{folder / WEIGHTS} has changed since it was saved; train again, or restore it"
+            )
+        try:
+            card = VictimCard(**{**described, "labels": tuple(described["labels"])})
+            head = make_head(card.head, card.channels, len(card.labels), card.head_settings)
+            channels = torch.ones(card.channels)
+            module = Standardised(head, channels, channels)
+            module.load_state_dict(load(blob), strict=True)
+        except (KeyError, TypeError, RuntimeError) as fault:
+            raise VictimError(
+                f"{folder} was written by another version of sigma-ser ({fault}); train again"
+            ) from fault
+        return cls(module, card)
+
+
+def make_head(name: str, channels: int, classes: int, settings: Mapping[str, Any]) -> nn.Module:
+    """A head by name, with random weights.
+
+    Raises:
+        UnknownNameError: if there is no such head.
+        VictimError: if it has no such setting.
+    """
+    make = registry.get("head", name)
+    try:
+        head: nn.Module = make(channels, classes, **settings)
+    except TypeError as fault:
+        raise VictimError(f"head {name!r} cannot be made: {fault}") from fault
+    return head
+
+
+def load_victim(source: Path | str) -> TrainedVictim:
+    """Load a victim from the folder where `save` or a run put it.
+
+    Raises:
+        VictimError: if the folder holds no intact victim.
+    """
+    return TrainedVictim.load(source)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Hash of a module's names, shapes and weights."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(_bytes(value))
+    return digest.hexdigest()
+
+
+def _bytes(value: Tensor) -> bytes:
+    flat: bytes = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    return flat
