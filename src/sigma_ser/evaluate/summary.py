@@ -1,0 +1,89 @@
+"""From rows to cells: success rates with intervals, and means over utterances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sigma_ser.core.rows import CELL_COLUMNS, CONSISTENCY_METRICS
+from sigma_ser.statistics.proportion import wilson_interval
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# Means over the utterances that were right before the attack.
+MEAN_COLUMNS: tuple[str, ...] = (
+    *CONSISTENCY_METRICS,
+    *(f"{metric}_own" for metric in CONSISTENCY_METRICS),
+    *(f"{metric}_floor" for metric in CONSISTENCY_METRICS),
+    "mask_mass",
+    "budget_elements",
+    "l0",
+    "l0_share",
+    "l2",
+    "linf",
+    "frames_touched",
+    "channels_touched",
+    "steps",
+    "forwards",
+    "backwards",
+    "mask_forwards",
+    "mask_backwards",
+    "seconds",
+    "mask_seconds",
+    "confidence_before",
+    "confidence_after",
+)
+
+
+def summarise(rows: pl.DataFrame, by: Sequence[str] = CELL_COLUMNS) -> pl.DataFrame:
+    """One line for each cell: how many utterances fell, what it changed and what it cost.
+
+    Args:
+        rows: the columns of `core.rows`, one row for each utterance and cell.
+        by: the columns that make a cell; leave `fold` out to pool the folds.
+
+    Returns:
+        The columns of `by`, in the order in which the cells first occur, and then:
+
+        - `rows` (all), `utterances` (right before the attack), `flipped` (of those, now wrong);
+        - `asr = flipped / utterances` with its Wilson 95 % interval `asr_low`, `asr_high`, all
+          null without any utterance; `robust_accuracy` = still right / all rows;
+          `fool_rate` = prediction changed / all rows;
+        - the mean of each of `MEAN_COLUMNS` over the utterances that were right before (NaNs
+          left out), `linf_max`, and `forwards_total`, `backwards_total`, `seconds_total`, which
+          count the explanation that made the mask as well.
+
+        Rates are fractions.
+    """
+    import polars as pl
+
+    right = pl.col("correct_before")
+    cells = rows.group_by(list(by), maintain_order=True).agg(
+        pl.len().cast(pl.Int64).alias("rows"),
+        right.sum().cast(pl.Int64).alias("utterances"),
+        (right & pl.col("success")).sum().cast(pl.Int64).alias("flipped"),
+        (right & ~pl.col("success")).mean().alias("robust_accuracy"),
+        (pl.col("prediction_before") != pl.col("prediction_after")).mean().alias("fool_rate"),
+        *(
+            pl.col(name).cast(pl.Float64).fill_nan(None).filter(right).mean()
+            for name in MEAN_COLUMNS
+        ),
+        pl.col("linf").fill_nan(None).filter(right).max().alias("linf_max"),
+    )
+    flipped, utterances = cells["flipped"].to_numpy(), cells["utterances"].to_numpy()
+    low, high = wilson_interval(flipped, utterances)
+    asr = pl.col("flipped") / pl.when(pl.col("utterances") > 0).then(pl.col("utterances"))
+    cells = cells.with_columns(
+        asr.alias("asr"),
+        pl.Series("asr_low", low).fill_nan(None),
+        pl.Series("asr_high", high).fill_nan(None),
+        *(
+            (pl.col(name) + pl.col(f"mask_{name}").fill_null(0.0)).alias(f"{name}_total")
+            for name in ("forwards", "backwards", "seconds")
+        ),
+    )
+    counts = ["rows", "utterances", "flipped"]
+    rates = ["asr", "asr_low", "asr_high", "robust_accuracy", "fool_rate"]
+    totals = ["linf_max", "forwards_total", "backwards_total", "seconds_total"]
+    return cells.select(*by, *counts, *rates, *MEAN_COLUMNS, *totals)

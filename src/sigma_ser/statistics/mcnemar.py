@@ -1,0 +1,35 @@
+"""Paired comparison of two attacks on the same utterances, and Holm's correction for many."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+def mcnemar(first: Bool[np.ndarray, "N"], second: Bool[np.ndarray, "N"]) -> float:
+    """Two-sided p-value of McNemar's exact test (McNemar 1947): do both succeed equally often?
+
+    Only utterances on which the two differ count; without any, the p-value is 1.
+
+    >>> mcnemar(np.array([True] * 6), np.array([False] * 6))
+    0.03125
+    """
+    from scipy.stats import binom
+
+    only_first = int((first & ~second).sum())
+    differ = only_first + int((second & ~first).sum())
+    fewer = min(only_first, differ - only_first)
+    return min(1.0, 2 * float(binom.cdf(fewer, differ, 0.5))) if differ else 1.0
+
+
+def holm(p_values: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
+    """Adjusted p-values that keep the chance of any false alarm (Holm 1979).
+
+    >>> holm(np.array([0.01, 0.04, 0.03])).round(3).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p_values, kind="stable")
+    stepped = p_values[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(stepped))
+    return adjusted
