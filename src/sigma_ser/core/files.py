@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,3 +53,13 @@ def content_key(value: Any, digits: int = 16) -> str:
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()[:digits]
+
+
+def safe_name(name: str) -> str:
+    """The same name with letters, digits, '.', '_' and '-' alone; never '.', '..' or empty.
+
+    >>> safe_name("a b/../c")
+    'a_b_.._c'
+    """
+    kept = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+    return kept if kept.strip(".") else "_"
