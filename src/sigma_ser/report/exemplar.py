@@ -1,0 +1,147 @@
+"""One attacked utterance in full, for the page: what was heard, explained, masked and moved."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from sigma_ser.core.errors import RunError, ShapeError
+from sigma_ser.core.files import whole_file
+
+SAMPLE_RATE = 16_000
+_ARRAYS = (
+    "probabilities_before",
+    "probabilities_after",
+    "waveform",
+    "saliency_before",
+    "saliency_after",
+    "mask",
+    "delta",
+)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Exemplar:
+    """What one attack did to one utterance.
+
+    Args:
+        utterance: id, as in the rows.
+        speaker: who speaks.
+        text: the words, or their id.
+        label: true class.
+        class_names: names of the `C` classes, in the order of the probabilities.
+        victim: name of the attacked head, as in the rows.
+        attack: name of the attack, as in the rows.
+        explainer: whose map made the mask; `None` where the attack chose its own support.
+        mask_source: victim whose map it was, `"own"` where the same; `None` for native attacks.
+        scope: times the budget that the mask holds; `None` for native attacks.
+        sparsity: share of the elements that may change.
+        epsilon: the largest move, in units of scale.
+        probabilities_before: `(C,)`, of the original features.
+        probabilities_after: `(C,)`, of the attacked features.
+        waveform: `(N,)` float32 in [-1, 1] at 16 kHz: the original recording. Features are
+            attacked, not audio, so there is no other one.
+        frame_seconds: time from one frame to the next.
+        saliency_before: `(T, D)` explanation of the true class on the original features.
+        saliency_after: `(T, D)` the same on the attacked features.
+        mask: `(T, D)` what was allowed to change; for a native attack, what it changed.
+        delta: `(T, D)` the move, in units of scale.
+
+    Raises:
+        ShapeError: if the arrays do not fit together.
+    """
+
+    utterance: str
+    speaker: str
+    text: str
+    label: str
+    class_names: tuple[str, ...]
+    victim: str
+    attack: str
+    explainer: str | None
+    mask_source: str | None
+    scope: int | None
+    sparsity: float
+    epsilon: float
+    probabilities_before: Float[np.ndarray, "C"]
+    probabilities_after: Float[np.ndarray, "C"]
+    waveform: Float[np.ndarray, "N"]
+    frame_seconds: float
+    saliency_before: Float[np.ndarray, "T D"]
+    saliency_after: Float[np.ndarray, "T D"]
+    mask: Bool[np.ndarray, "T D"]
+    delta: Float[np.ndarray, "T D"]
+
+    def __post_init__(self) -> None:
+        maps = {
+            name: getattr(self, name).shape
+            for name in ("saliency_before", "saliency_after", "mask", "delta")
+        }
+        if len(set(maps.values())) != 1 or len(self.mask.shape) != 2:
+            raise ShapeError(
+                f"the maps of exemplar {self.utterance!r} must share (T, D), got {maps}"
+            )
+        shape = (len(self.class_names),)
+        if not self.probabilities_before.shape == self.probabilities_after.shape == shape:
+            raise ShapeError(
+                f"exemplar {self.utterance!r} needs one probability for each of its "
+                f"{len(self.class_names)} classes"
+            )
+
+    @property
+    def prediction_before(self) -> str:
+        """The class that the victim saw in the original features."""
+        return self.class_names[int(self.probabilities_before.argmax())]
+
+    @property
+    def prediction_after(self) -> str:
+        """The class that it sees after the attack."""
+        return self.class_names[int(self.probabilities_after.argmax())]
+
+    @property
+    def flipped(self) -> bool:
+        """Right before and wrong after."""
+        return self.prediction_before == self.label != self.prediction_after
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file: the arrays, and everything else as JSON in its metadata."""
+        from safetensors.numpy import save_file
+
+        arrays = {name: np.ascontiguousarray(_compact(getattr(self, name))) for name in _ARRAYS}
+        rest = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in _ARRAYS
+        }
+        with whole_file(path) as aside:
+            save_file(arrays, aside, metadata={"exemplar": json.dumps(rest, ensure_ascii=False)})
+
+    @classmethod
+    def load(cls, path: Path) -> Exemplar:
+        """Read what `save` wrote.
+
+        Raises:
+            RunError: if the file is missing or is not an exemplar.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                arrays = {name: file.get_tensor(name) for name in _ARRAYS}
+                rest: dict[str, Any] = json.loads((file.metadata() or {})["exemplar"])
+            rest["class_names"] = tuple(rest["class_names"])
+            return cls(**rest, **arrays)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as fault:
+            raise RunError(
+                f"{path} is not an exemplar that can be read ({fault}); delete it and run again"
+            ) from fault
+
+
+def _compact(array: np.ndarray) -> np.ndarray:
+    return array if array.dtype == np.bool_ else array.astype(np.float32)
