@@ -59,12 +59,6 @@ class VictimSection(_OpenSection):
     head_settings: dict[str, Any] = {}
 
 
-class ExplainerSection(_OpenSection):
-    """An explainer under a name of its own. Other keys are its settings."""
-
-    name: str
-
-
 class BudgetSection(_Section):
     """Every combination of these is one budget."""
 
@@ -112,7 +106,7 @@ class StudyConfig(_Section):
     corpus: CorpusSection
     encoder: EncoderSection
     victims: list[VictimSection] = Field(min_length=1)
-    explainers: dict[str, dict[str, Any]] = Field({}, description="settings of explainers, by name")
+    explainers: dict[str, dict[str, Any]] = Field({}, description="settings by name; `name` in them makes an alias")
     budgets: BudgetSection = BudgetSection()
     attacks: list[AttackSection] = Field(min_length=1)
     consistency: ConsistencySection = ConsistencySection()
