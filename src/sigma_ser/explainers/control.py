@@ -1,0 +1,23 @@
+"""The control: a map that knows nothing of the victim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from sigma_ser.core.registry import register
+
+from .base import BaseExplainer
+from .question import Question
+
+
+@register("explainer", "random")
+@dataclass(frozen=True, kw_only=True)
+class Random(BaseExplainer):
+    """Standard normal noise, seeded for each utterance: what every explainer must beat."""
+
+    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+        """No pass at all."""
+        return question.noise().normal(question.batch.x), None

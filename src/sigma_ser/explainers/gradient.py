@@ -1,0 +1,54 @@
+"""One gradient: of the logit, of the margin, and times the distance from the baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from sigma_ser.core.contracts import MapKind
+from sigma_ser.core.registry import register
+
+from .base import BaseExplainer, gap
+from .question import Output, Question
+
+
+@register("explainer", "gradient")
+@dataclass(frozen=True, kw_only=True)
+class Gradient(BaseExplainer):
+    """`d f_y / d x`, signed (Simonyan, Vedaldi, Zisserman 2014, section 3).
+
+    Captum's `Saliency(abs=False)` is the same single call of autograd.
+    """
+
+    kind: ClassVar[MapKind] = "gradient"
+
+    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+        """One forward and one backward pass for each utterance."""
+        return question.gradient(question.batch.x), None
+
+
+@register("explainer", "gradient-margin")
+@dataclass(frozen=True, kw_only=True)
+class GradientMargin(Gradient):
+    """The gradient of `f_y - max_other f_c`: what moves the decision rather than one logit."""
+
+    output: Output = "margin"
+
+
+@register("explainer", "input-x-gradient")
+@dataclass(frozen=True, kw_only=True)
+class InputXGradient(BaseExplainer):
+    """`(x - mean) * d f_y / d x` (Shrikumar et al. 2016); complete on linear victims.
+
+    The distance is taken from the victim's channel means: Captum's `InputXGradient` on
+    standardised features.
+    """
+
+    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"]]:
+        """One gradient, and two forward passes for the completeness."""
+        x = question.batch.x
+        saliency = (x - question.baseline) * question.gradient(x)
+        return saliency, gap(question, saliency, question.baseline)
