@@ -55,6 +55,7 @@ class VictimSection(_OpenSection):
     """One head to train and attack. Other keys are those of `TrainingSettings`."""
 
     head: str
+    name: str | None = Field(None, description="in the rows; the head's name by default")
     seeds: list[int] = Field([0], min_length=1)
     head_settings: dict[str, Any] = {}
 
@@ -106,7 +107,9 @@ class StudyConfig(_Section):
     corpus: CorpusSection
     encoder: EncoderSection
     victims: list[VictimSection] = Field(min_length=1)
-    explainers: dict[str, dict[str, Any]] = Field({}, description="settings by name; `name` in them makes an alias")
+    explainers: dict[str, dict[str, Any]] = Field(
+        {}, description="settings by name; `name` in them makes an alias"
+    )
     budgets: BudgetSection = BudgetSection()
     attacks: list[AttackSection] = Field(min_length=1)
     consistency: ConsistencySection = ConsistencySection()
