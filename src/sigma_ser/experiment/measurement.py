@@ -1,0 +1,161 @@
+"""Attack one batch and tell everything about it: a list for each column of the rows."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from sigma_ser.core.budget import Budget
+from sigma_ser.core.contracts import Attack, AttackResult
+from sigma_ser.core.passes import per_channel
+from sigma_ser.core.rows import CONSISTENCY_METRICS, schema
+from sigma_ser.core.seeds import utterance_seeds
+
+from .plan import AttackStep
+from .work import Piece, load_victim, make_explainer
+
+_SIZES = ("l0", "l0_share", "l2", "linf", "frames_touched", "channels_touched")
+
+
+def run_attack(
+    piece: Piece, step: AttackStep, attack: Attack, mask: Bool[Tensor, "B T D"] | None
+) -> AttackResult:
+    """The attack of a cell on one batch, with the seeds that belong to its utterances."""
+    seeds = utterance_seeds(piece.batch.ids, piece.task.conditions.seed, "attack", step.attack)
+    return attack(
+        load_victim(piece.task.paths.victim(step.victim)),
+        piece.batch,
+        piece.labels,
+        Budget(**step.budget),
+        mask=mask,
+        seeds=seeds,
+    )
+
+
+def measure(piece: Piece, step: AttackStep, attack: Attack) -> dict[str, list[Any]]:
+    """All columns of `core.rows` for one batch of a cell."""
+    mask = piece.mask(step)
+    started = time.perf_counter()
+    result = run_attack(piece, step, attack, mask)
+    seconds = time.perf_counter() - started
+    columns = {
+        **_condition(piece, step, attack),
+        **_outcome(piece, step, result, seconds),
+        **_mask_costs(piece, step),
+        **_consistency(piece, step, result, mask),
+    }
+    return {name: columns.get(name, [None] * len(piece.batch)) for name in schema().names}
+
+
+def _condition(piece: Piece, step: AttackStep, attack: Attack) -> dict[str, list[Any]]:
+    """What was done to which utterance."""
+    conditions, budget = piece.task.conditions, Budget(**step.budget)
+    same: dict[str, Any] = {
+        "corpus": conditions.corpus,
+        "protocol": conditions.protocol,
+        "fold": step.victim.fold.name,
+        "encoder": conditions.encoder,
+        "layer": conditions.layer,
+        "victim": step.victim.name,
+        "victim_seed": step.victim.seed,
+        "attack": step.attack,
+        "attack_settings": repr(attack),
+        "attack_seed": conditions.seed,
+        "explainer": None if step.mask is None else step.mask.explainer,
+        "mask_source": step.mask_source,
+        "scope": step.scope,
+        "granularity": budget.granularity,
+        "sparsity": budget.sparsity,
+        "epsilon": float(budget.epsilon),
+    }
+    people = piece.utterances
+    return {
+        **{name: [value] * len(people) for name, value in same.items()},
+        "utterance": [utterance.id for utterance in people],
+        "speaker": [utterance.speaker for utterance in people],
+        "text_id": [utterance.text_id for utterance in people],
+        "label": [utterance.label for utterance in people],
+        "duration": [utterance.seconds for utterance in people],
+    }
+
+
+def _outcome(
+    piece: Piece, step: AttackStep, result: AttackResult, seconds: float
+) -> dict[str, list[Any]]:
+    """What came of it, how large it is, and what it cost."""
+    from sigma_ser.evaluate.size import sizes
+
+    batch = piece.batch
+    victim = load_victim(piece.task.paths.victim(step.victim))
+    with torch.inference_mode():
+        before = victim(batch.x, batch.lengths).softmax(1)
+        after = victim(result.x_adv, batch.lengths).softmax(1)
+    names = victim.labels
+    passes = (result.forwards + result.backwards).double()
+    size = sizes(batch, result.x_adv, per_channel(victim.scale, batch.x))
+    elements = Budget(**step.budget).elements(batch.lengths, batch.x.shape[2])
+    return {
+        "budget_elements": elements.tolist(),
+        "prediction_before": [names[i] for i in before.argmax(1).tolist()],
+        "prediction_after": [names[i] for i in result.prediction.tolist()],
+        "confidence_before": before.amax(1).tolist(),
+        "confidence_after": after.amax(1).tolist(),
+        "correct_before": (before.argmax(1) == piece.labels).tolist(),
+        "success": result.success.tolist(),
+        "steps": result.steps.tolist(),
+        "forwards": result.forwards.tolist(),
+        "backwards": result.backwards.tolist(),
+        # The wall time of the batch, shared out by the passes that each utterance asked for.
+        "seconds": (seconds * passes / passes.sum()).tolist(),
+        **{name: size[name].tolist() for name in _SIZES},
+    }
+
+
+def _mask_costs(piece: Piece, step: AttackStep) -> dict[str, list[Any]]:
+    count = len(piece.batch)
+    if step.mask is None:
+        free: dict[str, list[Any]] = {
+            "mask_forwards": [0] * count,
+            "mask_backwards": [0] * count,
+            "mask_seconds": [0.0] * count,
+        }
+        return free
+    return {f"mask_{name}": value.tolist() for name, value in piece.costs(step.mask).items()}
+
+
+def _consistency(
+    piece: Piece, step: AttackStep, result: AttackResult, mask: Bool[Tensor, "B T D"] | None
+) -> dict[str, list[Any]]:
+    """What is left of the explanation, with its floor."""
+    from safetensors.torch import load_file
+
+    from sigma_ser.evaluate.consistency import consistency
+
+    if step.reference is None or step.floor is None:
+        return {}
+    task = piece.task
+    scores = consistency(
+        make_explainer(step.reference),
+        load_victim(task.paths.victim(step.victim)),
+        piece.batch,
+        result.x_adv,
+        piece.labels,
+        Budget(**step.budget),
+        mask=mask,
+        frame_seconds=task.conditions.frame_seconds,
+        clean=piece.maps(step.reference),
+        seeds=piece.explain_seeds(step.reference),
+    )
+    floors = load_file(task.paths.floor(step.floor, task.part))
+    scores |= {name: values[piece.rows] for name, values in floors.items()}
+    kept = ["mask_mass"] + [
+        f"{metric}{suffix}" for metric in CONSISTENCY_METRICS for suffix in ("", "_own", "_floor")
+    ]
+    return {
+        "consistency_explainer": [step.reference.explainer] * len(piece.batch),
+        **{name: scores[name].tolist() for name in kept if name in scores},
+    }
