@@ -1,0 +1,157 @@
+"""Checking many recordings in parallel, and remembering what was found.
+
+A recording is remembered by path, size and modification time, in one file for each corpus folder
+below `~/.cache/sigma-ser/checked` (`SIGMA_SER_CACHE` moves it).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sigma_ser.audio.reading import inspect_audio
+from sigma_ser.audio.recording import AudioFacts
+from sigma_ser.core.errors import AudioError
+from sigma_ser.core.files import content_key, whole_file
+
+from .reader import Verdict
+
+Progress = Callable[[int, int], None]
+"""Told how many files are done, of how many."""
+
+# Raised whenever a check finds more or fewer faults than before.
+_VERSION = 1
+# These lie outside the file, so its size and time do not tell when they are mended.
+_FLEETING = frozenset({"missing", "no-permission", "link-loop", "not-a-file", "unreadable"})
+_log = logging.getLogger(__name__)
+
+
+def check_files(
+    paths: Iterable[Path],
+    *,
+    max_seconds: float,
+    workers: int | None = None,
+    memory: Path | None = None,
+    known: Mapping[str, Verdict] | None = None,
+    progress: Progress | None = None,
+) -> dict[Path, Verdict]:
+    """Read every recording once and say what it is.
+
+    Threads do it: libsndfile and the hash let go of Python's lock, and nothing is copied between
+    processes. Each holds a few megabytes at a time, however long the recordings are.
+
+    Args:
+        paths: absolute paths.
+        max_seconds: longer recordings are faults.
+        workers: threads; `None` is one for each processor, 8 at most.
+        memory: file of what was found before; `None` remembers nothing.
+        known: checks done before that came with a manifest.
+        progress: called after each file.
+
+    Returns:
+        One verdict for each path.
+    """
+    paths = list(dict.fromkeys(paths))
+    remembered = _recall(memory, max_seconds)
+    remembered = {**(known or {}), **remembered}
+    verdicts: dict[Path, Verdict] = {}
+    unseen: list[Path] = []
+    for path in paths:
+        old = remembered.get(str(path))
+        if old is not None and (old.size, old.mtime_ns) == _stamp(path):
+            verdicts[path] = old
+        else:
+            unseen.append(path)
+    if progress and verdicts:
+        progress(len(verdicts), len(paths))
+    if unseen:
+        count = min(workers or min(_processors(), 8), len(unseen))
+        with ThreadPoolExecutor(count, thread_name_prefix="check") as pool:
+            try:
+                results = pool.map(lambda path: _inspect(path, max_seconds), unseen)
+                for path, verdict in zip(unseen, results, strict=True):
+                    verdicts[path] = verdict
+                    if progress:
+                        progress(len(verdicts), len(paths))
+            finally:
+                pool.shutdown(cancel_futures=True)
+                if memory is not None:
+                    _remember(memory, max_seconds, {**remembered, **_named(verdicts)})
+    return {path: verdicts[path] for path in paths}
+
+
+def memory_of(root: Path) -> Path:
+    """The file that remembers the recordings below `root`."""
+    cache = os.environ.get("SIGMA_SER_CACHE") or (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sigma-ser"
+    )
+    return Path(cache) / "checked" / f"{content_key(os.fsencode(root).hex())}.json"
+
+
+def _inspect(path: Path, max_seconds: float) -> Verdict:
+    size, mtime_ns = _stamp(path)
+    try:
+        return Verdict(size, mtime_ns, inspect_audio(path, max_seconds=max_seconds))
+    except AudioError as error:
+        return Verdict(size, mtime_ns, None, error.reason, str(error))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _named(verdicts: Mapping[Path, Verdict]) -> dict[str, Verdict]:
+    return {
+        str(path): verdict for path, verdict in verdicts.items() if verdict.reason not in _FLEETING
+    }
+
+
+def _recall(memory: Path | None, max_seconds: float) -> dict[str, Verdict]:
+    """What was found before; nothing if the memory is absent, damaged or of another version."""
+    if memory is None:
+        return {}
+    try:
+        content = json.loads(memory.read_text("utf-8"))
+        if (content["version"], content["max_seconds"]) != (_VERSION, max_seconds):
+            return {}
+        return {path: _verdict(row) for path, row in content["files"].items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _log.warning("what was checked before cannot be read (%s); checking again", error)
+        return {}
+
+
+def _verdict(row: dict[str, Any]) -> Verdict:
+    facts = row.pop("facts")
+    if facts is not None:
+        facts = AudioFacts(**{**facts, "warnings": tuple(facts["warnings"])})
+    return Verdict(facts=facts, **row)
+
+
+def _remember(memory: Path, max_seconds: float, verdicts: Mapping[str, Verdict]) -> None:
+    content = {
+        "version": _VERSION,
+        "max_seconds": max_seconds,
+        "files": {path: asdict(verdict) for path, verdict in verdicts.items()},
+    }
+    try:
+        with whole_file(memory) as aside:
+            # ASCII, because file names may hold bytes that are no UTF-8.
+            aside.write_text(json.dumps(content, ensure_ascii=True), "ascii")
+    except OSError as error:
+        _log.warning("what was checked cannot be remembered (%s)", error)

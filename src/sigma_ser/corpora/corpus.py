@@ -1,0 +1,291 @@
+"""A corpus: its usable recordings, what was left out and why, and where it comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sigma_ser.audio.recording import MAX_SECONDS, AudioFacts
+from sigma_ser.core import registry
+from sigma_ser.core.errors import ConfigError, CorpusError
+from sigma_ser.core.files import content_key
+from sigma_ser.core.utterance import Utterance
+
+from .checking import Progress, check_files, memory_of
+from .labels import canonical_label
+from .reader import Card, Entry, Listing, Quarantined, Reader, Verdict, differences_from
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Recordings with their labels; made by :func:`load_corpus`.
+
+    Args:
+        name: of the corpus.
+        utterances: in the order of their ids, each id once.
+        labels: the class names that occur, sorted; a class index is a position in it.
+        card: source, licence, citation.
+        root: folder or manifest that it was read from.
+        quarantine: files that cannot be used, with the reason.
+        differences: every difference from the published counts, a line each.
+        notes: what else was left out or seen twice, a line each.
+        facts: what each recording was found to be, by id.
+        columns: further columns of a manifest or file name, `columns[name][id]`.
+    """
+
+    name: str
+    utterances: tuple[Utterance, ...]
+    labels: tuple[str, ...]
+    card: Card
+    root: Path | None = None
+    quarantine: tuple[Quarantined, ...] = ()
+    differences: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, AudioFacts] = field(default_factory=dict, repr=False)
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __iter__(self) -> Iterator[Utterance]:
+        return iter(self.utterances)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_id
+
+    def __getitem__(self, name: str) -> Utterance:
+        """The utterance with this id.
+
+        Raises:
+            CorpusError: if there is none; the text lists near matches.
+        """
+        try:
+            return self._by_id[name]
+        except KeyError:
+            near = difflib.get_close_matches(str(name), self._by_id, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else "see corpus.utterances"
+            raise CorpusError(f"{self.name} has no utterance {name!r}; {hint}") from None
+
+    @cached_property
+    def key(self) -> str:
+        """What the corpus holds, as 16 hex digits.
+
+        From id, label, speaker, session, text and the decoded samples of every utterance:
+        the same wherever the files lie, and in whichever lossless format.
+        """
+        return content_key(
+            [
+                [one.id, one.label, one.speaker, one.session, one.text_id, self._content(one.id)]
+                for one in self.utterances
+            ]
+        )
+
+    @cached_property
+    def _by_id(self) -> dict[str, Utterance]:
+        return {utterance.id: utterance for utterance in self.utterances}
+
+    def _content(self, name: str) -> str:
+        facts = self.facts.get(name)
+        return facts.content if facts else ""
+
+
+def load_corpus(
+    name: str | Reader,
+    root: str | os.PathLike[str] | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    strict: bool = False,
+    workers: int | None = None,
+    max_seconds: float = MAX_SECONDS,
+    remember: bool = True,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Corpus:
+    """Find the recordings of a corpus, read each once, and keep those that can be used.
+
+    The first time every recording is decoded; afterwards only those whose size or modification
+    time changed.
+
+    Args:
+        name: a registered corpus (`ss.registry.names("corpus")`), or a reader of your own.
+        root: its folder, or the file of a manifest; the embedded corpus needs none.
+        classes: keep only these classes; `None` keeps all.
+        strict: raise at the first file that would go to quarantine.
+        workers: threads that read; `None` is one for each processor, 8 at most.
+        max_seconds: longer recordings go to quarantine.
+        remember: keep what was found in `~/.cache/sigma-ser` for the next time.
+        progress: called with the number of files done and of all.
+        options: of the reader, such as `columns=` of a manifest.
+
+    Raises:
+        UnknownNameError: no corpus has this name.
+        CorpusError: no usable recording was found, or a file is bad and `strict` is set.
+        ConfigError: the reader has no such option.
+
+    >>> import sigma_ser as ss
+    >>> corpus = ss.load_corpus("demo")
+    >>> len(corpus), corpus.labels[:3]
+    (672, ('angry', 'disgust', 'fear'))
+    """
+    reader = _reader(name, options) if isinstance(name, str) else name
+    title = name if isinstance(name, str) else type(name).__name__.lower()
+    if root is None and reader.default_root is None:
+        raise CorpusError(
+            f"the corpus {title} is not shipped; give the folder where you keep it "
+            f"({reader.card.source or 'root='})"
+        )
+    place = Path(os.path.abspath(root if root is not None else reader.default_root or ""))
+    listing = reader.list(place)
+    if not listing.entries:
+        raise CorpusError(_nothing_found(title, place, listing))
+    verdicts = check_files(
+        [entry.utterance.path for entry in listing.entries],
+        max_seconds=max_seconds,
+        workers=workers,
+        memory=memory_of(place) if remember else None,
+        known=listing.known,
+        progress=progress,
+    )
+    corpus = _assemble(listing.name or title, place, reader, listing, verdicts)
+    if strict and corpus.quarantine:
+        first, count = corpus.quarantine[0], len(corpus.quarantine)
+        raise CorpusError(
+            f"{count} of the files of {corpus.name} cannot be used, the first because: "
+            f"{first.message}; mend them or leave out strict"
+        )
+    if not corpus.utterances:
+        raise CorpusError(
+            f"none of the {len(corpus.quarantine)} recordings in {place} can be used, the first "
+            f"because: {corpus.quarantine[0].message}"
+        )
+    return corpus if classes is None else _of_classes(corpus, classes)
+
+
+def _reader(name: str, options: Mapping[str, Any]) -> Reader:
+    kind = registry.get("corpus", name)
+    known = [option.name for option in dataclasses.fields(kind) if option.init]
+    for option in options:
+        if option not in known:
+            listed = f"it knows {', '.join(known)}" if known else "it has none"
+            raise ConfigError(f"the corpus {name} has no option {option!r}; {listed}")
+    reader: Reader = kind(**options)
+    return reader
+
+
+def _nothing_found(title: str, place: Path, listing: Listing) -> str:
+    others = [bad.path.name for bad in listing.quarantine if bad.reason == "unknown-name"]
+    seen = "no file there has an audio suffix"
+    if others:
+        seen = f"{len(others)} recordings of other names are there, such as {others[0]!r}"
+    return (
+        f"no recording of {title} was found in {place} ({seen}); "
+        "give the folder that holds the recordings"
+    )
+
+
+def _assemble(
+    name: str, place: Path, reader: Reader, listing: Listing, verdicts: Mapping[Path, Verdict]
+) -> Corpus:
+    """Sort the listed recordings into used, copies and quarantine, and compare the counts."""
+    used: dict[str, tuple[Entry, AudioFacts]] = {}
+    quarantine = list(listing.quarantine)
+    copies: list[Path] = []
+    for entry in listing.entries:
+        path, utterance_id = entry.utterance.path, entry.utterance.id
+        verdict = verdicts[path]
+        if verdict.facts is None:
+            quarantine.append(Quarantined(path, verdict.reason, verdict.size, verdict.message))
+        elif utterance_id not in used:
+            used[utterance_id] = (entry, verdict.facts)
+        elif used[utterance_id][1].content == verdict.facts.content:
+            copies.append(path)
+        else:
+            first = used[utterance_id][0].utterance.path
+            message = f"{path} has the name of {first}, but other sound; keep the right one"
+            quarantine.append(Quarantined(path, "conflicting-copy", verdict.size, message))
+    utterances = tuple(
+        dataclasses.replace(
+            used[key][0].utterance,
+            sample_rate=used[key][1].sample_rate,
+            num_samples=used[key][1].num_samples,
+        )
+        for key in sorted(used)
+    )
+    differences = list(listing.differences)
+    if reader.official is not None:
+        differences += differences_from(reader.official, utterances)
+    differences += _named_missing(listing.missing)
+    notes = [*listing.notes, *_merged_spellings(listing)]
+    if copies:
+        notes.append(
+            f"{len(copies)} files are second copies of utterances already found and were left out, "
+            f"such as {copies[0]}"
+        )
+    extra = sorted({column for entry, _ in used.values() for column in entry.columns})
+    return Corpus(
+        name=name,
+        utterances=utterances,
+        labels=tuple(sorted({utterance.label for utterance in utterances})),
+        card=listing.card or reader.card,
+        root=place,
+        quarantine=tuple(sorted(quarantine, key=lambda bad: str(bad.path))),
+        differences=tuple(differences),
+        notes=tuple(notes),
+        facts={key: used[key][1] for key in sorted(used)},
+        columns={
+            column: {key: used[key][0].columns.get(column, "") for key in sorted(used)}
+            for column in extra
+        },
+    )
+
+
+def _named_missing(missing: Sequence[str], shown: int = 20) -> list[str]:
+    if not missing:
+        return []
+    more = f" and {len(missing) - shown} more" if len(missing) > shown else ""
+    return [f"missing: {', '.join(missing[:shown])}{more}"]
+
+
+def _merged_spellings(listing: Listing) -> list[str]:
+    """A line for each class that came in several spellings."""
+    spellings: dict[str, set[str]] = {}
+    for entry in listing.entries:
+        label = entry.utterance.label
+        spellings.setdefault(label, set()).add(entry.columns.get("label_as_written") or label)
+    return [
+        f"{' and '.join(map(repr, sorted(raw)))} were read as one class, {label!r}"
+        for label, raw in sorted(spellings.items())
+        if len(raw) > 1
+    ]
+
+
+def _of_classes(corpus: Corpus, classes: Sequence[str]) -> Corpus:
+    wanted = [canonical_label(label) for label in classes]
+    for given, label in zip(classes, wanted, strict=True):
+        if label not in corpus.labels:
+            raise CorpusError(
+                f"{corpus.name} has no class {given!r}; it has {', '.join(corpus.labels)}"
+            )
+    kept = tuple(utterance for utterance in corpus.utterances if utterance.label in wanted)
+    left_out = Counter(one.label for one in corpus.utterances if one.label not in wanted)
+    notes = [f"{count} utterances of class {label} were left out, as asked"
+             for label, count in sorted(left_out.items())]  # fmt: skip
+    ids = {utterance.id for utterance in kept}
+    return dataclasses.replace(
+        corpus,
+        utterances=kept,
+        labels=tuple(sorted(set(wanted))),
+        notes=(*corpus.notes, *notes),
+        facts={key: facts for key, facts in corpus.facts.items() if key in ids},
+        columns={
+            column: {key: value for key, value in values.items() if key in ids}
+            for column, values in corpus.columns.items()
+        },
+    )

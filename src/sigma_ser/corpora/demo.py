@@ -1,0 +1,41 @@
+"""The embedded corpus: synthetic emotional speech that comes with the package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from sigma_ser.core.registry import register
+
+from .reader import Card, Listing, Official
+from .tables import listing_of_rows, read_rows
+
+_FOLDER = Path(__file__).parents[1] / "demo" / "corpus"
+_LABELS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+_VOICES = ("f1", "f2", "f3", "f4", "m1", "m2", "m3", "m4")
+
+
+@register("corpus", "demo")
+@dataclass(frozen=True)
+class Demo:
+    """8 synthetic voices, 7 emotions, 12 words in "Say the word ___"; nobody speaks in it."""
+
+    card: ClassVar[Card] = Card(
+        title="sigma-ser demo: synthetic emotional speech",
+        source="tools/make_demo_corpus.py",
+        licence="Apache-2.0",
+        citation="Made for sigma-ser with eSpeak NG and Praat; synthetic, no human voice.",
+    )
+    official: ClassVar[Official] = Official(
+        utterances=672,
+        by={"label": dict.fromkeys(_LABELS, 96), "speaker": dict.fromkeys(_VOICES, 84)},
+        distinct={"text_id": 12},
+    )
+    default_root: ClassVar[Path] = _FOLDER
+
+    def list(self, root: Path) -> Listing:
+        """The rows of `index.csv`."""
+        listing = listing_of_rows(read_rows(root / "index.csv"), root, {}, root / "index.csv")
+        listing.card = self.card
+        return listing

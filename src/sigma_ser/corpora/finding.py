@@ -1,0 +1,128 @@
+"""Finding recordings below a folder, and ids for them that are safe as file names."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from sigma_ser.core.errors import CorpusError
+
+AUDIO_SUFFIXES = frozenset(
+    {
+        ".wav", ".flac", ".aif", ".aiff", ".aifc", ".au", ".caf", ".mp3", ".nist", ".oga", ".ogg",
+        ".opus", ".rf64", ".snd", ".sph", ".w64",
+    }
+)  # fmt: skip
+"""Suffixes of files that are taken for recordings, whatever their case."""
+
+_LONGEST_ID = 120
+# Windows keeps these for devices, with any suffix.
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+@dataclass
+class Found:
+    """Recordings in the order of their relative paths, and what else was seen on the way."""
+
+    files: list[Path] = field(default_factory=list)
+    unreadable: list[tuple[Path, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def find_audio(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> Found:
+    """All files with an audio suffix below `root`, each folder visited once.
+
+    Symbolic links to folders are followed, after all real folders, and never twice. The `._*`
+    files and `__MACOSX` folders of macOS archives and hidden folders are left out.
+
+    Raises:
+        CorpusError: if `root` is no folder.
+    """
+    root = Path(os.path.abspath(root))
+    if not root.is_dir():
+        kind = "a file, not a folder" if root.exists() else "not there"
+        raise CorpusError(f"the corpus folder {root} is {kind}; give the folder of the recordings")
+    endings = tuple(suffixes)
+    found, skipped = Found(), Counter[str]()
+    visited: set[tuple[int, int]] = set()
+    folders, linked = deque([root]), deque[Path]()
+    while folders or linked:
+        folder = folders.popleft() if folders else linked.popleft()
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in visited:
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            children = list(os.scandir(folder))
+        except OSError as error:
+            found.unreadable.append((folder, f"{folder} cannot be listed ({error.strerror})"))
+            continue
+        for child in children:
+            if child.is_dir():
+                if child.name == "__MACOSX" or child.name.startswith("."):
+                    skipped["hidden folders"] += 1
+                else:
+                    (linked if child.is_symlink() else folders).append(Path(child.path))
+            elif child.name.lower().endswith(endings):
+                if child.name.startswith("._"):
+                    skipped["macOS resource files (._*)"] += 1
+                else:
+                    found.files.append(Path(child.path))
+    found.files.sort(key=lambda path: path.relative_to(root).as_posix())
+    found.notes += [f"{count} {what} were left out" for what, count in sorted(skipped.items())]
+    return found
+
+
+def safe_id(text: str) -> str:
+    """A name for `text` that any file system takes, in at most 120 ASCII characters.
+
+    Letters, digits, `-`, `_` and `.` stay; blanks become `_` and slashes `-`; the rest is
+    percent-encoded. What is too long is cut and gets a hash of the whole.
+
+    >>> safe_id("happy/take 1.a")
+    'happy-take_1.a'
+    >>> safe_id(".."), safe_id("Ä"), safe_id("nul")
+    ('%2E%2E', '%C3%84', '_nul')
+    """
+    raw = os.fsencode(unicodedata.normalize("NFC", text))
+    name = quote(raw.replace(b" ", b"_").replace(b"/", b"-"), safe="").replace("~", "%7E")
+    # Hidden files, options of commands, and what Windows cuts off.
+    if name.strip(".") == "":
+        name = "%2E" * len(name)
+    elif name[0] in ".-":
+        name = f"%{ord(name[0]):02X}{name[1:]}"
+    if name.endswith("."):
+        name = f"{name[:-1]}%2E"
+    if _RESERVED.fullmatch(name):
+        name = f"_{name}"
+    if len(name) > _LONGEST_ID:
+        name = f"{name[: _LONGEST_ID - 17]}~{_short_hash(raw)}"
+    return name or f"~{_short_hash(raw)}"
+
+
+def unique_ids(texts: Iterable[str]) -> list[str]:
+    """A safe id for each text; where two would be equal (but for case), both get a hash.
+
+    An id depends on its own text and on those it would be mistaken for, never on the order.
+
+    >>> unique_ids(["a b", "c", "a_b"])
+    ['a_b~bb37dea5c027f928', 'c', 'a_b~f05e550658986ad7']
+    """
+    texts = list(texts)
+    ids = [safe_id(text) for text in texts]
+    count = Counter(name.casefold() for name in ids)
+    return [
+        name if count[name.casefold()] == 1 else f"{name[:100]}~{_short_hash(os.fsencode(text))}"
+        for name, text in zip(ids, texts, strict=True)
+    ]
+
+
+def _short_hash(raw: bytes) -> str:
+    return hashlib.blake2b(raw, digest_size=8).hexdigest()

@@ -1,0 +1,94 @@
+"""Protocols for any corpus: by speaker, by text, at random, or as a column says."""
+
+from __future__ import annotations
+
+from sigma_ser.core.errors import CorpusError
+from sigma_ser.core.registry import register
+
+from .corpus import Corpus
+from .folds import PARTS, Fold
+from .splitting import (
+    deal_groups,
+    deal_stratified,
+    fold_count,
+    groups_of,
+    rotate,
+    smallest_class,
+)
+
+_SPELLINGS = {
+    "train": "train", "training": "train",
+    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+    "development": "validation",
+    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
+}  # fmt: skip
+
+
+@register("protocol", "speaker-kfold")
+def speaker_kfold(corpus: Corpus, *, seed: int = 0, folds: int = 5) -> list[Fold]:
+    """Whole speakers: each speaker tests once, others validate meanwhile."""
+    groups = groups_of(corpus, lambda one: one.speaker, "speaker")
+    count = fold_count(folds, groups, "speaker", corpus.name)
+    return rotate("speakers", deal_groups(groups, count, seed))
+
+
+@register("protocol", "text-kfold")
+def text_kfold(corpus: Corpus, *, seed: int = 0, folds: int = 5) -> list[Fold]:
+    """Whole texts: no text of the test part is heard before; speakers are."""
+    groups = groups_of(corpus, lambda one: one.text_id, "text")
+    count = fold_count(folds, groups, "text", corpus.name)
+    return rotate("texts", deal_groups(groups, count, seed))
+
+
+@register("protocol", "random-stratified")
+def random_stratified(corpus: Corpus, *, seed: int = 0, folds: int = 5) -> list[Fold]:
+    """Utterances at random, classes in the same shares: leaks speakers and texts.
+
+    Raises:
+        CorpusError: if the rarest class has fewer utterances than there are folds.
+    """
+    label, rarest = smallest_class(corpus)
+    if rarest < folds:
+        raise CorpusError(
+            f"class {label} of {corpus.name} has {rarest} utterances, too few for {folds} folds; "
+            "lower folds= or leave the class out with classes="
+        )
+    count = fold_count(folds, {one.id: one for one in corpus.utterances}, "utterance", corpus.name)
+    return rotate("random", deal_stratified(corpus.utterances, count, seed))
+
+
+@register("protocol", "predefined")
+def predefined(corpus: Corpus, *, seed: int = 0, column: str = "split") -> list[Fold]:
+    """What a column of the manifest says: train, validation and test, or numbers of folds.
+
+    With numbers each one tests once and the next validates. Rows with an empty cell are in no
+    part.
+
+    Raises:
+        CorpusError: if there is no such column, or it says something else.
+    """
+    del seed
+    if column not in corpus.columns:
+        listed = ", ".join(corpus.columns) or "none"
+        raise CorpusError(
+            f"{corpus.name} has no column {column!r} (there are: {listed}); "
+            "name it with column=, or choose another protocol"
+        )
+    parts: dict[str, list[str]] = {}
+    for name, value in corpus.columns[column].items():
+        if value:
+            parts.setdefault(value.strip().lower(), []).append(name)
+    if parts and all(value.isdigit() for value in parts):
+        numbers = sorted(parts, key=int)
+        fold_count(max(3, len(numbers)), parts, "fold number", corpus.name)
+        return rotate("predefined", [parts[number] for number in numbers])
+    unknown = sorted(set(parts) - set(_SPELLINGS))
+    if unknown:
+        raise CorpusError(
+            f"column {column!r} of {corpus.name} says {unknown[0]!r}; "
+            f"it may say {', '.join(_SPELLINGS)}, or whole numbers"
+        )
+    named: dict[str, list[str]] = {part: [] for part in PARTS}
+    for value, names in parts.items():
+        named[_SPELLINGS[value]] += names
+    return [Fold("predefined", named["train"], named["validation"], named["test"])]

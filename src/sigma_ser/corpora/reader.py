@@ -1,0 +1,201 @@
+"""What a corpus reader is: one file, one class, registered under the name of its corpus.
+
+A reader only lists: which recordings there are, and what is known about each. Opening the
+recordings, quarantine, second copies and the counts are the same for all, and happen in
+`corpus.load_corpus`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Protocol, runtime_checkable
+
+from sigma_ser.audio.recording import AudioFacts
+from sigma_ser.core.utterance import Utterance
+
+from .finding import Found, find_audio
+
+
+@dataclass(frozen=True)
+class Card:
+    """Where a corpus comes from, and what may be done with it."""
+
+    title: str
+    source: str = ""
+    licence: str = ""
+    citation: str = ""
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A file that the corpus goes on without: why, where and how large (bytes, -1 unknown)."""
+
+    path: Path
+    reason: str
+    size: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Official:
+    """The counts that the makers of a corpus published.
+
+    `by` counts utterances for each value of a field of `Utterance` (`label`, `speaker`,
+    `session`); `distinct` tells how many different values a field has.
+    """
+
+    utterances: int
+    by: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    distinct: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recording as listed: the utterance, and columns that no field of it holds."""
+
+    utterance: Utterance
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found: facts, or a reason with its sentence.
+
+    Good as long as the file has the same `size` (bytes, -1 unknown) and modification time.
+    """
+
+    size: int
+    mtime_ns: int
+    facts: AudioFacts | None
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass
+class Listing:
+    """What a reader found.
+
+    Entries with the same id are copies of one utterance: the first is used, and a copy that
+    sounds different goes to quarantine. `missing` names utterances that ought to be there.
+    `known` maps absolute paths to checks done before.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    quarantine: list[Quarantined] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    known: dict[str, Verdict] = field(default_factory=dict)
+    name: str = ""
+    card: Card | None = None
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Lists the recordings of one corpus; its fields are the options of `load_corpus`."""
+
+    @property
+    def card(self) -> Card:
+        """Source, licence and citation."""
+
+    @property
+    def official(self) -> Official | None:
+        """The published counts, where there are any."""
+
+    @property
+    def default_root(self) -> Path | None:
+        """Where the corpus lies if no root is given; `None` if the user must say."""
+
+    def list(self, root: Path) -> Listing:
+        """What is below `root`.
+
+        Raises:
+            CorpusError: if `root` cannot hold this corpus at all.
+        """
+
+
+class NamedFiles:
+    """A corpus whose file names tell everything: a reader gives a pattern and `describe`.
+
+    Files with an audio suffix whose names do not fit go to quarantine as `unknown-name`.
+    """
+
+    card: ClassVar[Card]
+    official: ClassVar[Official | None] = None
+    default_root: ClassVar[Path | None] = None
+    pattern: ClassVar[re.Pattern[str]]
+
+    def describe(self, match: re.Match[str], path: Path) -> Entry | None:
+        """The recording `path` whose stem is `match`; `None` if it belongs to no class here."""
+        raise NotImplementedError
+
+    def expected(self, entries: Sequence[Entry]) -> set[str]:
+        """Ids that a complete copy would have."""
+        del entries
+        return set()
+
+    def list(self, root: Path) -> Listing:
+        """All recordings below `root`, however the copy nests its folders."""
+        found = find_audio(root)
+        listing = listing_of(found)
+        left_out: Counter[str] = Counter()
+        for path in found.files:
+            match = self.pattern.fullmatch(path.stem)
+            if match is None:
+                listing.quarantine.append(unknown_name(path))
+                continue
+            entry = self.describe(match, path)
+            if entry is None:
+                left_out[path.suffix] += 1
+            else:
+                listing.entries.append(entry)
+        if left_out:
+            listing.notes.append(
+                f"{sum(left_out.values())} recordings that are not of this corpus's speech part "
+                "were left out"
+            )
+        present = {entry.utterance.id for entry in listing.entries}
+        listing.missing = sorted(self.expected(listing.entries) - present)
+        return listing
+
+
+def listing_of(found: Found) -> Listing:
+    """A listing that starts with what was seen on the way through the folders."""
+    listing = Listing(notes=list(found.notes))
+    for folder, message in found.unreadable:
+        listing.quarantine.append(Quarantined(folder, "no-permission", -1, message))
+    return listing
+
+
+def unknown_name(path: Path) -> Quarantined:
+    """A recording whose name tells nothing that the reader understands."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        size = -1
+    return Quarantined(
+        path, "unknown-name", size, f"{path.name!r} is not a file name of this corpus"
+    )
+
+
+def differences_from(official: Official, utterances: tuple[Utterance, ...]) -> list[str]:
+    """Every count that differs from the published one, a line each."""
+    lines = []
+    if len(utterances) != official.utterances:
+        lines.append(f"{len(utterances)} utterances instead of the official {official.utterances}")
+    for name, counts in official.by.items():
+        here = Counter(str(getattr(utterance, name)) for utterance in utterances)
+        lines += [
+            f"{name} {value}: {here[value]} utterances instead of {counts.get(value, 0)}"
+            for value in sorted({*counts, *here})
+            if here[value] != counts.get(value, 0)
+        ]
+    for name, count in official.distinct.items():
+        values = len({getattr(utterance, name) for utterance in utterances})
+        if values != count:
+            lines.append(f"{values} different {name}s instead of {count}")
+    return lines

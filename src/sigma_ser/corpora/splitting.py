@@ -1,0 +1,103 @@
+"""The two ways to share utterances out: by whole groups, and by class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+from sigma_ser.core.errors import CorpusError
+from sigma_ser.core.files import content_key
+from sigma_ser.core.utterance import Utterance
+
+from .corpus import Corpus
+from .folds import Fold
+
+Group = Callable[[Utterance], str]
+
+
+def shuffled(names: Iterable[str], seed: int, purpose: str) -> list[str]:
+    """Names in an order that the seed chooses; it depends on no other order."""
+    return sorted(set(names), key=lambda name: (content_key([seed, purpose, name]), name))
+
+
+def groups_of(corpus: Corpus, group: Group, what: str) -> dict[str, list[str]]:
+    """The ids of each group.
+
+    Raises:
+        CorpusError: if an utterance has no such group: a split by it would mean nothing.
+    """
+    groups: dict[str, list[str]] = {}
+    for utterance in corpus.utterances:
+        groups.setdefault(group(utterance), []).append(utterance.id)
+    if "" in groups:
+        raise CorpusError(
+            f"{len(groups[''])} utterances of {corpus.name} have no {what}, "
+            f"such as {groups[''][0]!r}; choose a protocol that does not need it"
+        )
+    return groups
+
+
+def deal_groups(groups: Mapping[str, list[str]], folds: int, seed: int) -> list[list[str]]:
+    """Whole groups on `folds` piles of about the same size: the largest first, to the smallest."""
+    order = {name: place for place, name in enumerate(shuffled(groups, seed, "groups"))}
+    piles: list[list[str]] = [[] for _ in range(folds)]
+    for name in sorted(groups, key=lambda name: (-len(groups[name]), order[name])):
+        min(piles, key=len).extend(groups[name])
+    return piles
+
+
+def deal_stratified(
+    utterances: Iterable[Utterance], folds: int, seed: int, purpose: str = "strata"
+) -> list[list[str]]:
+    """Utterances on `folds` piles: class by class, so that no count differs by more than one."""
+    by_label: dict[str, list[str]] = {}
+    for utterance in utterances:
+        by_label.setdefault(utterance.label, []).append(utterance.id)
+    piles: list[list[str]] = [[] for _ in range(folds)]
+    place = 0
+    for label in sorted(by_label):
+        for name in shuffled(by_label[label], seed, purpose):
+            piles[place % folds].append(name)
+            place += 1
+    return piles
+
+
+def rotate(prefix: str, piles: list[list[str]]) -> list[Fold]:
+    """Each pile tests once, and the next one validates meanwhile."""
+    folds = []
+    for number, test in enumerate(piles):
+        after = (number + 1) % len(piles)
+        train = [
+            name
+            for other, pile in enumerate(piles)
+            if other not in (number, after)
+            for name in pile
+        ]
+        folds.append(Fold(f"{prefix}-{number + 1}", train, piles[after], test))
+    return folds
+
+
+def fold_count(wanted: int, available: Mapping[str, object], what: str, name: str) -> int:
+    """How many folds to make.
+
+    Raises:
+        CorpusError: if fewer than three were asked for, or there are too few groups.
+    """
+    if wanted < 3:
+        raise CorpusError(
+            f"folds={wanted}: at least 3 are needed, to train, validate and test on different ones"
+        )
+    if len(available) < wanted:
+        raise CorpusError(
+            f"{name} has {len(available)} different {what}s, too few for {wanted} folds; "
+            "lower folds= or choose another protocol"
+        )
+    return wanted
+
+
+def smallest_class(corpus: Corpus) -> tuple[str, int]:
+    """The rarest class and its count."""
+    label, count = min(
+        Counter(one.label for one in corpus.utterances).items(), key=lambda item: (item[1], item[0])
+    )
+    return label, count

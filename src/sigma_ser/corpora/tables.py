@@ -1,0 +1,197 @@
+"""Tables of recordings: CSV, JSON lines and Parquet, whatever their columns are called."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sigma_ser.core.errors import CorpusError
+from sigma_ser.core.utterance import Utterance
+
+from .finding import safe_id, unique_ids
+from .labels import canonical_label
+from .reader import Entry, Listing
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "id": ("utterance", "utterance_id", "name", "segment_id"),
+    "path": (
+        "file",
+        "filename",
+        "file_name",
+        "filepath",
+        "file_path",
+        "wav",
+        "audio",
+        "audio_path",
+    ),
+    "label": ("emotion", "class", "category", "target"),
+    "speaker": ("speaker_id", "spk", "spk_id", "actor"),
+    "session": ("session_id", "ses"),
+    "text_id": ("text", "sentence", "sentence_id", "statement", "transcript", "word"),
+}
+"""Fields of an utterance, and the other names under which a table may have them."""
+
+# What is read from the recordings themselves, whatever the table says.
+_MEASURED = frozenset({"sample_rate", "num_samples"})
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a `.csv`, `.tsv`, `.jsonl`, `.json` or `.parquet` file.
+
+    Raises:
+        CorpusError: if the file is absent, of another kind, or damaged.
+    """
+    if not path.is_file():
+        raise CorpusError(f"the manifest {path} is not there; give a CSV, JSONL or Parquet file")
+    readers = {
+        ".csv": _csv, ".tsv": _csv, ".jsonl": _json_lines, ".json": _json_lines,
+        ".parquet": _parquet,
+    }  # fmt: skip
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise CorpusError(
+            f"the manifest {path} has the suffix {path.suffix!r}; known are {', '.join(readers)}"
+        )
+    try:
+        return reader(path)
+    except (ValueError, csv.Error, OSError, TypeError) as error:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CorpusError(f"the manifest {path} cannot be read ({line}); mend it") from error
+
+
+def _csv(path: Path) -> list[dict[str, Any]]:
+    # utf-8-sig, because spreadsheets put a byte-order mark before the first column's name.
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        head = file.read(4096)
+        file.seek(0)
+        if path.suffix.lower() == ".tsv":
+            delimiter = "\t"
+        else:
+            first = head.splitlines()[0] if head else ""
+            delimiter = max(",;\t", key=first.count)
+        return [dict(row) for row in csv.DictReader(file, delimiter=delimiter, strict=True)]
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    text = path.read_text("utf-8-sig")
+    if text.lstrip().startswith("["):
+        rows = json.loads(text)
+    else:
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("each line must be a JSON object")
+    return list(rows)
+
+
+def _parquet(path: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Which column of a table holds which field of an utterance."""
+
+    fields: Mapping[str, str]
+
+    @classmethod
+    def found_in(cls, names: Iterable[str], given: Mapping[str, str], where: Path) -> Naming:
+        """By the names that were given, else by the usual ones, whatever their case.
+
+        Raises:
+            CorpusError: if there is no column for the path or the label, or a name is unknown.
+        """
+        names = [name for name in names if isinstance(name, str)]
+        folded = {name.strip().casefold(): name for name in reversed(names)}
+        fields = {}
+        for key, name in given.items():
+            if key not in COLUMNS or name not in names:
+                raise CorpusError(
+                    f"columns={{{key!r}: {name!r}}} does not fit {where.name}: fields are "
+                    f"{', '.join(COLUMNS)}, columns are {', '.join(names)}"
+                )
+            fields[key] = name
+        for key, others in COLUMNS.items():
+            usual = [folded[name] for name in (key, *others) if name in folded]
+            if key not in fields and usual:
+                fields[key] = usual[0]
+        for key in ("path", "label"):
+            if key not in fields:
+                raise CorpusError(
+                    f"{where.name} has no column for the {key} (columns: {', '.join(names)}); "
+                    f"say which one with columns={{{key!r}: ...}}"
+                )
+        return cls(fields)
+
+
+def listing_of_rows(
+    rows: list[dict[str, Any]], folder: Path, given: Mapping[str, str], where: Path
+) -> Listing:
+    """The recordings of a table; relative paths begin at `folder`.
+
+    Rows without a path or a label are left out, with a note.
+    """
+    listing = Listing()
+    if not rows:
+        return listing
+    naming = Naming.found_in(rows[0], given, where).fields
+    complete = [row for row in rows if _text(row, naming["path"]) and _text(row, naming["label"])]
+    if len(complete) < len(rows):
+        listing.notes.append(
+            f"{len(rows) - len(complete)} rows of {where.name} have no path or no label "
+            "and were left out"
+        )
+    paths = [_text(row, naming["path"]) for row in complete]
+    if "id" in naming:
+        ids = [safe_id(_text(row, naming["id"]) or path)
+               for row, path in zip(complete, paths, strict=True)]  # fmt: skip
+    else:
+        # The same path twice is one recording twice, not two that are alike.
+        names = dict.fromkeys(paths)
+        stems = dict(zip(names, unique_ids(_stem(path) for path in names), strict=True))
+        ids = [stems[path] for path in paths]
+    extra = [
+        name
+        for name in rows[0]
+        if isinstance(name, str) and name not in naming.values() and name not in _MEASURED
+    ]
+    for row, path, name in zip(complete, paths, ids, strict=True):
+        written = _text(row, naming["label"])
+        columns = {key: _text(row, key) for key in extra}
+        if canonical_label(written) != written:
+            columns["label_as_written"] = written
+        utterance = Utterance(
+            id=name,
+            path=_absolute(folder, path),
+            label=canonical_label(written),
+            speaker=_text(row, naming.get("speaker")),
+            session=_text(row, naming.get("session")),
+            text_id=_text(row, naming.get("text_id")),
+        )
+        listing.entries.append(Entry(utterance, columns))
+    return listing
+
+
+def _absolute(folder: Path, path: str) -> Path:
+    # Tables made on Windows; a name that really holds a backslash is tried as it is first.
+    plain = folder / path
+    if "\\" in path and not plain.exists():
+        plain = folder / path.replace("\\", "/")
+    return plain
+
+
+def _stem(path: str) -> str:
+    # Two folders may hold the same file names, so the folders stay in the id.
+    head, dot, tail = path.rpartition(".")
+    return head if dot and "/" not in tail and head else path
+
+
+def _text(row: Mapping[str, Any], name: str | None) -> str:
+    value = row.get(name) if name is not None else None
+    return "" if value is None else str(value).strip()
