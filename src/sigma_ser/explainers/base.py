@@ -78,6 +78,9 @@ class BaseExplainer(abc.ABC):
         """
         if seeds is None:
             seeds = utterance_seeds(batch.ids, "explain", type(self).__name__)
+        if not len(batch):
+            nothing = torch.zeros(0, dtype=torch.long)
+            return Explanation(torch.zeros_like(batch.x), nothing, nothing.clone())
         with torch.inference_mode(False), torch.enable_grad():
             question = Question.ask(
                 victim,

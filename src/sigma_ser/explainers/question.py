@@ -74,7 +74,7 @@ class Question:
                     f"{name} must be integers of shape ({len(batch)},), "
                     f"got {value.dtype} {tuple(value.shape)}"
                 )
-        if len(labels) and int(labels.min()) < 0:
+        if int(labels.min()) < 0:
             raise ShapeError("labels must be class indices from 0 up")
         x = batch.x.detach().masked_fill(~batch.valid[:, :, None], 0.0)
         question = cls(
@@ -85,7 +85,7 @@ class Question:
             rows,
             seeds,
         )
-        if memory is None or not len(batch):
+        if memory is None:
             return question
         fitting = memory // question._row_bytes()
         if fitting < 1:
@@ -119,7 +119,7 @@ class Question:
                 "check its weights and its features"
             )
         labels = self.labels[owner]
-        if len(labels) and int(labels.max()) >= logits.shape[1]:
+        if int(labels.max()) >= logits.shape[1]:
             raise ShapeError(
                 f"label {int(labels.max())} was asked of a victim with {logits.shape[1]} classes"
             )
@@ -137,7 +137,7 @@ class Question:
                     torch.split(x, self.rows), torch.split(owner, self.rows), strict=True
                 )
             ]
-        return torch.cat(parts) if parts else x.new_zeros(0)
+        return torch.cat(parts)
 
     def gradient(
         self, x: Float[Tensor, "R T D"], owner: Int[Tensor, "R"] | None = None

@@ -1,0 +1,28 @@
+"""Sizes of a perturbation, against numbers written out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sigma_ser.core.errors import ShapeError
+from sigma_ser.core.features import FeatureBatch
+from sigma_ser.evaluate.size import sizes
+
+
+def test_sizes_by_hand_and_nothing_of_the_padding():
+    batch = FeatureBatch(torch.zeros(2, 3, 2), torch.tensor([3, 2]))
+    x = torch.zeros(2, 3, 2)
+    x[0, 0, 0], x[0, 2, 0], x[0, 2, 1] = 3.0, -4.0, 12.0
+    x[1, 2, 1] = 100.0  # padding
+    told = sizes(batch, x, torch.tensor([2.0, 24.0]))
+    assert told["l0"].tolist() == [3, 0]
+    assert told["l0_share"].tolist() == [0.5, 0.0]
+    assert told["l2"].tolist() == [13.0, 0.0]
+    assert told["linf"].tolist() == [2.0, 0.0]
+    assert told["linf_features"].tolist() == [12.0, 0.0]
+    assert told["l2_scaled"][0] == pytest.approx((1.5**2 + 2**2 + 0.5**2) ** 0.5)
+    assert told["frames_touched"].tolist() == [2, 0]
+    assert told["channels_touched"].tolist() == [2, 0]
+    with pytest.raises(ShapeError, match="x_adv"):
+        sizes(batch, x[:1], torch.ones(2))
