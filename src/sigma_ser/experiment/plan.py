@@ -6,7 +6,6 @@ import itertools
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core.budget import Budget
@@ -87,18 +86,11 @@ class Plan:
     """All steps of a study, in the order in which the data flows."""
 
     study: StudyConfig
-    folder: Path
-    features_key: str
     victims: tuple[VictimStep, ...]
     saliencies: tuple[SaliencyStep, ...]
     floors: tuple[FloorStep, ...]
     attacks: tuple[AttackStep, ...]
     samples: Mapping[str, tuple[tuple[str, ...], ...]] = field(repr=False)
-
-    @property
-    def features(self) -> Path:
-        """Folder of the feature store."""
-        return self.folder / "features" / self.features_key
 
     def parts(self, fold: str) -> Iterator[tuple[int, tuple[str, ...]]]:
         """Number and utterances of each part of the attacked sample of a fold."""
@@ -110,31 +102,31 @@ def budget_of(values: Mapping[str, Any]) -> Budget:
     return Budget(**values)
 
 
+def key_of_features(corpus: Corpus, encoder_key: str) -> str:
+    """Under which key the features of a corpus lie."""
+    return _key("features", corpus.key, encoder_key)
+
+
 def make_plan(
     study: StudyConfig,
-    folder: Path,
     *,
     corpus: Corpus,
     folds: Sequence[Fold],
-    encoder_card: Mapping[str, Any],
-    lengths: Mapping[str, float],
+    features_key: str,
+    lengths: Mapping[str, int],
 ) -> Plan:
     """Plan a study.
 
     Args:
         study: what is asked for.
-        folder: of the run.
         corpus: the recordings.
         folds: those of the protocol that the study runs.
-        encoder_card: everything that determines the features.
-        lengths: size of each utterance, so that parts hold utterances of like length.
+        features_key: of the features; see `key_of_features`.
+        lengths: frames of each utterance, so that parts hold utterances of like length.
 
     Raises:
         ConfigError: if the study names something that it does not define.
     """
-    features_key = content_key(
-        {"corpus": corpus.key, "encoder": dict(encoder_card), "versions": _versions()}
-    )
     samples = {fold.name: _parts(study, corpus, fold, lengths) for fold in folds}
     victims = tuple(_victims(study, folds, features_key))
     names = {victim.name for victim in victims}
@@ -174,8 +166,6 @@ def make_plan(
                 )
     return Plan(
         study,
-        folder,
-        features_key,
         victims,
         tuple(saliencies.values()),
         tuple(floors.values()),
@@ -240,7 +230,7 @@ def _budgets(study: StudyConfig) -> Iterator[dict[str, Any]]:
 
 
 def _parts(
-    study: StudyConfig, corpus: Corpus, fold: Fold, lengths: Mapping[str, float]
+    study: StudyConfig, corpus: Corpus, fold: Fold, lengths: Mapping[str, int]
 ) -> tuple[tuple[str, ...], ...]:
     """The attacked test utterances, of like length in each part, in an order fixed by content."""
     chosen = sorted(_sample(study, corpus, fold), key=lambda name: (lengths[name], name))

@@ -20,7 +20,7 @@ from torch import Tensor
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.contracts import Attack, Explainer
 from sigma_ser.core.features import FeatureBatch
-from sigma_ser.core.files import whole_file
+from sigma_ser.core.files import whole_file, write_json
 from sigma_ser.core.rows import schema
 from sigma_ser.core.seeds import utterance_seeds
 from sigma_ser.core.utterance import Utterance
@@ -68,6 +68,19 @@ class Conditions:
     frame_seconds: float
     batch_size: int
     seed: int
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """One victim to train."""
+
+    paths: RunPaths
+    step: VictimStep
+
+    @property
+    def target(self) -> Path:
+        """The file that is written last."""
+        return self.paths.victim(self.step) / "timing.json"
 
 
 @dataclass(frozen=True)
@@ -132,6 +145,26 @@ class Piece:
         )
 
 
+def train_victim(task: TrainTask) -> Path:
+    """Train and save one victim, unless it is there; returns the file written last."""
+    from sigma_ser.victims.training import train
+
+    step = task.step
+    if not task.target.exists():
+        started = time.perf_counter()
+        victim = train(
+            _store(task.paths.features),
+            step.fold,
+            step.head,
+            step.seed,
+            head_settings=step.head_settings,
+            **step.training,
+        )
+        victim.save(task.target.parent)
+        write_json(task.target, {"train_seconds": time.perf_counter() - started})
+    return task.target
+
+
 def work(task: PartTask) -> Path:
     """Do one task, unless its file is there already; returns the file."""
     if not task.target.exists():
@@ -149,7 +182,7 @@ def _explain(task: PartTask, step: SaliencyStep) -> None:
     victim = load_victim(task.paths.victim(step.victim))
     explainer = make_explainer(step)
     writer = MapWriter()
-    for piece in _pieces(task):
+    for piece in pieces(task):
         started = time.perf_counter()
         explanation = explainer(victim, piece.batch, piece.labels, seeds=piece.explain_seeds(step))
         writer.add(piece.batch, explanation, time.perf_counter() - started)
@@ -175,7 +208,7 @@ def _floor(task: PartTask, step: FloorStep) -> None:
             clean=piece.maps(step.reference),
             seeds=piece.explain_seeds(step.reference),
         )
-        for piece in _pieces(task)
+        for piece in pieces(task)
     ]
     joined = {name: torch.cat([part[name] for part in scores]).double() for name in scores[0]}
     with whole_file(task.target) as aside:
@@ -191,14 +224,14 @@ def _attack(task: PartTask, step: AttackStep) -> None:
     attack = make_attack(step)
     tables = [
         pa.Table.from_pydict(measure(piece, step, attack), schema=schema())
-        for piece in _pieces(task)
+        for piece in pieces(task)
     ]
     with whole_file(task.target) as aside:
         pq.write_table(pa.concat_tables(tables), aside)
 
 
-def _pieces(task: PartTask) -> Iterator[Piece]:
-    """The batches of a part, fixed by the plan."""
+def pieces(task: PartTask) -> Iterator[Piece]:
+    """The batches of a part; what is in them is fixed by the plan."""
     store = _store(task.paths.features)
     size = task.conditions.batch_size
     for start in range(0, len(task.utterances), size):
