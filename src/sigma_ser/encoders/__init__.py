@@ -1,4 +1,4 @@
-"""Encoders, one file a family; extraction; the feature store.
+"""Frozen speech encoders, one family a file, and the store of their features.
 
-Imports core, execution, audio, corpora.
+Imports core, execution, demo, audio and corpora.
 """

@@ -1,1 +1,1 @@
-"""Executors: how work is spread over processes and machines. Imports core."""
+"""Executors: where independent tasks run. Imports core alone."""

@@ -1,0 +1,358 @@
+"""From a corpus to a feature store: shard by shard, resumable, the same bytes every time."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sigma_ser.audio.reading import read_audio
+from sigma_ser.audio.recording import SAMPLE_RATE
+from sigma_ser.core.errors import AudioError, StoreError
+from sigma_ser.core.files import whole_file, write_json
+from sigma_ser.core.utterance import Utterance
+from sigma_ser.execution.executor import Executor
+from sigma_ser.execution.inline import Inline
+
+from .encoder import Encoder, load_encoder
+from .store import (
+    CARD,
+    FORMAT,
+    INDEX,
+    Entry,
+    FeatureStore,
+    file_digest,
+    read_card,
+    read_index,
+    shard_path,
+    store_key,
+    write_index,
+)
+
+if TYPE_CHECKING:
+    from sigma_ser.corpora.corpus import Corpus
+
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+# Room that is left free beside the estimate, for the index and for others.
+_SPARE_BYTES = 64 << 20
+# Audio that is read while the group before it is encoded: several batches, so that equal lengths
+# meet, but not so much that memory would grow with the corpus.
+_GROUP_SECONDS = 64.0
+_GROUP_BATCHES = 4
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard: what a worker needs to make it, and nothing of the others."""
+
+    folder: Path
+    shard: int
+    utterances: tuple[Utterance, ...]
+    labels: tuple[int, ...]
+    dtype: str
+    encoder: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What came out: the rows of the index, and the checksum of the file."""
+
+    shard: int
+    entries: tuple[Entry, ...]
+    digest: str
+
+
+def extract(
+    corpus: Corpus,
+    encoder: Encoder,
+    out: str | Path,
+    dtype: str = "float16",
+    *,
+    shard_size: int = 250,
+    executor: Executor | None = None,
+    repair: bool = False,
+    progress: Progress | None = None,
+) -> FeatureStore:
+    """Extract the features of a corpus into a folder, or go on where an earlier call stopped.
+
+    Shards hold utterances of similar length. Which ones meet in a batch follows from the corpus
+    and the encoder alone, so a store that was interrupted and resumed has the bytes of one that
+    was not.
+
+    Args:
+        corpus: recordings with labels.
+        encoder: from :func:`load_encoder`.
+        out: folder of the store; made if it is not there.
+        dtype: of the stored features, `float16` or `float32`.
+        shard_size: utterances a shard, at least 1.
+        executor: where shards are made; `None` is inline, with audio read ahead in a thread.
+            Other executors load the encoder once in each worker.
+        repair: check every finished shard against its checksum and make damaged ones again.
+            Missing shards are always made again.
+        progress: called with utterances done and in all, after each batch (inline) or shard.
+
+    Returns:
+        The finished store. Recordings that cannot be read are in its `quarantine`.
+
+    Raises:
+        StoreError: if `out` holds something else, or the disk is too small.
+    """
+    folder = Path(out).absolute()
+    if dtype not in DTYPES:
+        raise StoreError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if shard_size < 1:
+        raise StoreError(f"shard_size must be at least 1, got {shard_size}")
+    executor = executor or Inline()
+    shards = _shards(corpus.utterances, shard_size)
+    card = {
+        "format": FORMAT,
+        "corpus": {
+            "name": corpus.name,
+            "key": corpus.key,
+            "labels": list(corpus.labels),
+            "utterances": len(corpus.utterances),
+        },
+        "encoder": encoder.card,
+        "encoder_key": encoder.key,
+        "dtype": dtype,
+        "shards": len(shards),
+        "shard_size": shard_size,
+    }
+    spec = tuple(sorted(encoder.spec.items()))
+    classes = {label: position for position, label in enumerate(corpus.labels)}
+    tasks = [
+        ShardTask(
+            folder=folder,
+            shard=shard,
+            utterances=tuple(utterances),
+            labels=tuple(classes[one.label] for one in utterances),
+            dtype=dtype,
+            encoder=spec,
+        )
+        for shard, utterances in enumerate(shards)
+    ]
+    with _only_writer(folder, card):
+        entries, digests = _finished(folder, repair)
+        tasks = [task for task in tasks if task.shard not in digests]
+        missing = [one for task in tasks for one in task.utterances]
+        count = _Counter(progress, len(corpus.utterances) - len(missing), len(corpus.utterances))
+        _check_space(folder, missing, encoder, dtype)
+        here = executor.in_process
+        make = partial(make_shard, encoder=encoder, tick=count) if here else make_shard
+        for _, report in executor.completed(make, tasks):
+            entries = sorted([*entries, *report.entries], key=lambda e: (e.shard, e.offset, e.id))
+            digests[report.shard] = report.digest
+            with whole_file(folder / INDEX) as aside:
+                write_index(aside, entries, digests)
+            if not here:
+                count(len(shards[report.shard]))
+    return FeatureStore(folder)
+
+
+def make_shard(
+    task: ShardTask, *, encoder: Encoder | None = None, tick: Callable[[int], None] | None = None
+) -> ShardReport:
+    """Make one shard: read, encode, write.
+
+    Args:
+        task: what to make.
+        encoder: a loaded one; `None` loads it, once in each process.
+        tick: called with the number of utterances after each group that was encoded.
+    """
+    from safetensors.torch import save_file
+
+    encoder = encoder or _encoder_of(task.encoder)
+    features: dict[int, Tensor] = {}
+    samples: dict[int, int] = {}
+    faults: dict[int, str] = {}
+    for rows, waves in _read_ahead(task.utterances, encoder):
+        good: list[int] = []
+        for row, wave in zip(rows, waves, strict=True):
+            if isinstance(wave, AudioError):
+                faults[row] = f"{wave} [{wave.reason}]"
+            else:
+                good.append(row)
+                samples[row] = len(wave)
+        usable = [wave for wave in waves if not isinstance(wave, AudioError)]
+        for row, states in zip(good, encoder.encode(usable), strict=True):
+            features[row] = _stored(states, task.dtype, task.utterances[row].id)
+        if tick is not None:
+            tick(len(rows))
+    entries = []
+    offset = 0
+    for row, (utterance, label) in enumerate(zip(task.utterances, task.labels, strict=True)):
+        frames = len(features[row]) if row in features else 0
+        entries.append(
+            Entry(
+                id=utterance.id,
+                label=label,
+                shard=task.shard,
+                offset=offset,
+                frames=frames,
+                samples=samples.get(row, 0),
+                fault=faults.get(row),
+            )
+        )
+        offset += frames
+    # The empty tensor makes a shard of unreadable recordings a file like the others.
+    empty = torch.zeros(0, encoder.dim, dtype=DTYPES[task.dtype])
+    joined = torch.cat([empty, *(features[row] for row in sorted(features))])
+    with whole_file(shard_path(task.folder, task.shard)) as aside:
+        save_file({"features": joined}, aside)
+        digest = file_digest(aside)
+    return ShardReport(task.shard, tuple(entries), digest)
+
+
+def _shards(utterances: Sequence[Utterance], size: int) -> list[list[Utterance]]:
+    """Utterances of similar length together, which makes full batches."""
+    ordered = sorted(utterances, key=lambda one: (one.seconds, one.id))
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
+def _read_ahead(
+    utterances: Sequence[Utterance], encoder: Encoder
+) -> Iterator[tuple[list[int], list[Float[np.ndarray, "_"] | AudioError]]]:
+    """Groups of rows with their waves; a thread reads the next group meanwhile."""
+    limit = max(_GROUP_SECONDS, _GROUP_BATCHES * encoder.batch_seconds)
+    groups: list[list[int]] = []
+    seconds = limit
+    for row, utterance in enumerate(utterances):
+        if seconds + utterance.seconds > limit:
+            groups.append([])
+            seconds = 0.0
+        groups[-1].append(row)
+        seconds += utterance.seconds
+
+    def read(rows: list[int]) -> list[Float[np.ndarray, "_"] | AudioError]:
+        return [_read(utterances[row], encoder) for row in rows]
+
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(read, groups[0])
+        for group, after in zip(groups, [*groups[1:], None], strict=True):
+            waves = following.result()
+            if after is not None:
+                following = reader.submit(read, after)
+            yield group, waves
+
+
+def _read(utterance: Utterance, encoder: Encoder) -> Float[np.ndarray, "_"] | AudioError:
+    try:
+        wave = read_audio(utterance.path)
+        encoder.check(wave)
+    except AudioError as error:
+        return error
+    return wave
+
+
+def _stored(states: Float[Tensor, "T D"], dtype: str, name: str) -> Tensor:
+    stored = states.to(DTYPES[dtype])
+    if not bool(torch.isfinite(stored).all()):
+        raise StoreError(
+            f"features of {name!r} exceed the range of {dtype} (largest {states.abs().max():.3g}); "
+            'extract with dtype="float32"'
+        )
+    return stored
+
+
+@lru_cache(maxsize=1)
+def _encoder_of(spec: tuple[tuple[str, Any], ...]) -> Encoder:
+    return load_encoder(**dict(spec))
+
+
+@contextlib.contextmanager
+def _only_writer(folder: Path, card: dict[str, Any]) -> Iterator[None]:
+    """Claim the folder for this store, lock it while it grows, and leave no half-written file."""
+    _claim(folder, card)
+    with (folder / ".lock").open("w") as lock:
+        # Windows has no such lock; there, two writers cost time but write the same bytes.
+        with contextlib.suppress(ImportError):
+            import fcntl
+
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise StoreError(
+                    f"another process is extracting into {folder}; wait for it, "
+                    "or choose another folder"
+                ) from error
+        # What a killed process left behind.
+        for aside in (*folder.glob(".*.parquet"), *folder.glob("shards/.*.safetensors")):
+            aside.unlink(missing_ok=True)
+        yield
+
+
+def _claim(folder: Path, card: dict[str, Any]) -> None:
+    if not (folder / CARD).exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise StoreError(
+                f"{folder} holds other files and no feature store; choose an empty or new folder"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / CARD, card)
+        return
+    old = read_card(folder)
+    if (store_key(old), old["shard_size"]) == (store_key(card), card["shard_size"]):
+        return
+    differences = [
+        f"another {what}"
+        for what, here, wanted in (
+            ("corpus", old["corpus"]["key"], card["corpus"]["key"]),
+            ("encoder or setting of it", old["encoder_key"], card["encoder_key"]),
+            ("dtype", old["dtype"], card["dtype"]),
+            ("shard_size", old["shard_size"], card["shard_size"]),
+        )
+        if here != wanted
+    ]
+    raise StoreError(
+        f"{folder} holds the features of {' and '.join(differences)}; choose another folder"
+    )
+
+
+def _finished(folder: Path, repair: bool) -> tuple[list[Entry], dict[int, str]]:
+    """Rows and checksums of the shards that need not be made."""
+    entries, digests = read_index(folder)
+    damaged = set(FeatureStore(folder).damaged()) if repair else {
+        shard for shard in digests if not shard_path(folder, shard).is_file()
+    }  # fmt: skip
+    kept = [entry for entry in entries if entry.shard not in damaged]
+    return kept, {shard: value for shard, value in digests.items() if shard not in damaged}
+
+
+def _check_space(
+    folder: Path, utterances: Sequence[Utterance], encoder: Encoder, dtype: str
+) -> None:
+    if not utterances:
+        return
+    frames = sum(encoder.frames(round(one.seconds * SAMPLE_RATE)) for one in utterances)
+    needed = frames * encoder.dim * DTYPES[dtype].itemsize + _SPARE_BYTES
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise StoreError(
+            f"the features need about {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB "
+            "are free; choose another folder, a single layer, or float16"
+        )
+
+
+class _Counter:
+    """Adds up utterances and tells how far the work is."""
+
+    def __init__(self, progress: Progress | None, done: int, total: int) -> None:
+        self._progress, self._done, self._total = progress, done, total
+        self(0)
+
+    def __call__(self, more: int) -> None:
+        self._done += more
+        if self._progress is not None:
+            self._progress(self._done, self._total)

@@ -1,0 +1,1 @@
+"""One file for each family of encoders, registered under its `model_type`. Imports encoders."""

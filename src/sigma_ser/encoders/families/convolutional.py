@@ -1,0 +1,131 @@
+"""What the families with a convolutional front end on the waveform share (wav2vec 2.0 and kin)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sigma_ser.core.errors import EncoderError
+from sigma_ser.core.features import valid_frames
+from sigma_ser.encoders.encoder import Encoder, missing_weights
+from sigma_ser.encoders.source import quiet_transformers
+
+# Used in training alone: models that were fine-tuned may lack it.
+_TRAINING_ONLY = "masked_spec_embed"
+
+
+class Convolutional(Encoder):
+    """A `transformers` model of the wav2vec 2.0 kind: `input_values` in, hidden states out.
+
+    Subclasses name the class of the model. Padding is allowed with layer norm in the front end,
+    unless `padding_safe` is False: group norm averages over time, padding included.
+    """
+
+    model_class: ClassVar[str]
+    padding_safe: ClassVar[bool] = True
+
+    def build(self) -> nn.Module:
+        """Load the model; anything that the weights leave random is an error."""
+        import transformers
+
+        loader = getattr(transformers, self.model_class)
+        try:
+            with quiet_transformers():
+                model, info = loader.from_pretrained(
+                    self.source.folder,
+                    dtype=torch.float32,
+                    local_files_only=True,
+                    use_safetensors=not self.source.pickled,
+                    output_loading_info=True,
+                )
+        except (OSError, ValueError, RuntimeError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise EncoderError(
+                f"{self.source.folder} cannot be loaded as {self.model_class} ({first}); "
+                "download or export the model again"
+            ) from error
+        missing = missing_weights(info, lambda name: name.endswith(_TRAINING_ONLY))
+        if missing:
+            raise EncoderError(
+                f"the weights in {self.source.folder} lack {len(missing)} parameters of "
+                f"{self.model_class} (first: {missing[0]}), which would stay random; "
+                "download or export the model again"
+            )
+        self._measure(model.config)
+        built: nn.Module = model
+        return built
+
+    def stack(self) -> nn.ModuleList:
+        """The transformer layers."""
+        model: Any = self.model
+        layers: nn.ModuleList = model.encoder.layers
+        return layers
+
+    @property
+    def width(self) -> int:
+        """Channels of one hidden state."""
+        config: Any = self.model.config
+        return int(config.hidden_size)
+
+    @property
+    def may_pad(self) -> bool:
+        """True with a front end that normalises each frame by itself."""
+        return self.padding_safe and self.source.config.get("feat_extract_norm") == "layer"
+
+    @property
+    def normalise(self) -> bool:
+        """Whether waves are brought to zero mean and unit variance."""
+        if self.settings.normalise is not None:
+            return self.settings.normalise
+        told = self.source.preprocessor()
+        if not told:
+            raise EncoderError(
+                f"{self.source.folder} has no preprocessor_config.json, so it is not known whether "
+                "its waves are normalised; pass normalise=True or False"
+            )
+        # The default of Wav2Vec2FeatureExtractor is to normalise.
+        return bool(told.get("do_normalize", True))
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Normalisation of the wave."""
+        return {"normalise": self.normalise}
+
+    def prepare(self, wave: Float[np.ndarray, "N"]) -> Float[Tensor, "N"]:
+        """The wave, over its whole length normalised as `Wav2Vec2FeatureExtractor` does."""
+        if self.normalise:
+            wave = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
+        return torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
+
+    def frames(self, samples: int) -> int:
+        """Frames after all convolutions without padding."""
+        config: Any = self.model.config
+        for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+            samples = (samples - kernel) // stride + 1
+            if samples < 1:
+                return 0
+        return samples
+
+    def run(self, inputs: Float[Tensor, "B N"], lengths: list[int] | None) -> Tensor:
+        """Run the model, with an attention mask where the batch is padded."""
+        mask = None
+        if lengths is not None:
+            mask = valid_frames(torch.tensor(lengths), inputs.shape[1]).long().to(self.device)
+        last: Tensor = self.model(self.place(inputs), attention_mask=mask).last_hidden_state
+        return last
+
+    def steps(self, size: int) -> int:
+        """An input step is a sample."""
+        return self.frames(size)
+
+    def _measure(self, config: Any) -> None:
+        """Hop and receptive field of the stacked convolutions."""
+        hop, field = 1, 1
+        for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+            field += (kernel - 1) * hop
+            hop *= stride
+        self.hop = self.stride = hop
+        self.receptive_field = self.window = field

@@ -1,0 +1,71 @@
+"""w2v-BERT 2.0 (Barrault et al. 2023): a Conformer on log-mel features."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sigma_ser.core.features import valid_frames
+from sigma_ser.core.registry import register
+
+from .convolutional import Convolutional
+
+_WINDOW, _HOP = 400, 160
+
+
+@register("encoder", "wav2vec2-bert")
+class Wav2Vec2Bert(Convolutional):
+    """Features of a `Wav2Vec2BertModel`: two mel frames of 10 ms make one input step."""
+
+    family = "wav2vec2-bert"
+    model_class = "Wav2Vec2BertModel"
+    hop = 2 * _HOP
+    receptive_field = _WINDOW + _HOP
+    stride = window = 1
+
+    @property
+    def may_pad(self) -> bool:
+        """Layer norms, causal convolutions and a mask keep utterances apart."""
+        return True
+
+    def preprocessing(self) -> dict[str, Any]:
+        """The mel spectrogram, each bin normalised over the utterance."""
+        return {"mel_bins": self._mel.feature_size}
+
+    def prepare(self, wave: Float[np.ndarray, "N"]) -> Float[Tensor, "T M"]:
+        """Log-mel features; the half step that an odd number of mel frames leaves is cut."""
+        made = self._mel(wave, sampling_rate=self._mel.sampling_rate, return_tensors="pt")
+        features: Tensor = made.input_features[0]
+        return features[: self.frames(len(wave))]
+
+    def frames(self, samples: int) -> int:
+        """Whole pairs of mel frames."""
+        return max(0, ((samples - _WINDOW) // _HOP + 1) // 2)
+
+    def steps(self, size: int) -> int:
+        """An input step is a frame."""
+        return size
+
+    def run(self, inputs: Float[Tensor, "B T M"], lengths: list[int] | None) -> Tensor:
+        """Run the model, with an attention mask where the batch is padded."""
+        mask = None
+        if lengths is not None:
+            mask = valid_frames(torch.tensor(lengths), inputs.shape[1]).long().to(self.device)
+        last: Tensor = self.model(self.place(inputs), attention_mask=mask).last_hidden_state
+        return last
+
+    def _measure(self, config: Any) -> None:
+        """The mel spectrogram fixes hop and receptive field."""
+
+    @cached_property
+    def _mel(self) -> Any:
+        from transformers import SeamlessM4TFeatureExtractor
+
+        told = self.source.preprocessor()
+        known = ("feature_size", "num_mel_bins", "stride", "padding_value")
+        return SeamlessM4TFeatureExtractor(**{name: told[name] for name in known if name in told})

@@ -1,0 +1,150 @@
+"""Whisper's encoder (Radford et al. 2022): weakly supervised, not self-supervised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sigma_ser.core.errors import EncoderError
+from sigma_ser.core.registry import register
+from sigma_ser.encoders.encoder import Encoder
+
+# Two mel frames of 160 samples make one frame of the encoder.
+_HOP = 320
+# The encoder inside a whole model, inside a model without head, and by itself.
+_PREFIXES = ("model.encoder.", "encoder.", "")
+
+
+@register("encoder", "whisper")
+class Whisper(Encoder):
+    """Features of a `WhisperEncoder`, the first `ceil(samples / 320)` frames of each utterance.
+
+    Whisper was trained on 30 s of audio, padded with silence, and has no attention mask: with
+    `context="full"` it gets just that. With `context="utterance"` the wave is padded to whole
+    frames only and the positional embeddings are cut to them, so that the cost follows the length
+    of the utterance. The two give different features, and the card tells which were taken.
+    """
+
+    family = "whisper"
+    contexts = ("full", "utterance")
+    hop = stride = window = _HOP
+    # The mel spectrogram reflects 200 samples at either end.
+    receptive_field = 400
+
+    def build(self) -> nn.Module:
+        """The encoder half, whatever the weight files hold beside it."""
+        from transformers import WhisperConfig
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+        settings = {
+            name: value for name, value in self.source.config.items() if name != "model_type"
+        }
+        model: nn.Module = WhisperEncoder(WhisperConfig(**settings))
+        tensors = self.source.tensors()
+        prefix = next(p for p in _PREFIXES if any(name.startswith(p) for name in tensors))
+        chosen = {
+            name.removeprefix(prefix): value
+            for name, value in tensors.items()
+            if name.startswith(prefix)
+        }
+        wanted = model.state_dict()
+        faults = sorted(
+            (wanted.keys() ^ chosen.keys())
+            | {name for name in wanted.keys() & chosen if wanted[name].shape != chosen[name].shape}
+        )
+        if faults:
+            raise EncoderError(
+                f"the weights in {self.source.folder} do not fit its config.json "
+                f"({len(faults)} parameters, first: {faults[0]}); download or export them again"
+            )
+        model.load_state_dict(chosen)
+        return model
+
+    def stack(self) -> nn.ModuleList:
+        """The transformer layers."""
+        layers: Any = self.model.layers
+        assert isinstance(layers, nn.ModuleList)
+        return layers
+
+    @property
+    def width(self) -> int:
+        """Channels of one hidden state."""
+        return int(self.source.config["d_model"])
+
+    @cached_property
+    def longest(self) -> int:
+        """Frames that the positional embeddings reach."""
+        return int(self._positions.shape[0])
+
+    def preprocessing(self) -> dict[str, Any]:
+        """The mel spectrogram."""
+        return {"mel_bins": self._mel.feature_size, "n_fft": self._mel.n_fft}
+
+    def prepare(self, wave: Float[np.ndarray, "N"]) -> Float[Tensor, "M"]:
+        """The wave, padded with silence to whole frames."""
+        padded = np.zeros(self.frames(len(wave)) * _HOP, np.float32)
+        padded[: len(wave)] = wave
+        return torch.from_numpy(padded)
+
+    def frames(self, samples: int) -> int:
+        """Frames that are touched by the wave."""
+        return -(-samples // _HOP) if samples >= self.receptive_field else 0
+
+    def steps(self, size: int) -> int:
+        """An input step is a sample."""
+        return size // _HOP
+
+    def run(self, inputs: Float[Tensor, "B N"], lengths: list[int] | None) -> Tensor:
+        """Mel spectrogram and encoder; what is padded in a batch is silence, as in training."""
+        frames = self.longest if self.context == "full" else inputs.shape[1] // _HOP
+        self._fit(frames)
+        mel = self._mel(
+            list(inputs.numpy()),
+            sampling_rate=self._mel.sampling_rate,
+            max_length=frames * _HOP,
+            return_tensors="pt",
+        ).input_features
+        model: Any = self.model
+        last: Tensor = model(self.place(mel)).last_hidden_state
+        return last
+
+    def _groups(self, sizes: Sequence[int]) -> list[list[int]]:
+        if self.context == "utterance":
+            return super()._groups(sizes)
+        count = max(1, round(self.batch_seconds / (self.longest * self.frame_seconds)))
+        rows = list(range(len(sizes)))
+        return [rows[i : i + count] for i in range(0, len(rows), count)]
+
+    def _chunk_frames(self) -> int:
+        return min(self.longest, super()._chunk_frames())
+
+    @cached_property
+    def _positions(self) -> Float[Tensor, "T D"]:
+        model: Any = self.model
+        positions: Tensor = model.embed_positions.weight
+        return positions
+
+    @cached_property
+    def _mel(self) -> Any:
+        from transformers import WhisperFeatureExtractor
+
+        told = self.source.preprocessor()
+        return WhisperFeatureExtractor(
+            feature_size=int(self.source.config.get("num_mel_bins", 80)),
+            n_fft=int(told.get("n_fft", 400)),
+        )
+
+    def _fit(self, frames: int) -> None:
+        """Cut the positional embeddings to a context of so many frames."""
+        positions, model = self._positions, self.model
+        if model.embed_positions.num_embeddings != frames:  # type: ignore[union-attr]
+            model.embed_positions = nn.Embedding(
+                frames, positions.shape[1], _weight=positions[:frames]
+            )
+            model.config.max_source_positions = frames  # type: ignore[union-attr]

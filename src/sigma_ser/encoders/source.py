@@ -1,0 +1,201 @@
+"""Where an encoder's weights come from: the package, a folder, or the Hugging Face hub."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sigma_ser.core.errors import EncoderError, UnknownNameError
+
+EMBEDDED = {"demo": Path(__file__).parents[1] / "demo" / "encoder"}
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder with `config.json` and weights.
+
+    `revision` is the commit of a hub repository, `None` for folders. `weights` are the files that
+    are read; `pickled` tells that they are not safetensors, which the user has agreed to.
+    """
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    weights: tuple[Path, ...]
+    revision: str | None = None
+    pickled: bool = False
+
+    @property
+    def model_type(self) -> str:
+        """The name that the config gives to the architecture."""
+        return str(self.config.get("model_type", ""))
+
+    def digest(self) -> str:
+        """SHA-256 over the weight files, in the order of their names."""
+        whole = hashlib.sha256()
+        for path in self.weights:
+            with path.open("rb") as file:
+                while block := file.read(_BLOCK):
+                    whole.update(block)
+        return whole.hexdigest()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All weights by name.
+
+        Raises:
+            EncoderError: if a file cannot be read.
+        """
+        import torch
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        tensors: dict[str, Tensor] = {}
+        for path in self.weights:
+            try:
+                tensors |= (
+                    torch.load(path, map_location="cpu", weights_only=True)
+                    if self.pickled
+                    else load_file(path)
+                )
+            except (SafetensorError, OSError, RuntimeError) as error:
+                raise EncoderError(
+                    f"the weights {path} cannot be read ({error}); copy or download them again"
+                ) from error
+        return tensors
+
+    def preprocessor(self) -> dict[str, Any]:
+        """What `preprocessor_config.json` says, empty where there is none."""
+        path = self.folder / "preprocessor_config.json"
+        return _read_json(path) if path.is_file() else {}
+
+
+def find_source(
+    name_or_path: str | Path, revision: str | None = None, allow_pickle: bool = False
+) -> Source:
+    """Find an encoder: `"demo"`, a folder, or a Hugging Face id, which may be downloaded.
+
+    Raises:
+        EncoderError: one sentence for each fault (no network, no such repository, no access, no
+            config, no weights, pickled weights).
+        UnknownNameError: if the name is neither embedded, nor a folder, nor looks like an id.
+    """
+    name = str(name_or_path)
+    folder = EMBEDDED.get(name, Path(name_or_path).expanduser())
+    if folder.is_dir():
+        if revision is not None:
+            raise EncoderError(
+                f"{folder} is a folder and has no revisions; leave revision= out, "
+                "its weights are identified by their hash"
+            )
+        return _read_folder(name, folder.absolute(), None, allow_pickle)
+    if name in EMBEDDED:
+        raise EncoderError(f"the embedded encoder {name!r} is missing: install sigma-ser again")
+    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise EncoderError(f"there is no folder {folder}; check the path of the encoder")
+    if "/" not in name:
+        near = difflib.get_close_matches(name, EMBEDDED, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"embedded: {', '.join(EMBEDDED)};"
+        raise UnknownNameError(
+            f"no encoder is called {name!r}; {hint} or give a folder, "
+            'or a Hugging Face id such as "facebook/wav2vec2-base"'
+        )
+    folder, commit = _download(name, revision, allow_pickle)
+    return _read_folder(name, folder, commit, allow_pickle)
+
+
+def _read_folder(name: str, folder: Path, revision: str | None, allow_pickle: bool) -> Source:
+    if not (folder / "config.json").is_file():
+        raise EncoderError(
+            f"{folder} has no config.json; give the folder that save_pretrained() wrote"
+        )
+    config = _read_json(folder / "config.json")
+    safe = sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
+    if safe:
+        return Source(name, folder, config, tuple(safe), revision)
+    pickled = sorted({path for pattern in _PICKLED for path in folder.glob(pattern)})
+    if not pickled:
+        raise EncoderError(f"{folder} has no weights (*.safetensors); download the model again")
+    if not allow_pickle:
+        raise EncoderError(
+            f"{folder} has only pickled weights ({pickled[0].name}), which can run code when "
+            "opened; convert them to safetensors, or pass allow_pickle=True if you trust them"
+        )
+    return Source(name, folder, config, tuple(pickled), revision, pickled=True)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise EncoderError(
+            f"{path} is no readable JSON ({error}); download the model again"
+        ) from error
+    if not isinstance(value, dict):
+        raise EncoderError(f"{path} holds no JSON object; download the model again")
+    return value
+
+
+def _download(name: str, revision: str | None, allow_pickle: bool) -> tuple[Path, str]:
+    """The local snapshot of a hub repository and its commit."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    wanted = ["*.json", "*.safetensors", *(_PICKLED if allow_pickle else ())]
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+    except GatedRepoError as error:
+        raise EncoderError(
+            f"{name} is gated: accept its terms on https://huggingface.co/{name}, "
+            "then run `hf auth login`"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise EncoderError(
+            f"{name} has no revision {revision!r}; give a branch, tag or commit of it"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise EncoderError(
+            f"there is no model {name} on the Hugging Face hub that you may read, "
+            f"and no folder of that name; check the spelling, or run `hf auth login`"
+        ) from error
+    except HFValidationError as error:
+        raise EncoderError(f"{name!r} is neither a folder nor a Hugging Face id") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise EncoderError(
+            f"{name} is not on this machine and the Hugging Face hub cannot be reached; "
+            f"connect, or copy the model here and give its folder"
+        ) from error
+    # Snapshots lie in folders that are called by their commit.
+    return folder, folder.name
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and load reports of `transformers`; what is wrong, we raise ourselves."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()

@@ -1,0 +1,292 @@
+"""Features on disk: immutable safetensors shards behind one Parquet index, read by memory map.
+
+A store is a folder:
+
+    store.json                  the card: format, corpus, encoder, type, classes, shards
+    index.parquet               one row for each utterance of the finished shards
+    shards/part-00017.safetensors   one tensor `features (sum of T_i, D)`
+
+Shards are written once, whole; the index is replaced whole after each of them. So any number of
+readers may work while a store grows; what they hold open stays as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sigma_ser.core.errors import StoreError
+from sigma_ser.core.features import FeatureBatch, pad
+from sigma_ser.core.files import content_key
+
+from .moments import Moments, Statistics
+
+FORMAT = 1
+CARD, INDEX = "store.json", "index.parquet"
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where the features of an utterance lie; `frames` is 0 and `fault` set where it has none."""
+
+    id: str
+    label: int
+    shard: int
+    offset: int
+    frames: int
+    samples: int
+    fault: str | None = None
+
+
+def shard_path(folder: Path, shard: int) -> Path:
+    """The file of a shard."""
+    return folder / "shards" / f"part-{shard:05d}.safetensors"
+
+
+def file_digest(path: Path) -> str:
+    """The checksum of a file: BLAKE2b, 32 hexadecimal digits."""
+    whole = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            whole.update(block)
+    return whole.hexdigest()
+
+
+class FeatureStore:
+    """The features of a corpus under one encoder.
+
+    Args:
+        folder: what :func:`sigma_ser.extract` wrote, finished or not.
+
+    Raises:
+        StoreError: if there is no store, or one of another format.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).absolute()
+        self.card: dict[str, Any] = read_card(self.folder)
+        self.class_names: tuple[str, ...] = tuple(self.card["corpus"]["labels"])
+        self._maps: dict[int, Tensor] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """See what another process has added meanwhile."""
+        entries, self._digests = read_index(self.folder)
+        self._entries = {entry.id: entry for entry in entries if entry.fault is None}
+        self.quarantine: dict[str, str] = {
+            entry.id: entry.fault for entry in entries if entry.fault is not None
+        }
+        self.ids: tuple[str, ...] = tuple(self._entries)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __repr__(self) -> str:
+        state = "" if self.complete else ", incomplete"
+        return f"FeatureStore({str(self.folder)!r}, {len(self)} utterances{state})"
+
+    @property
+    def complete(self) -> bool:
+        """Whether all shards are there."""
+        return len(self._digests) == int(self.card["shards"])
+
+    @property
+    def key(self) -> str:
+        """A hash of what determines the features: corpus, encoder, type."""
+        return store_key(self.card)
+
+    @property
+    def dim(self) -> int:
+        """Channels `D`."""
+        return int(self.card["encoder"]["dim"])
+
+    @property
+    def frame_seconds(self) -> float:
+        """Time from one frame to the next."""
+        return float(self.card["encoder"]["frame_seconds"])
+
+    def batch(self, ids: Sequence[str]) -> FeatureBatch:
+        """The features of some utterances, float32, padded with zeros to the longest.
+
+        Raises:
+            StoreError: if one is not here, or its shard is damaged.
+        """
+        return pad([self._features(name).float() for name in ids], ids)
+
+    def labels(self, ids: Sequence[str]) -> Int[Tensor, "B"]:
+        """The class of each utterance: its position in `class_names`."""
+        return torch.tensor([self._entry(name).label for name in ids], dtype=torch.long)
+
+    def lengths(self, ids: Sequence[str]) -> Int[Tensor, "B"]:
+        """Frames of each utterance."""
+        return torch.tensor([self._entry(name).frames for name in ids], dtype=torch.long)
+
+    def seconds(self, ids: Sequence[str]) -> Float[Tensor, "B"]:
+        """Duration of the audio of each utterance."""
+        return torch.tensor([self._entry(name).samples / 16_000 for name in ids])
+
+    def statistics(self, ids: Iterable[str]) -> Statistics:
+        """Mean, standard deviation, least and largest value of each channel, in one pass.
+
+        Each utterance counts once. The order of `ids` does not change the result.
+
+        Raises:
+            StoreError: if `ids` is empty, or one is not here.
+        """
+        moments = Moments(self.dim)
+        chosen = sorted({self._entry(name) for name in ids}, key=lambda e: (e.shard, e.offset))
+        for entry in chosen:
+            moments.add(self._slice(entry))
+        return moments.statistics()
+
+    def batches(
+        self, ids: Sequence[str], size: int, *, seed: int | None = None
+    ) -> Iterator[tuple[str, ...]]:
+        """Ids in batches of similar length, so that little is padded.
+
+        Args:
+            ids: which utterances.
+            size: utterances a batch, at least 1.
+            seed: shuffles which utterances of similar length meet, and the order of batches;
+                `None` goes from short to long.
+        """
+        lengths = self.lengths(ids).double()
+        rng = torch.Generator().manual_seed(seed) if seed is not None else None
+        if rng is not None:
+            # A jitter of a tenth in length mixes neighbours and still pads little.
+            lengths *= 1 + 0.1 * torch.rand(len(lengths), generator=rng, dtype=torch.float64)
+        order = torch.argsort(lengths, stable=True).tolist()
+        groups = [order[start : start + size] for start in range(0, len(order), size)]
+        turns = torch.randperm(len(groups), generator=rng).tolist() if rng else range(len(groups))
+        for turn in turns:
+            yield tuple(ids[row] for row in groups[turn])
+
+    def damaged(self) -> dict[int, str]:
+        """Finished shards that are not what was written, with the fault of each."""
+        faults = {}
+        for shard, digest in sorted(self._digests.items()):
+            path = shard_path(self.folder, shard)
+            if not path.is_file():
+                faults[shard] = f"{path} is missing"
+            elif file_digest(path) != digest:
+                faults[shard] = f"{path} has changed since it was written"
+        return faults
+
+    def _entry(self, name: str) -> Entry:
+        try:
+            return self._entries[name]
+        except KeyError:
+            pass
+        if name in self.quarantine:
+            raise StoreError(
+                f"utterance {name!r} has no features: {self.quarantine[name]}; leave it out"
+            )
+        hint = (
+            "it belongs to another corpus"
+            if self.complete
+            else "the store is not finished; run the extraction again, it goes on where it stopped"
+        )
+        raise StoreError(f"the store {self.folder} has no utterance {name!r}; {hint}")
+
+    def _features(self, name: str) -> Tensor:
+        return self._slice(self._entry(name))
+
+    def _slice(self, entry: Entry) -> Tensor:
+        mapped = self._maps.get(entry.shard)
+        if mapped is None:
+            mapped = self._maps[entry.shard] = self._map(entry.shard)
+        return mapped[entry.offset : entry.offset + entry.frames]
+
+    def _map(self, shard: int) -> Tensor:
+        path = shard_path(self.folder, shard)
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                features: Tensor = file.get_tensor("features")
+        except (SafetensorError, OSError) as error:
+            raise StoreError(
+                f"the shard {path} is missing or damaged ({error}); "
+                "run the extraction again with repair, which rebuilds it"
+            ) from error
+        if len(features) != self._frames_of_shard[shard]:
+            raise StoreError(f"the shard {path} does not fit the index; rebuild it with repair")
+        return features
+
+    @cached_property
+    def _frames_of_shard(self) -> dict[int, int]:
+        frames: dict[int, int] = {}
+        for entry in self._entries.values():
+            frames[entry.shard] = frames.get(entry.shard, 0) + entry.frames
+        return frames
+
+
+def store_key(card: dict[str, Any]) -> str:
+    """The key of a store with this card."""
+    return content_key([card["corpus"]["key"], card["encoder_key"], card["dtype"], card["format"]])
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """`store.json` of a store.
+
+    Raises:
+        StoreError: if there is none, or it is of another format.
+    """
+    try:
+        card = json.loads((folder / CARD).read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{folder} is no feature store (it has no {CARD}); make one with `sigma-ser extract`"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{folder / CARD} cannot be read ({error}); extract again") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise StoreError(f"{folder} was written in another format of feature stores; extract again")
+    return card
+
+
+def read_index(folder: Path) -> tuple[list[Entry], dict[int, str]]:
+    """The rows of `index.parquet`, and the checksum of each finished shard."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / INDEX
+    if not path.is_file():
+        return [], {}
+    try:
+        table = pq.read_table(path, memory_map=False)
+        digests = json.loads(table.schema.metadata[b"digests"])
+        entries = [Entry(**row) for row in table.to_pylist()]
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{path} is damaged ({error}); delete it and extract again: the shards are kept"
+        ) from error
+    return entries, {int(shard): digest for shard, digest in digests.items()}
+
+
+def write_index(path: Path, entries: Sequence[Entry], digests: dict[int, str]) -> None:
+    """Write the index to `path` (a file aside, which the caller renames)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    whole, text = pa.int64(), pa.string()
+    schema = pa.schema(
+        {"id": text, "label": pa.int32(), "shard": pa.int32(), "offset": whole, "frames": whole,
+         "samples": whole, "fault": text},
+        metadata={"digests": json.dumps({str(key): digests[key] for key in sorted(digests)})},
+    )  # fmt: skip
+    columns = {name: [getattr(entry, name) for entry in entries] for name in schema.names}
+    pq.write_table(pa.table(columns, schema=schema), path)
