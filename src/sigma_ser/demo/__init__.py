@@ -20,3 +20,8 @@ def corpus_path() -> Path:
 def encoder_path() -> Path:
     """Folder of the demo encoder in ``transformers`` format (HuBERT)."""
     return Path(__file__).parent / "encoder"
+
+
+def study_path() -> Path:
+    """The study that ``sigma-ser demo`` runs."""
+    return Path(__file__).parent / "study.toml"

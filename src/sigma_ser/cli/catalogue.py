@@ -1,0 +1,28 @@
+"""`sigma-ser list`: what is registered."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def list_names(
+    kind: Annotated[str | None, typer.Argument(help="attack, explainer, head ...")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+    ] = False,
+) -> None:
+    """Show which attacks, explainers, heads, corpora, protocols and encoders there are."""
+    from sigma_ser.core import registry
+
+    kinds = registry.kinds() if kind is None else (kind,)
+    found = {name: registry.names(name) for name in kinds}
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for name, members in found.items():
+        typer.echo(f"{name}:")
+        for member in members:
+            typer.echo(f"  {member}")

@@ -1,0 +1,56 @@
+"""`sigma-ser doctor`: versions, devices, threads, disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def doctor(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+    ] = False,
+) -> None:
+    """Show what this installation has, and what it lacks."""
+    found = _examine()
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    width = max(map(len, found))
+    for name, value in found.items():
+        typer.echo(f"{name:<{width}}  {value}")
+
+
+def _examine() -> dict[str, Any]:
+    from importlib.util import find_spec
+
+    import soundfile
+    import torch
+
+    from sigma_ser.demo import corpus_path, encoder_path
+    from sigma_ser.experiment.study import environment
+
+    cards = [torch.cuda.get_device_name(card) for card in range(torch.cuda.device_count())]
+    extras = {"ray": "ray", "tracking": "mlflow", "corpora": "audformat", "bench": "foolbox"}
+    shipped = {"corpus": corpus_path(), "encoder": encoder_path()}
+    return {
+        **environment(),
+        "libsndfile": soundfile.__libsndfile_version__,
+        "torch threads": torch.get_num_threads(),
+        "GPUs": ", ".join(cards) or "none",
+        "free disk here": f"{shutil.disk_usage(Path.cwd()).free / 2**30:.1f} GiB",
+        **{
+            f"extra {extra}": "installed"
+            if find_spec(module)
+            else f"pip install sigma-ser[{extra}]"
+            for extra, module in extras.items()
+        },
+        **{
+            f"demo {name}": "shipped" if folder.is_dir() else "missing: install sigma-ser again"
+            for name, folder in shipped.items()
+        },
+    }

@@ -1,0 +1,75 @@
+"""Progress on standard error: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+from sigma_ser.experiment.progress import Progress
+
+
+class _Lines:
+    """One line when a stage begins, one when it ends."""
+
+    def __init__(self) -> None:
+        self._name, self._total, self._done, self._started = "", 0, 0, 0.0
+
+    def stage(self, name: str, total: int, cached: int = 0) -> None:
+        self._name, self._total, self._done = name, total, cached
+        self._started = time.monotonic()
+        there = f", {cached} already there" if cached else ""
+        self._say(f"{name}: {total}{there}")
+
+    def advance(self, steps: int = 1) -> None:
+        self._done += steps
+        if self._done == self._total:
+            self._say(f"{self._name}: done in {time.monotonic() - self._started:.1f} s")
+
+    def note(self, text: str) -> None:
+        self._say(text)
+
+    @staticmethod
+    def _say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def shown_progress() -> Iterator[Progress]:
+    """A progress that people can watch."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as RichProgress
+
+    class Bars:
+        task: TaskID
+
+        def stage(self, name: str, total: int, cached: int = 0) -> None:
+            self.task = bars.add_task(name, total=total, completed=cached)
+
+        def advance(self, steps: int = 1) -> None:
+            bars.advance(self.task, steps)
+
+        def note(self, text: str) -> None:
+            bars.console.print(text)
+
+    with RichProgress(
+        TextColumn("{task.description:<13}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as bars:
+        yield Bars()

@@ -1,0 +1,60 @@
+"""The root command: its sub-commands, and how an error looks."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from sigma_ser.core.errors import SigmaError
+
+from . import catalogue, demo, doctor, run
+
+app = typer.Typer(
+    name="sigma-ser",
+    help="Sparse attacks guided by explanations, on speech emotion recognisers.",
+    epilog="Start with: sigma-ser demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo.demo)
+app.command("run")(run.run)
+app.command("list")(catalogue.list_names)
+app.command("doctor")(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from sigma_ser import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Sparse attacks guided by explanations, on speech emotion recognisers."""
+
+
+def run_command_line() -> None:
+    """Run the command line; an error on purpose is one sentence and exit status 2."""
+    try:
+        app()
+    except SigmaError as fault:
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"sigma-ser: {fault}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("sigma-ser: interrupted; what is finished is kept", err=True)
+        sys.exit(130)
