@@ -79,6 +79,6 @@ class CountedVictim:
             x = cast(Tensor, _CountBackward.apply(x, self, owner))  # type: ignore[no-untyped-call]
         return self.victim(x, lengths)
 
-    def book_backwards(self, owner: Int[Tensor, "R"]) -> None:
-        """Book one backward pass for each row."""
-        self.backwards.index_add_(0, owner, torch.ones_like(owner))
+    def book_backwards(self, owner: Int[Tensor, "R"], passes: int = 1) -> None:
+        """Book backward passes for each row; `-1` takes one back from a row that needed none."""
+        self.backwards.index_add_(0, owner, torch.full_like(owner, passes))
