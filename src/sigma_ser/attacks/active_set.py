@@ -1,0 +1,275 @@
+"""The utterances that an attack still works on: it asks the victim, and the fooled ones leave."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sigma_ser.core.budget import Budget
+from sigma_ser.core.contracts import AttackResult
+from sigma_ser.core.errors import VictimError
+from sigma_ser.core.features import FeatureBatch, valid_frames
+from sigma_ser.core.passes import CountedVictim
+from sigma_ser.core.seeds import UtteranceNoise
+from sigma_ser.core.topk import topk_support
+
+from .limits import Limits, Meter, ObservedRange, SearchEnded, feasible
+from .losses import Loss, margin
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+    """What an attack is asked to do with a batch, checked.
+
+    `labels` and `target` are `(B,)`, `mask` is `(B, T, D)` or `None`, `noise` draws for the whole
+    batch, `clean_logits` is `(B, C)`.
+    """
+
+    victim: CountedVictim
+    batch: FeatureBatch
+    labels: Int[Tensor, "B"]
+    target: Int[Tensor, "B"] | None
+    budget: Budget
+    mask: Bool[Tensor, "B T D"] | None
+    noise: UtteranceNoise
+    clean_logits: Float[Tensor, "B C"]
+    box: ObservedRange | None = None
+    limits: Limits = Limits()  # noqa: RUF009 - frozen
+
+
+class ActiveSet:
+    """The rows of a task that are not yet fooled, and the best perturbation of every row.
+
+    Tensors of the active set have one row for each utterance that is left, cut to the longest of
+    them. `gradient` and `observe` evaluate a perturbation, remember it where its margin is the
+    best so far, let the fooled utterances go, and hand back the caller's own state for those that
+    stay. They raise :class:`SearchEnded` when nobody is left or a limit is reached, so that the
+    loop of an attack need not ask.
+
+    Attributes:
+        x: `(A, T, D)` clean features, zero on padding.
+        lengths, labels: `(A,)`. target: `(A,)` or `None`.
+        rivals: `(A, C - 1)` the other classes, the likeliest on the clean input first.
+        lower, upper: the smallest and largest change of each element, `(D,)` or `(A, T, D)`.
+        units: `(A,)` how many units may change.
+        allowed: `(A, T, D)` elements of the units that may be chosen.
+        noise: draws for each utterance that is left.
+    """
+
+    def __init__(self, task: Task, rows: Int[Tensor, "A"]) -> None:
+        self.task = task
+        self.budget = task.budget
+        self.victim = task.victim
+        self.meter = Meter(task.limits)
+        self.steps = 0
+        batch, channels = task.batch, task.batch.x.shape[2]
+        self.bound = task.budget.bound(task.victim.scale)
+        self._all_units = task.budget.units(batch.lengths, channels)
+        order = task.clean_logits.argsort(dim=1, descending=True, stable=True)
+        others = order != task.labels[:, None]
+        self._all_rivals = order[others].view(len(order), -1)
+
+        self.x_adv = batch.x.clone()
+        self.prediction = task.clean_logits.argmax(1)
+        self.steps_taken = torch.zeros_like(batch.lengths)
+        self.rows = rows
+        if len(rows):
+            self._enter(rows)
+            self.best = torch.zeros_like(self.x)
+            self.best_margin = torch.full(rows.shape, -torch.inf, device=batch.device)
+            self.best_prediction = self.prediction[rows]
+
+    def _enter(self, rows: Int[Tensor, "A"]) -> None:
+        """Take the utterances `rows` of the task into the set, cut to the longest of them."""
+        task = self.task
+        self.rows = rows
+        self.owner = rows.cpu()  # kept there, because passes are booked there
+        self.lengths = task.batch.lengths[rows]
+        frames = int(self.lengths.max())
+        valid = valid_frames(self.lengths, frames)[:, :, None]
+        self.x = task.batch.x[rows, :frames].masked_fill(~valid, 0.0)
+        self.labels = task.labels[rows]
+        self.target = None if task.target is None else task.target[rows]
+        self.rivals = self._all_rivals[rows]
+        self.units = self._all_units[rows]
+        self.lower, self.upper = feasible(self.x, self.bound, task.box)
+        self.noise = task.noise.select(self.owner.tolist())
+        mask = None if task.mask is None else task.mask[rows, :frames]
+        self._choosable = task.budget.unit_allowed(mask, self.lengths, self.x.shape)
+        self.allowed = task.budget.expand(self._choosable, self.lengths, self.x.shape)
+        # Most batches have nothing to rule out, and a pass over them is saved at every step.
+        self._free = bool(self.allowed.all())
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def support(self, scores: Float[Tensor, "A T D"]) -> Bool[Tensor, "A T D"]:
+        """The elements of the units with the largest scores (at least 0): `k` inside the mask."""
+        units = topk_support(
+            self.budget.unit_scores(scores, self.lengths),
+            self.units,
+            None if self._free else self._choosable,
+        )
+        return self.budget.expand(units, self.lengths, scores.shape)
+
+    def gain(self, direction: Float[Tensor, "A T D"]) -> Float[Tensor, "A T D"]:
+        """What each element adds to `<direction, delta>` when it goes to its bound."""
+        if self.task.box is None:
+            return direction.abs().mul_(self.upper)
+        return torch.where(direction > 0, self.upper, self.lower).mul_(direction)
+
+    def extreme(
+        self, direction: Float[Tensor, "A T D"], support: Bool[Tensor, "A T D"]
+    ) -> Float[Tensor, "A T D"]:
+        """The corner of the ball in the direction's signs, on a support."""
+        if self.task.box is None:
+            return torch.sign(direction).mul_(self.upper).mul_(support)
+        corner = torch.where(direction > 0, self.upper, self.lower)
+        return corner.mul_(support & (direction != 0))
+
+    def corner(self, direction: Float[Tensor, "A T D"]) -> Float[Tensor, "A T D"]:
+        """`argmax <direction, delta>` over all perturbations within the budget.
+
+        The linear maximisation oracle of Frank-Wolfe methods over the k-sparse ball: the `k`
+        elements of largest gain, each at its bound.
+        """
+        return self.extreme(direction, self.support(self.gain(direction)))
+
+    def clip(self, delta: Float[Tensor, "A T D"]) -> Float[Tensor, "A T D"]:
+        """The nearest point of the ball (and box), in place."""
+        return torch.minimum(torch.maximum(delta, self.lower, out=delta), self.upper, out=delta)
+
+    def zeros(self) -> Float[Tensor, "A T D"]:
+        """A perturbation, or a sum of gradients, to start from."""
+        return torch.zeros_like(self.x)
+
+    def gradient(
+        self,
+        delta: Float[Tensor, "A T D"] | None,
+        loss: Loss,
+        *state: Tensor,
+        rival: int | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Gradient of `loss` at a perturbation, zero outside the mask: one forward, one backward.
+
+        Args:
+            delta: where; `None` is the clean input, which is never a result.
+            loss: see :mod:`.losses`.
+            state: tensors of the caller with a row for each active utterance.
+            rival: rank of the class that an untargeted attack is drawn to; `None`: any.
+
+        Returns:
+            The gradient `(A', T', D)`, then the state, for the utterances that stay.
+
+        Raises:
+            SearchEnded: if nobody is left or a limit is reached.
+        """
+        self.meter.spend(2)
+        target = self.target if rival is None else self.rivals[:, rival]
+        with torch.enable_grad():
+            # A leaf of its own: the victim's parameters get no gradient.
+            x = (self.x if delta is None else self.x + delta).detach().requires_grad_()
+            logits = self.victim(x, self.lengths, self.owner)
+            stay = None if delta is None else self._record(delta, logits.detach())
+            (gradient,) = torch.autograd.grad(loss(logits, self.labels, target).sum(), x)
+        if stay is None:
+            kept = (gradient, *state)
+        else:
+            # Whoever has just been fooled needed no gradient, and alone would have had none.
+            gone = torch.ones(len(self), dtype=torch.bool)
+            gone[stay.cpu()] = False
+            self.victim.book_backwards(self.owner[gone], passes=-1)
+            kept = self._drop(stay, gradient, *state)
+        if not self._free:
+            kept[0].masked_fill_(~self.allowed, 0.0)
+        return kept
+
+    def observe(self, delta: Float[Tensor, "A T D"], *state: Tensor) -> tuple[Tensor, ...]:
+        """Evaluate a perturbation with one forward pass; returns the state of those that stay.
+
+        Raises:
+            SearchEnded: if nobody is left or a limit is reached.
+        """
+        self.meter.spend(1)
+        with torch.no_grad():
+            logits = self.victim(self.x + delta, self.lengths, self.owner)
+        stay = self._record(delta, logits)
+        return state if stay is None else self._drop(stay, *state)
+
+    def _record(
+        self, delta: Float[Tensor, "A T D"], logits: Float[Tensor, "A C"]
+    ) -> Int[Tensor, "S"] | None:
+        """Keep the best iterates; rows that stay, or `None` if all do."""
+        self.steps += 1
+        prediction = logits.argmax(1)
+        fooled = prediction != self.labels if self.target is None else prediction == self.target
+        margins = margin(logits, self.labels, self.target)
+        better = fooled | (margins > self.best_margin)
+        torch.where(better[:, None, None], delta, self.best, out=self.best)
+        self.best_margin = torch.where(better, margins, self.best_margin)
+        self.best_prediction = torch.where(better, prediction, self.best_prediction)
+        # The one synchronisation of a step.
+        some_fooled, finite = torch.stack([fooled.any(), torch.isfinite(logits).all()]).tolist()
+        if not finite:
+            raise not_finite(self.task.batch, logits, self.owner)
+        if not some_fooled:
+            return None
+        self._settle(fooled.nonzero()[:, 0])
+        stay = (~fooled).nonzero()[:, 0]
+        if not len(stay):
+            self.rows = self.rows[stay]
+            raise SearchEnded
+        return stay
+
+    def _settle(self, done: Int[Tensor, "S"]) -> None:
+        """Write down the result of some active rows."""
+        rows, frames = self.rows[done], self.x.shape[1]
+        self.x_adv[rows, :frames] += self.best[done]
+        self.prediction[rows] = self.best_prediction[done]
+        self.steps_taken[rows] = self.steps
+
+    def _drop(self, stay: Int[Tensor, "S"], *state: Tensor) -> tuple[Tensor, ...]:
+        """Go on with some rows only, cut to the longest of them."""
+        generators = self.noise.select(stay.tolist())
+        self._enter(self.rows[stay])
+        self.noise = generators
+        frames = self.x.shape[1]
+
+        def left(tensor: Tensor) -> Tensor:
+            return tensor[stay, :frames] if tensor.ndim > 2 else tensor[stay]
+
+        self.best = left(self.best)
+        self.best_margin = self.best_margin[stay]
+        self.best_prediction = self.best_prediction[stay]
+        return tuple(left(tensor) for tensor in state)
+
+    def result(self) -> AttackResult:
+        """The result for all utterances of the task; those still active give their best so far."""
+        if len(self.rows):
+            self._settle(torch.arange(len(self.rows), device=self.rows.device))
+            self.rows = self.rows[:0]
+        task = self.task
+        wrong = self.prediction != task.labels
+        return AttackResult(
+            x_adv=self.x_adv,
+            success=wrong if task.target is None else self.prediction == task.target,
+            prediction=self.prediction,
+            steps=self.steps_taken,
+            forwards=self.victim.forwards.to(task.batch.device, copy=True),
+            backwards=self.victim.backwards.to(task.batch.device, copy=True),
+        )
+
+
+def not_finite(
+    batch: FeatureBatch, logits: Float[Tensor, "R C"], owner: Int[Tensor, "R"]
+) -> VictimError:
+    """The error for logits that are not finite, naming the first utterance that gave them."""
+    bad = (~torch.isfinite(logits)).any(1).cpu().nonzero()[0, 0]
+    name = batch.ids[int(owner[bad])]
+    return VictimError(
+        f"the victim gave logits that are not finite for utterance {name!r}; check its features "
+        "and the victim's weights"
+    )

@@ -1,0 +1,186 @@
+"""The frame that every attack shares: check, classify, search, audit."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from sigma_ser.core.audit import audit
+from sigma_ser.core.budget import Budget
+from sigma_ser.core.contracts import AttackResult, Victim
+from sigma_ser.core.errors import AttackError, VictimError
+from sigma_ser.core.features import FeatureBatch
+from sigma_ser.core.passes import CountedVictim
+from sigma_ser.core.seeds import UtteranceNoise, utterance_seeds
+
+from .active_set import ActiveSet, Task, not_finite
+from .limits import Limits, ObservedRange, SearchEnded
+
+
+class AttackInterrupted(KeyboardInterrupt):
+    """The attack was interrupted from the keyboard; `result` holds the best so far, audited."""
+
+    def __init__(self, result: AttackResult) -> None:
+        super().__init__("the attack was interrupted; .result holds what was found until then")
+        self.result = result
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class SparseAttack(ABC):
+    """An attack under a budget; a member of the family writes `search`, its loop, and no more.
+
+    Args:
+        box: range of each channel that the features must not leave; `None`: no such range.
+        max_passes: most forward and backward passes of an utterance after its first
+            classification; `None`: as many as the attack makes.
+        max_seconds: most seconds for a batch; results then depend on the machine.
+
+    Calling it: utterances that are wrong from the start come back unchanged with `steps = 0`; the
+    others are searched, and leave the batch once they are fooled. The result for an utterance is
+    the fooling perturbation, or else the one with the largest margin. Every result is audited.
+
+    Raises:
+        AttackError: if labels, mask, target or seeds do not fit the batch.
+        BudgetError: if the budget cannot be met.
+        VictimError: if the victim gives logits that are not finite or not `(B, C)`.
+        AttackInterrupted: from the keyboard, with what was found.
+    """
+
+    box: ObservedRange | None = None
+    max_passes: int | None = None
+    max_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        Limits(self.max_passes, self.max_seconds)
+
+    @abstractmethod
+    def search(self, active: ActiveSet) -> None:
+        """Look for perturbations; everything that `active` is shown counts as a result."""
+
+    def check(self, active: ActiveSet) -> None:  # noqa: B027 - most attacks can do all tasks
+        """Refuse tasks that the attack cannot do; by default it can do all."""
+
+    def __call__(
+        self,
+        victim: Victim,
+        batch: FeatureBatch,
+        labels: Int[Tensor, "B"],
+        budget: Budget,
+        *,
+        mask: Bool[Tensor, "B T D"] | None = None,
+        target: Int[Tensor, "B"] | None = None,
+        seeds: Int[Tensor, "B"] | None = None,
+    ) -> AttackResult:
+        """Attack a batch.
+
+        Args:
+            victim: what is attacked, in eval mode.
+            batch: clean features.
+            labels: the true classes.
+            budget: how many elements may change, and by how much.
+            mask: the elements that may change; the attack picks its `k` inside.
+            target: the classes to reach; `None`: any class but the true one.
+            seeds: one for each utterance; `None` derives them from the ids and the attack's name.
+        """
+        counted = CountedVictim(victim, batch)
+        _check_mask(mask, batch)
+        if seeds is None:
+            seeds = utterance_seeds(batch.ids, type(self).__name__)
+        elif seeds.shape != (len(batch),) or seeds.is_floating_point():
+            raise AttackError(f"seeds must be integers of shape ({len(batch)},)")
+        with torch.no_grad():
+            clean_logits = counted(batch.x, batch.lengths)
+        _check_logits(clean_logits, batch)
+        classes = clean_logits.shape[1]
+        labels = _checked_classes("labels", labels, classes, batch)
+        if target is not None:
+            target = _checked_classes("target", target, classes, batch)
+            if bool((target == labels).any()):
+                raise AttackError("target is the true class of an utterance; choose another class")
+        task = Task(
+            counted, batch, labels, target, budget,
+            None if mask is None else mask.to(batch.device),
+            UtteranceNoise(seeds, batch.lengths), clean_logits,
+            self.box, Limits(self.max_passes, self.max_seconds),
+        )  # fmt: skip
+        active = ActiveSet(task, _attackable(task))
+        try:
+            self.check(active)
+            if len(active):
+                self.search(active)
+        except SearchEnded:
+            pass
+        except KeyboardInterrupt as interrupt:
+            raise AttackInterrupted(self._audited(active)) from interrupt
+        return self._audited(active)
+
+    def _audited(self, active: ActiveSet) -> AttackResult:
+        task, result = active.task, active.result()
+        audit(task.batch, result.x_adv, task.budget, task.victim.scale, task.mask)
+        return result
+
+    def __repr__(self) -> str:
+        """The name with all settings; limits only where they are set."""
+        shown = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in dataclasses.fields(self)
+            if field.name not in _LIMITS or getattr(self, field.name) is not None
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+_LIMITS = frozenset(field.name for field in dataclasses.fields(SparseAttack))
+
+
+def check_positive(attack: SparseAttack, *names: str) -> None:
+    """Raise :class:`AttackError` unless these settings are at least 1 (counts) or above 0."""
+    for name in names:
+        value = getattr(attack, name)
+        if not value > 0:
+            raise AttackError(f"{type(attack).__name__}: {name} must be above 0, got {value}")
+
+
+def _attackable(task: Task) -> Int[Tensor, "A"]:
+    """Utterances that are classified correctly and have something that may change."""
+    batch, budget = task.batch, task.budget
+    correct = task.clean_logits.argmax(1) == task.labels
+    movable = budget.unit_allowed(task.mask, batch.lengths, batch.x.shape).any(1)
+    bounded = budget.bound(task.victim.scale).amax() > 0
+    return (correct & movable & bounded).nonzero()[:, 0]
+
+
+def _check_mask(mask: Tensor | None, batch: FeatureBatch) -> None:
+    if mask is None:
+        return
+    if mask.dtype != torch.bool or mask.shape != batch.x.shape:
+        raise AttackError(
+            f"a mask must be bool {tuple(batch.x.shape)} like the features, "
+            f"got {mask.dtype} {tuple(mask.shape)}"
+        )
+
+
+def _check_logits(logits: Tensor, batch: FeatureBatch) -> None:
+    if logits.ndim != 2 or len(logits) != len(batch) or logits.shape[1] < 2:
+        raise VictimError(
+            f"the victim must return logits ({len(batch)}, C) with at least 2 classes, "
+            f"but returned {tuple(logits.shape)}"
+        )
+    if not bool(torch.isfinite(logits).all()):
+        raise not_finite(batch, logits, torch.arange(len(batch)))
+
+
+def _checked_classes(
+    what: str, classes: Tensor, number: int, batch: FeatureBatch
+) -> Int[Tensor, "B"]:
+    if classes.shape != (len(batch),) or classes.is_floating_point():
+        raise AttackError(
+            f"{what} must be integers of shape ({len(batch)},), "
+            f"got {classes.dtype} {tuple(classes.shape)}"
+        )
+    if bool(((classes < 0) | (classes >= number)).any()):
+        raise AttackError(f"{what} must lie between 0 and {number - 1}, the victim's classes")
+    return classes.to(batch.device, torch.long)

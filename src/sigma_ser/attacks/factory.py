@@ -1,0 +1,36 @@
+"""Attacks by name."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from sigma_ser.core import registry
+from sigma_ser.core.contracts import Attack
+from sigma_ser.core.errors import AttackError
+
+
+def attack(name: str, **settings: Any) -> Attack:
+    """Make an attack.
+
+    Args:
+        name: one of `registry.names("attack")`.
+        settings: its hyperparameters; what is not given keeps the default of its paper.
+
+    Raises:
+        UnknownNameError: if no attack has this name; the text lists near matches.
+        AttackError: if a setting is unknown or out of its range.
+
+    >>> from sigma_ser.attacks.factory import attack
+    >>> attack("random", draws=3)
+    RandomCorner(draws=3)
+    """
+    make = registry.get("attack", name)
+    known = list(inspect.signature(make).parameters)
+    unknown = [setting for setting in settings if setting not in known]
+    if unknown:
+        raise AttackError(
+            f"the attack {name!r} has no setting {unknown[0]!r}; it knows {', '.join(known)}"
+        )
+    made: Attack = make(**settings)
+    return made

@@ -1,0 +1,103 @@
+"""Optional limits of an attack: passes, seconds, and the range that the features were seen in."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sigma_ser.core.errors import AttackError
+from sigma_ser.core.features import FeatureBatch
+
+
+class SearchEnded(Exception):
+    """Ends a search from inside: every utterance is fooled, or a limit is reached."""
+
+
+@dataclass(frozen=True, eq=False)
+class ObservedRange:
+    """The range of each channel over the training features; attacks given one stay inside it.
+
+    Args:
+        low, high: `(D,)`, in feature units, `low <= high`.
+
+    An element that lies outside from the start may only move back towards the range.
+    """
+
+    low: Float[Tensor, "D"]
+    high: Float[Tensor, "D"]
+
+    def __post_init__(self) -> None:
+        if self.low.shape != self.high.shape or not bool((self.low <= self.high).all()):
+            raise AttackError(
+                "an observed range needs low and high of one shape (D,), with low <= high"
+            )
+
+    @classmethod
+    def of(cls, batch: FeatureBatch) -> ObservedRange:
+        """The range of each channel over the valid frames of a batch."""
+        frames = batch.x[batch.valid]
+        return cls(frames.amin(0), frames.amax(0))
+
+    def __repr__(self) -> str:
+        return f"ObservedRange({len(self.low)} channels)"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a search may cost.
+
+    Args:
+        passes: forward plus backward passes of each utterance; checked between steps.
+        seconds: for the whole batch; results then depend on the machine.
+    """
+
+    passes: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.passes is not None and self.passes < 1:
+            raise AttackError(f"max_passes must be at least 1, got {self.passes}")
+        if self.seconds is not None and not self.seconds > 0:
+            raise AttackError(f"max_seconds must be above 0, got {self.seconds}")
+
+
+class Meter:
+    """Watches the limits of one search."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.passes = 0
+        self.started = time.monotonic()
+
+    def spend(self, passes: int) -> None:
+        """Book passes that every active utterance is about to make.
+
+        Raises:
+            SearchEnded: if they would go over a limit; nothing is booked then.
+        """
+        most = self.limits.passes
+        if most is not None and self.passes + passes > most:
+            raise SearchEnded
+        seconds = self.limits.seconds
+        if seconds is not None and time.monotonic() - self.started > seconds:
+            raise SearchEnded
+        self.passes += passes
+
+
+def feasible(
+    x: Float[Tensor, "B T D"], bound: Float[Tensor, "D"], box: ObservedRange | None
+) -> tuple[Tensor, Tensor]:
+    """Smallest and largest change of each element: `(D,)` without a box, `(B, T, D)` with one."""
+    if box is None:
+        return -bound, bound
+    if len(box.low) != x.shape[2]:
+        raise AttackError(
+            f"the observed range has {len(box.low)} channels, the features have {x.shape[2]}"
+        )
+    lower = torch.maximum(box.low.to(x) - x, -bound).clamp(max=0.0)
+    upper = torch.minimum(box.high.to(x) - x, bound).clamp(min=0.0)
+    return lower, upper

@@ -1,0 +1,236 @@
+"""What every attack promises, whoever wrote it: picked up from the registry by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
+from torch import Tensor, nn
+
+from sigma_ser.attacks.attack import AttackInterrupted
+from sigma_ser.attacks.factory import attack
+from sigma_ser.attacks.limits import ObservedRange
+from sigma_ser.attacks.masked import MaskedAttack
+from sigma_ser.core import registry
+from sigma_ser.core.audit import audit
+from sigma_ser.core.budget import GRANULARITIES, Budget
+from sigma_ser.core.contracts import Attack
+from sigma_ser.core.errors import AttackError, BudgetError, VictimError
+from sigma_ser.core.features import FeatureBatch
+from sigma_ser.victims.victim import WrappedVictim, wrap
+
+NAMES = registry.names("attack")
+SHORT = {"steps": 6, "restarts": 1, "queries": 30, "generations": 3, "candidates": 6}
+
+
+def short(name: str, **settings: Any) -> Attack:
+    """The attack with fewer steps; those that move all they may keep the largest units."""
+    made = registry.get("attack", name)
+    known = {field.name for field in dataclasses.fields(made)}
+    chosen = {key: value for key, value in SHORT.items() if key in known}
+    if issubclass(made, MaskedAttack):
+        chosen["keep_largest"] = True
+    return attack(name, **{**chosen, **settings})
+
+
+def granularities(name: str) -> tuple[str, ...]:
+    """Those that the attack knows; attacks on single elements say so."""
+    return tuple(getattr(registry.get("attack", name), "granularities", GRANULARITIES))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+def test_budget_is_law(name: str, conv_victim: WrappedVictim, data: st.DataObject) -> None:
+    lengths = torch.tensor(data.draw(st.lists(st.integers(1, 8), min_size=1, max_size=4)))
+    rng = torch.Generator().manual_seed(data.draw(st.integers(0, 10_000)))
+    x = torch.randn(len(lengths), int(lengths.max()), 6, generator=rng)
+    budget = Budget(
+        sparsity=data.draw(st.floats(0.01, 1.0)),
+        epsilon=data.draw(st.sampled_from([0.0, 0.1, 1.0, 5.0])),
+        granularity=data.draw(st.sampled_from(granularities(name))),
+        segment_frames=2,
+    )
+    mask = None
+    if data.draw(st.booleans()):
+        mask = torch.rand(x.shape, generator=rng) < data.draw(st.sampled_from([0.0, 0.5, 0.95]))
+    labels = torch.randint(3, (len(lengths),), generator=rng)
+    target = (labels + 1) % 3 if data.draw(st.booleans()) else None
+    batch = FeatureBatch(x, lengths)
+
+    result = short(name)(conv_victim, batch, labels, budget, mask=mask, target=target)
+
+    audit(batch, result.x_adv, budget, conv_victim.scale, mask)
+    logits = conv_victim(batch.x, lengths)
+    wrong = logits.argmax(1) != labels
+    assert torch.equal(result.x_adv[wrong], batch.x[wrong])
+    assert not result.steps[wrong].any()
+    reached = result.prediction != labels if target is None else result.prediction == target
+    assert torch.equal(result.success, reached)
+    assert (result.forwards >= 1).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prediction_is_what_the_victim_says(
+    name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    batch, labels = utterances
+    result = short(name)(conv_victim, batch, labels, Budget(sparsity=0.3, epsilon=1.5))
+    with torch.no_grad():
+        assert torch.equal(conv_victim(result.x_adv, batch.lengths).argmax(1), result.prediction)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_utterance_one_answer(
+    name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    """Alone, in company, in another order, behind more padding: the same perturbation."""
+    batch, labels = utterances
+    budget = Budget(sparsity=0.08, epsilon=0.6)
+    together = short(name)(conv_victim, batch, labels, budget)
+    assert (together.steps[together.steps > 0] > 0).any()
+
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    shuffled = short(name)(conv_victim, batch.select(order), labels[order], budget)
+    longer = FeatureBatch(nn.functional.pad(batch.x, (0, 0, 0, 5)), batch.lengths, batch.ids)
+    padded = short(name)(conv_victim, longer, labels, budget)
+    assert torch.equal(padded.success, together.success)
+    torch.testing.assert_close(padded.x_adv[:, :9], together.x_adv)
+    for place, row in enumerate(order.tolist()):
+        assert shuffled.success[place] == together.success[row]
+        torch.testing.assert_close(shuffled.x_adv[place], together.x_adv[row])
+    for row in range(len(batch)):
+        one = torch.tensor([row])
+        alone = short(name)(conv_victim, batch.select(one), labels[one], budget)
+        length = int(batch.lengths[row])
+        torch.testing.assert_close(alone.x_adv[0, :length], together.x_adv[row, :length])
+        for count in ("steps", "forwards", "backwards"):
+            assert getattr(alone, count)[0] == getattr(together, count)[row]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_epsilon_zero_and_empty_masks_change_nothing(
+    name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    batch, labels = utterances
+    still = short(name)(conv_victim, batch, labels, Budget(sparsity=0.5, epsilon=0.0))
+    nowhere = torch.zeros_like(batch.x, dtype=torch.bool)
+    shut = short(name)(conv_victim, batch, labels, Budget(sparsity=0.5), mask=nowhere)
+    for result in (still, shut):
+        assert torch.equal(result.x_adv, batch.x)
+        assert not result.success.any()
+        assert result.forwards.tolist() == [1] * len(batch)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wrong_from_the_start_costs_one_pass(
+    name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    batch, labels = utterances
+    result = short(name)(conv_victim, batch, (labels + 1) % 3, Budget(sparsity=0.3))
+    assert torch.equal(result.x_adv, batch.x)
+    assert result.success.all()
+    assert result.forwards.tolist() == [1] * len(batch)
+    assert not result.backwards.any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_limits_and_observed_range(
+    name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    batch, labels = utterances
+    box = ObservedRange(torch.full((6,), -1.0), torch.full((6,), 1.0))
+    inside = FeatureBatch(batch.x.clamp(-1, 1), batch.lengths)
+    with torch.no_grad():
+        labels = conv_victim(inside.x, inside.lengths).argmax(1)
+    budget = Budget(sparsity=0.5, epsilon=3.0)
+    result = short(name, box=box, max_passes=7)(conv_victim, inside, labels, budget)
+    assert result.x_adv.abs().max() <= 1 + 1e-6
+    assert (result.forwards + result.backwards <= 8).all()
+    assert (result.x_adv != inside.x).any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bad_tasks_are_refused_in_one_sentence(
+    name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    batch, labels = utterances
+    budget = Budget(sparsity=0.3)
+    run = short(name)
+    # Under the shape checker, wrong shapes do not even get to the attack's own check.
+    refused = (AttackError, TypeCheckError)
+    with pytest.raises(refused, match="mask"):
+        run(conv_victim, batch, labels, budget, mask=batch.x[:, :4] > 0)
+    with pytest.raises(refused, match="labels"):
+        run(conv_victim, batch, labels[:3], budget)
+    with pytest.raises(refused, match="seeds"):
+        run(conv_victim, batch, labels, budget, seeds=labels[:2])
+    with pytest.raises(AttackError, match="between 0 and 2"):
+        run(conv_victim, batch, labels + 3, budget)
+    with pytest.raises(AttackError, match="target is the true class"):
+        run(conv_victim, batch, labels, budget, target=labels)
+    with pytest.raises(BudgetError):
+        run(conv_victim, batch, labels, Budget(count=10_000))
+    with pytest.raises(BudgetError):
+        Budget(count=0)
+
+
+class NanAfter(nn.Module):
+    """Answers well until features have moved."""
+
+    def __init__(self, clean: Tensor, head: WrappedVictim) -> None:
+        super().__init__()
+        self.clean, self.head = clean, head
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        moved = (x - self.clean[: len(x), : x.shape[1]]).abs().sum((1, 2)) > 0
+        return self.head(x, lengths).masked_fill(moved[:, None], float("nan"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_victim_without_finite_logits_is_an_error(
+    name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    batch, labels = utterances
+    one = batch.select(torch.tensor([0]))
+    victim = wrap(NanAfter(one.x, conv_victim).eval())
+    with pytest.raises(VictimError, match="not finite"):
+        short(name)(victim, one, labels[:1], Budget(sparsity=0.3, epsilon=2.0))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_interrupted_attack_keeps_what_it_found(
+    name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    batch, labels = utterances
+    calls = []
+
+    class Interrupted(nn.Module):
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            calls.append(len(x))
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return conv_victim(x, lengths)
+
+    with pytest.raises(AttackInterrupted) as caught:
+        short(name)(wrap(Interrupted().eval()), batch, labels, Budget(sparsity=0.1, epsilon=0.2))
+    assert caught.value.result.x_adv.shape == batch.x.shape
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_repr_shows_the_settings(name: str) -> None:
+    shown = repr(attack(name))
+    fields = dataclasses.fields(registry.get("attack", name))
+    for field in fields:
+        hidden = field.name in ("box", "max_passes", "max_seconds")
+        assert (f"{field.name}=" in shown) != hidden
+    assert "max_passes=9" in repr(attack(name, max_passes=9))
