@@ -86,12 +86,17 @@ def check_files(
     return {path: verdicts[path] for path in paths}
 
 
+def cache_folder() -> Path:
+    """Where things are kept that can be made again: `SIGMA_SER_CACHE`, or below `~/.cache`."""
+    return Path(
+        os.environ.get("SIGMA_SER_CACHE")
+        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sigma-ser"
+    )
+
+
 def memory_of(root: Path) -> Path:
     """The file that remembers the recordings below `root`."""
-    cache = os.environ.get("SIGMA_SER_CACHE") or (
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sigma-ser"
-    )
-    return Path(cache) / "checked" / f"{content_key(os.fsencode(root).hex())}.json"
+    return cache_folder() / "checked" / f"{content_key(os.fsencode(root).hex())}.json"
 
 
 def _inspect(path: Path, max_seconds: float) -> Verdict:

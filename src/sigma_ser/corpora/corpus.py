@@ -204,11 +204,16 @@ def _assemble(
             quarantine.append(Quarantined(path, verdict.reason, verdict.size, verdict.message))
         elif utterance_id not in used:
             used[utterance_id] = (entry, verdict.facts)
-        elif used[utterance_id][1].content == verdict.facts.content:
+        elif (used[utterance_id][1].content, used[utterance_id][0].utterance.label) == (
+            verdict.facts.content,
+            entry.utterance.label,
+        ):
             copies.append(path)
         else:
             first = used[utterance_id][0].utterance.path
-            message = f"{path} has the name of {first}, but other sound; keep the right one"
+            message = (
+                f"{path} has the name of {first}, but another sound or label; keep the right one"
+            )
             quarantine.append(Quarantined(path, "conflicting-copy", verdict.size, message))
     utterances = tuple(
         dataclasses.replace(

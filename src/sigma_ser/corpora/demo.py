@@ -36,6 +36,7 @@ class Demo:
 
     def list(self, root: Path) -> Listing:
         """The rows of `index.csv`."""
+        root = root.absolute()
         listing = listing_of_rows(read_rows(root / "index.csv"), root, {}, root / "index.csv")
         listing.card = self.card
         return listing

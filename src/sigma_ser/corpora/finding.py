@@ -36,8 +36,8 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
-def find_audio(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> Found:
-    """All files with an audio suffix below `root`, each folder visited once.
+def find_files(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> Found:
+    """All files with such a suffix below `root` (recordings by default), each folder visited once.
 
     Symbolic links to folders are followed, after all real folders, and never twice. The `._*`
     files and `__MACOSX` folders of macOS archives and hidden folders are left out.
@@ -107,21 +107,30 @@ def safe_id(text: str) -> str:
     return name or f"~{_short_hash(raw)}"
 
 
-def unique_ids(texts: Iterable[str]) -> list[str]:
-    """A safe id for each text; where two would be equal (but for case), both get a hash.
+def unique_ids(paths: Iterable[str]) -> list[str]:
+    """A safe id for each path, without its suffix; where two would be equal, both get a hash.
 
-    An id depends on its own text and on those it would be mistaken for, never on the order.
+    Case does not tell ids apart, as it does not tell file names apart everywhere. An id depends
+    on its own path and on those it would be mistaken for, never on the order.
 
-    >>> unique_ids(["a b", "c", "a_b"])
-    ['a_b~bb37dea5c027f928', 'c', 'a_b~f05e550658986ad7']
+    Args:
+        paths: all different.
+
+    >>> unique_ids(["a b.wav", "c.wav", "c.1", "a_b.wav"])
+    ['a_b~4bda0f0473cae181', 'c', 'c.1', 'a_b~0be87b43672952d6']
     """
-    texts = list(texts)
-    ids = [safe_id(text) for text in texts]
+    paths = list(paths)
+    ids = [safe_id(_without_suffix(path)) for path in paths]
     count = Counter(name.casefold() for name in ids)
     return [
-        name if count[name.casefold()] == 1 else f"{name[:100]}~{_short_hash(os.fsencode(text))}"
-        for name, text in zip(ids, texts, strict=True)
+        name if count[name.casefold()] == 1 else f"{name[:100]}~{_short_hash(os.fsencode(path))}"
+        for name, path in zip(ids, paths, strict=True)
     ]
+
+
+def _without_suffix(path: str) -> str:
+    head, dot, tail = path.rpartition(".")
+    return head if head and f"{dot}{tail}".lower() in AUDIO_SUFFIXES else path
 
 
 def _short_hash(raw: bytes) -> str:

@@ -43,6 +43,7 @@ class Manifest:
 
     def list(self, root: Path) -> Listing:
         """The rows of the table."""
+        root = root.absolute()
         saved = _saved(root)
         if saved is not None:
             return saved

@@ -17,7 +17,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 from sigma_ser.audio.recording import AudioFacts
 from sigma_ser.core.utterance import Utterance
 
-from .finding import Found, find_audio
+from .finding import Found, find_files
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Reader(Protocol):
         """Where the corpus lies if no root is given; `None` if the user must say."""
 
     def list(self, root: Path) -> Listing:
-        """What is below `root`.
+        """What is below `root`, which is as the user gave it; the paths of entries are absolute.
 
         Raises:
             CorpusError: if `root` cannot hold this corpus at all.
@@ -140,7 +140,7 @@ class NamedFiles:
 
     def list(self, root: Path) -> Listing:
         """All recordings below `root`, however the copy nests its folders."""
-        found = find_audio(root)
+        found = find_files(root)
         listing = listing_of(found)
         left_out: Counter[str] = Counter()
         for path in found.files:
@@ -171,15 +171,18 @@ def listing_of(found: Found) -> Listing:
     return listing
 
 
-def unknown_name(path: Path) -> Quarantined:
-    """A recording whose name tells nothing that the reader understands."""
+def quarantined(path: Path, reason: str, message: str) -> Quarantined:
+    """A record for the quarantine, with the size of the file where it can be told."""
     try:
         size = path.stat().st_size
     except OSError:
         size = -1
-    return Quarantined(
-        path, "unknown-name", size, f"{path.name!r} is not a file name of this corpus"
-    )
+    return Quarantined(path, reason, size, message)
+
+
+def unknown_name(path: Path) -> Quarantined:
+    """A recording whose name tells nothing that the reader understands."""
+    return quarantined(path, "unknown-name", f"{path} has not the name of a file of this corpus")
 
 
 def differences_from(official: Official, utterances: tuple[Utterance, ...]) -> list[str]:

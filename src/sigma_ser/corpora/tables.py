@@ -154,7 +154,7 @@ def listing_of_rows(
     else:
         # The same path twice is one recording twice, not two that are alike.
         names = dict.fromkeys(paths)
-        stems = dict(zip(names, unique_ids(_stem(path) for path in names), strict=True))
+        stems = dict(zip(names, unique_ids(names), strict=True))
         ids = [stems[path] for path in paths]
     extra = [
         name
@@ -184,12 +184,6 @@ def _absolute(folder: Path, path: str) -> Path:
     if "\\" in path and not plain.exists():
         plain = folder / path.replace("\\", "/")
     return plain
-
-
-def _stem(path: str) -> str:
-    # Two folders may hold the same file names, so the folders stay in the id.
-    head, dot, tail = path.rpartition(".")
-    return head if dot and "/" not in tail and head else path
 
 
 def _text(row: Mapping[str, Any], name: str | None) -> str:

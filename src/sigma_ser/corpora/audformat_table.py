@@ -1,0 +1,92 @@
+"""A data set in audEERING's audformat: a folder with `db.yaml` and its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sigma_ser.core.errors import ConfigError, CorpusError
+from sigma_ser.core.registry import register
+
+from .reader import Card, Listing, Official
+from .tables import COLUMNS, listing_of_rows
+
+
+@register("corpus", "audformat")
+@dataclass(frozen=True)
+class AudformatTable:
+    """The filewise tables of an audformat database; needs the package `audformat`.
+
+    Columns of all filewise tables are joined by file; where several have the same name, the
+    table that `table` names wins, then the order of their names.
+
+    Args:
+        table: whose files are the corpus; by default the first that has a column for the label.
+        columns: which column holds which field, such as `{"label": "emo"}`.
+    """
+
+    table: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    card: ClassVar[Card] = Card(title="An audformat database", source="root='folder of db.yaml'")
+    official: ClassVar[Official | None] = None
+    default_root: ClassVar[Path | None] = None
+
+    def list(self, root: Path) -> Listing:
+        """The files of the table, with what all filewise tables say about them."""
+        try:
+            import audformat
+        except ImportError as error:
+            raise ConfigError(
+                "reading an audformat database needs the package audformat; "
+                "run: pip install 'sigma-ser[corpora]'"
+            ) from error
+        root = root.absolute()
+        if not (root / "db.yaml").is_file():
+            raise CorpusError(f"{root} has no db.yaml; give the folder of an audformat database")
+        database = audformat.Database.load(str(root), load_data=True)
+        tables = {
+            name: database[name].df
+            for name in sorted(database.tables)
+            if database[name].type == audformat.define.IndexType.FILEWISE
+        }
+        chosen = self._chosen(tables, root)
+        rows: list[dict[str, Any]] = []
+        order = [chosen, *(name for name in tables if name != chosen)]
+        # The later of two columns with the same name wins, so the chosen table comes last.
+        for file in tables[chosen].index:
+            row: dict[str, Any] = {}
+            for name in reversed(order):
+                if file in tables[name].index:
+                    row.update(tables[name].loc[file].dropna().to_dict())
+            rows.append({**row, "file": file})
+        names = {column: None for row in rows for column in row}
+        rows = [{**names, **row} for row in rows]
+        listing = listing_of_rows(rows, root, {"path": "file", **self.columns}, root / "db.yaml")
+        listing.name = database.name
+        listing.card = Card(
+            title=database.name,
+            source=str(database.source or root),
+            licence=str(database.license or ""),
+            citation=str(database.description or ""),
+        )
+        return listing
+
+    def _chosen(self, tables: Mapping[str, Any], root: Path) -> str:
+        label = self.columns.get("label")
+        wanted = {label} if label else {"label", *COLUMNS["label"]}
+        if self.table is not None:
+            if self.table not in tables:
+                raise ConfigError(
+                    f"{root} has no filewise table {self.table!r}; it has {', '.join(tables)}"
+                )
+            return self.table
+        for name, frame in tables.items():
+            if wanted & {str(column).lower() for column in frame.columns}:
+                return name
+        raise CorpusError(
+            f"no filewise table of {root} has a column for the label; "
+            "name it with columns={'label': ...} (segments of files are not read)"
+        )

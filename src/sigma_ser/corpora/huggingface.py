@@ -1,0 +1,125 @@
+"""An audio data set of the Hugging Face library `datasets`: a local folder, or an id of the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sigma_ser.core.errors import ConfigError, CorpusError
+from sigma_ser.core.files import content_key, whole_file
+from sigma_ser.core.registry import register
+
+from .checking import cache_folder
+from .finding import AUDIO_SUFFIXES
+from .reader import Card, Listing, Official
+from .tables import listing_of_rows
+
+
+@register("corpus", "huggingface")
+@dataclass(frozen=True)
+class HuggingFace:
+    """An audio data set that `datasets` loads; needs the package `datasets`.
+
+    A path that exists is read from disk (`save_to_disk` folders, or whatever `load_dataset`
+    makes of a folder); anything else is taken for an id of the hub, such as `"user/name"`.
+    Recordings that lie inside the tables are written once below `~/.cache/sigma-ser`. The split
+    of each row becomes the column `split`, for the protocol `predefined`.
+
+    Args:
+        split: only this split; all of them by default.
+        config: configuration of a data set that has several.
+        revision: commit, branch or tag of a hub data set; give a commit to pin it.
+        columns: which column holds which field; `path` is the one with the audio.
+    """
+
+    split: str | None = None
+    config: str | None = None
+    revision: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    card: ClassVar[Card] = Card(title="A Hugging Face data set", source="root='user/name'")
+    official: ClassVar[Official | None] = None
+    default_root: ClassVar[Path | None] = None
+
+    def list(self, root: Path) -> Listing:
+        """The rows of all splits, class numbers turned into their names."""
+        try:
+            import datasets
+        except ImportError as error:
+            raise ConfigError(
+                "reading a Hugging Face data set needs the package datasets; "
+                "run: pip install 'sigma-ser[corpora]'"
+            ) from error
+        name = str(root.absolute()) if root.exists() else root.as_posix()
+        splits = self._splits(datasets, root, name)
+        rows: list[dict[str, Any]] = []
+        for split, data in sorted(splits.items()):
+            rows += _rows(datasets, data, split, content_key([name, self.config, self.revision]))
+        columns = {"path": "file", **{key: value for key, value in self.columns.items()
+                                      if key != "path"}}  # fmt: skip
+        listing = listing_of_rows(rows, root.absolute(), columns, root)
+        info = next(iter(splits.values())).info
+        listing.name = root.name
+        listing.card = Card(
+            title=name,
+            source=info.homepage or name,
+            licence=info.license or "",
+            citation=info.citation or "",
+        )
+        return listing
+
+    def _splits(self, datasets: Any, root: Path, name: str) -> dict[str, Any]:
+        try:
+            if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
+                data = datasets.load_from_disk(name)
+            else:
+                data = datasets.load_dataset(name, self.config, revision=self.revision)
+        except (OSError, ValueError) as error:
+            # Class names of `datasets` and `huggingface_hub` errors change; all derive from these.
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise CorpusError(f"the data set {name} cannot be loaded: {first}") from error
+        splits = dict(data) if isinstance(data, dict) else {str(data.split or "train"): data}
+        if self.split is None:
+            return splits
+        if self.split not in splits:
+            raise ConfigError(f"{name} has no split {self.split!r}; it has {', '.join(splits)}")
+        return {self.split: splits[self.split]}
+
+
+def _rows(datasets: Any, data: Any, split: str, key: str) -> list[dict[str, Any]]:
+    """The rows of one split, with a `file` for each recording."""
+    features = data.features
+    audio = [name for name, kind in features.items() if isinstance(kind, datasets.Audio)]
+    if not audio:
+        raise CorpusError(
+            f"the data set has no audio column (columns: {', '.join(features)}); choose another"
+        )
+    data = data.cast_column(audio[0], datasets.Audio(decode=False))
+    named = {name: kind for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)}
+    rows = []
+    for number, source in enumerate(data):
+        row = {column: value for column, value in source.items() if column != audio[0]}
+        for column, kind in named.items():
+            value = row[column]
+            row[column] = None if value is None or value < 0 else kind.int2str(value)
+        sound = source[audio[0]]
+        row["file"] = str(_file_of(sound, cache_folder() / "huggingface" / key / split, number))
+        rows.append({**row, "split": split})
+    return rows
+
+
+def _file_of(sound: Mapping[str, Any] | None, folder: Path, number: int) -> Path | str:
+    """Where the recording lies; bytes inside the table are written out first."""
+    if sound is None:
+        return ""
+    path = Path(sound["path"] or f"{number:06d}")
+    if sound["bytes"] is None:
+        return path
+    suffix = path.suffix if path.suffix.lower() in AUDIO_SUFFIXES else ".wav"
+    target = folder / f"{number:06d}-{content_key(path.name, 8)}{suffix}"
+    if not target.is_file() or target.stat().st_size != len(sound["bytes"]):
+        with whole_file(target) as aside:
+            aside.write_bytes(sound["bytes"])
+    return target

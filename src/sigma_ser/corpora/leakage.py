@@ -1,0 +1,143 @@
+"""The leakage report: what the parts of a fold share, and how their classes are balanced."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from .corpus import Corpus
+from .folds import PARTS, Fold
+
+# The fields of a line, and the question they answer about one utterance.
+_SHARED: dict[str, Callable[[Corpus, str], str]] = {
+    "speakers": lambda corpus, name: corpus[name].speaker,
+    "sessions": lambda corpus, name: corpus[name].session,
+    "texts": lambda corpus, name: corpus[name].text_id,
+    "identical_audio": lambda corpus, name: (
+        corpus.facts[name].content if name in corpus.facts else ""
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What two parts of a fold have in common; `None` where the corpus does not say.
+
+    `speakers`, `sessions`, `texts` and `identical_audio` (the same decoded samples) count
+    different values that occur in both parts.
+    """
+
+    fold: str
+    first: str
+    second: str
+    speakers: int | None
+    sessions: int | None
+    texts: int | None
+    identical_audio: int | None
+
+
+@dataclass(frozen=True)
+class Balance:
+    """How many utterances, speakers and utterances of each class a part of a fold has."""
+
+    fold: str
+    part: str
+    utterances: int
+    speakers: int
+    classes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class LeakageReport:
+    """What parts share (`shared`), how classes are balanced (`balance`), and same sounds.
+
+    `duplicates` holds, for each sound that occurs under several ids of the corpus, these ids.
+    Iterating gives one flat line for each fold and pair of parts, fit for a table.
+    """
+
+    shared: tuple[Shared, ...]
+    balance: tuple[Balance, ...]
+    duplicates: tuple[tuple[str, ...], ...]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for pair in self.shared:
+            yield {
+                "fold": pair.fold,
+                "parts": f"{pair.first} and {pair.second}",
+                **{
+                    name: "unknown" if getattr(pair, name) is None else getattr(pair, name)
+                    for name in _SHARED
+                },
+            }
+
+    def to_json(self) -> str:
+        """One JSON object; what the corpus does not say is `null`."""
+        return json.dumps(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data."""
+        return {
+            "shared": [vars(pair) for pair in self.shared],
+            "balance": [vars(part) for part in self.balance],
+            "duplicates": [list(group) for group in self.duplicates],
+        }
+
+
+def leakage_report(corpus: Corpus, folds: Sequence[Fold]) -> LeakageReport:
+    """Compare the parts of each fold by speaker, session, text and sound.
+
+    Args:
+        corpus: that the folds were made from.
+        folds: any folds of it.
+
+    Raises:
+        CorpusError: if a fold names an utterance that the corpus has not.
+
+    >>> import sigma_ser as ss
+    >>> corpus = ss.load_corpus("demo")
+    >>> report = leakage_report(corpus, ss.make_folds(corpus, "demo-voices"))
+    >>> [(pair.first, pair.second, pair.speakers, pair.texts) for pair in report.shared]
+    [('train', 'validation', 0, 12), ('train', 'test', 0, 12), ('validation', 'test', 0, 12)]
+    """
+    shared, balance = [], []
+    for fold in folds:
+        values = {
+            (part, name): [question(corpus, one) for one in getattr(fold, part)]
+            for part in PARTS
+            for name, question in _SHARED.items()
+        }
+        for first, second in combinations(PARTS, 2):
+            counts = {name: _in_both(values[first, name], values[second, name]) for name in _SHARED}
+            shared.append(Shared(fold.name, first, second, **counts))
+        for part in PARTS:
+            ids = getattr(fold, part)
+            labels = Counter(corpus[name].label for name in ids)
+            balance.append(
+                Balance(
+                    fold.name,
+                    part,
+                    utterances=len(ids),
+                    speakers=len(set(values[part, "speakers"]) - {""}),
+                    classes={label: labels[label] for label in corpus.labels},
+                )
+            )
+    return LeakageReport(tuple(shared), tuple(balance), duplicate_groups(corpus))
+
+
+def duplicate_groups(corpus: Corpus) -> tuple[tuple[str, ...], ...]:
+    """Ids that have the same decoded samples at the same rate, two or more together."""
+    groups: dict[str, list[str]] = {}
+    for name, facts in corpus.facts.items():
+        groups.setdefault(facts.content, []).append(name)
+    return tuple(tuple(sorted(group)) for group in sorted(groups.values()) if len(group) > 1)
+
+
+def _in_both(first: list[str], second: list[str]) -> int | None:
+    """How many values both have; `None` where any utterance has none."""
+    if "" in first or "" in second:
+        return None
+    return len(set(first) & set(second))
