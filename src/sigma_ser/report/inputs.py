@@ -40,4 +40,4 @@ class ReportInputs:
     environment: Mapping[str, Any] = field(default_factory=dict)
     study_text: str = ""
     exemplars: Sequence[Exemplar] = ()
-    seconds: float | None = None
+    seconds: float | int | None = None

@@ -4,18 +4,40 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sigma_ser.core.files import whole_file
+
+from .cells import budgets_of, page_cells
+from .figures import write_figures
 from .inputs import ReportInputs
+from .page import render_page
+from .tables import write_tables
 
 
 def write_report(folder: Path, inputs: ReportInputs, *, audio: bool = True) -> Path:
-    """Write `report/index.html`, `tables/` and `figures/` into a run's folder.
+    """Write `tables/`, `figures/` and `report/index.html` into a run's folder.
+
+    Each file appears whole or not at all; the page comes last.
 
     Args:
-        folder: the run's folder; it must exist.
+        folder: the run's folder.
         inputs: the results.
         audio: embed the recordings of the exemplars, so that the page plays them.
 
     Returns:
         Path of the page, which needs no other file and no network.
     """
-    raise NotImplementedError
+    cells = page_cells(inputs.rows)
+    budgets = budgets_of(cells)
+    write_tables(
+        folder / "tables",
+        inputs.rows,
+        cells,
+        budgets,
+        victims=inputs.victims,
+        leakage=inputs.leakage,
+    )
+    write_figures(folder / "figures", cells, budgets)
+    page = folder / "report" / "index.html"
+    with whole_file(page) as aside:
+        aside.write_text(render_page(inputs, audio=audio), "utf-8")
+    return page

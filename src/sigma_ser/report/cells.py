@@ -1,0 +1,125 @@
+"""The cells that a page shows: summaries pooled over folds and seeds, named for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sigma_ser.core.rows import CELL_COLUMNS
+from sigma_ser.evaluate.summary import summarise
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Cell = dict[str, Any]
+
+# A page speaks of methods; folds and seeds are repetitions of one method.
+_REPEATED = ("fold", "victim_seed", "attack_seed")
+POOLED_COLUMNS: tuple[str, ...] = tuple(name for name in CELL_COLUMNS if name not in _REPEATED)
+_SETTING = ("corpus", "protocol", "encoder", "layer", "granularity")
+KINDS: dict[str, str] = {
+    "native": "chooses its own elements",
+    "scope": "inside a wider region that an explanation marks",
+    "mask": "exactly the elements that an explanation marks",
+    "control": "control: random elements or region",
+}
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """The budgets of a run, and the one at which its attacks differ most."""
+
+    all: tuple[tuple[float, float], ...]
+    reference: tuple[float, float] | None
+
+    @property
+    def sparsities(self) -> tuple[float, ...]:
+        """Shares of the elements, rising."""
+        return tuple(sorted({sparsity for sparsity, _ in self.all}))
+
+    @property
+    def epsilons(self) -> tuple[float, ...]:
+        """Largest moves, rising."""
+        return tuple(sorted({epsilon for _, epsilon in self.all}))
+
+
+def page_cells(rows: pl.DataFrame) -> pl.DataFrame:
+    """Summaries of the rows, pooled over folds and seeds, with four columns in front.
+
+    `cell` is the id that links a number to its line, `panel` names the victim (and what else
+    differs in the run), `method` the attack with its mask, `kind` is one of `KINDS`.
+    """
+    import polars as pl
+
+    cells = summarise(rows, POOLED_COLUMNS)
+    varying = [name for name in _SETTING if cells[name].n_unique() > 1]
+    panel = pl.concat_str([pl.col("victim"), *(pl.col(name) for name in varying)], separator=" · ")
+    explainer, source = pl.col("explainer"), pl.col("mask_source")
+    foreign = source.is_not_null() & (source != "own") & (source != pl.col("victim"))
+    settings = cells.group_by("attack").agg(pl.col("attack_settings").n_unique().alias("_settings"))
+    cells = cells.join(settings, on="attack", how="left", maintain_order="left")
+    name = (
+        pl.when(pl.col("_settings") > 1)
+        .then(pl.coalesce("attack_settings", "attack"))
+        .otherwise(pl.col("attack"))
+    )
+    method = pl.concat_str(
+        name,
+        pl.when(explainer.is_not_null())
+        .then(pl.concat_str(pl.lit(" in "), explainer, pl.lit(" ×"), pl.col("scope").fill_null(1)))
+        .otherwise(pl.lit("")),
+        pl.when(foreign).then(pl.concat_str(pl.lit(" of "), source)).otherwise(pl.lit("")),
+    )
+    control = (pl.col("attack") == "random") | (explainer.fill_null("") == "random")
+    kind = (
+        pl.when(control)
+        .then(pl.lit("control"))
+        .when(explainer.is_null())
+        .then(pl.lit("native"))
+        .when(pl.col("scope").fill_null(1) > 1)
+        .then(pl.lit("scope"))
+        .otherwise(pl.lit("mask"))
+    )
+    return cells.select(
+        pl.concat_str(pl.lit("c"), pl.int_range(1, pl.len() + 1)).alias("cell"),
+        panel.fill_null("victim").alias("panel"),
+        method.fill_null("attack").alias("method"),
+        kind.alias("kind"),
+        pl.exclude("_settings"),
+        (pl.col("forwards") + pl.col("backwards")).alias("passes"),
+        (pl.col("mask_forwards") + pl.col("mask_backwards")).alias("mask_passes"),
+        (pl.col("forwards_total") + pl.col("backwards_total")).alias("passes_total"),
+    )
+
+
+def budgets_of(cells: pl.DataFrame) -> Budgets:
+    """All budgets, and the reference: where strongest and weakest attack lie furthest apart."""
+    import polars as pl
+
+    by = ["sparsity", "epsilon"]
+    spread = (
+        cells.drop_nulls([*by, "asr"])
+        .group_by(*by, "panel", maintain_order=True)
+        .agg(pl.col("asr").max().alias("_high"), pl.col("asr").min().alias("_low"))
+        .group_by(by, maintain_order=True)
+        .agg((pl.col("_high") - pl.col("_low")).mean().alias("_spread"), pl.col("_high").mean())
+        # Of equal spreads (a run with one attack has none) the stronger, then the smaller budget.
+        .sort("_spread", "_high", *by, descending=[True, True, False, False])
+    )
+    every = cells.select(by).unique().drop_nulls().sort(by).rows()
+    return Budgets(tuple(every), spread.select(by).row(0) if len(spread) else None)
+
+
+def at_budget(cells: pl.DataFrame, budget: tuple[float, float]) -> pl.DataFrame:
+    """The cells of one budget."""
+    import polars as pl
+
+    return cells.filter((pl.col("sparsity") == budget[0]) & (pl.col("epsilon") == budget[1]))
+
+
+def strongest(cells: list[Cell]) -> Cell | None:
+    """The cell with the highest success rate; of equals the one with the fewest passes."""
+    rated = [cell for cell in cells if cell["asr"] is not None]
+    if not rated:
+        return None
+    return min(rated, key=lambda cell: (-cell["asr"], cell["passes_total"] or 0.0))

@@ -1,0 +1,159 @@
+"""Figures for papers: SVG, PDF and PNG, legible in grey and to the colour-blind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sigma_ser.core.files import whole_file
+
+from .cells import KINDS, Budgets, Cell, at_budget
+from .wording import budget_words
+
+if TYPE_CHECKING:
+    import polars as pl
+    from matplotlib.figure import Figure
+
+# Okabe & Ito 2008, of different lightness; the marker's shape says the same.
+_LOOK: dict[str, dict[str, Any]] = {
+    "native": {"color": "#0072B2", "marker": "o"},
+    "scope": {"color": "#D55E00", "marker": "D"},
+    "mask": {"color": "#B8960C", "marker": "s"},
+    "control": {"color": "#8C8C8C", "marker": "^"},
+}
+_STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E3E3E3",
+    "axes.axisbelow": True,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sigma-ser",
+    "pdf.fonttype": 42,
+}
+_FORMATS = ("svg", "pdf", "png")
+
+
+def write_figures(folder: Path, cells: pl.DataFrame, budgets: Budgets) -> None:
+    """Write `strength` (success at the reference budget), `budget` (success over sparsity, where
+    there are several) and `front` (success against consistency), each in three formats."""
+    import matplotlib as mpl
+
+    if budgets.reference is None:
+        return
+    with mpl.rc_context(_STYLE):
+        every = [cell for cell in cells.to_dicts() if cell["asr"] is not None]
+        here = at_budget(cells, budgets.reference).drop_nulls("asr").to_dicts()
+        _write(folder / "strength", strength(here, budgets.reference))
+        if len(budgets.sparsities) > 1:
+            _write(folder / "budget", over_sparsity(every, budgets))
+        metric = next((m for m in ("spearman", "topk_intersection", "cosine")
+                       if any(cell[m] is not None for cell in every)), None)  # fmt: skip
+        if metric is not None:
+            _write(folder / "front", front(every, metric))
+
+
+def strength(cells: Sequence[Cell], budget: tuple[float, float]) -> Figure:
+    """Success rate of each method with its interval, one panel a victim."""
+    groups = _by_panel(cells)
+    tallest = max(len(group) for group in groups.values())
+    figure, axes = _axes(len(groups), (3.5, 0.9 + 0.24 * tallest), sharex=True)
+    for axis, (panel, group) in zip(axes, groups.items(), strict=True):
+        group.sort(key=lambda cell: cell["asr"])
+        for place, cell in enumerate(group):
+            rate, low, high = (100 * cell[key] for key in ("asr", "asr_low", "asr_high"))
+            axis.errorbar(rate, place, xerr=[[rate - low], [high - rate]], markersize=4.5,
+                          elinewidth=1, **_LOOK[cell["kind"]])  # fmt: skip
+        axis.set_yticks(range(len(group)), [_plain(cell["method"]) for cell in group])
+        axis.set(title=_plain(panel), xlim=(-2, 102), xlabel="attack success rate, %")
+    figure.suptitle(_plain(budget_words(*budget)), fontsize=9)
+    return figure
+
+
+def over_sparsity(cells: Sequence[Cell], budgets: Budgets) -> Figure:
+    """Success rate over sparsity, one panel for each victim and epsilon."""
+    groups = _by_panel(cells)
+    figure, axes = _axes(len(groups) * len(budgets.epsilons), (3.3, 2.6), sharey=True)
+    pairs = [(panel, epsilon) for panel in groups for epsilon in budgets.epsilons]
+    for axis, (panel, epsilon) in zip(axes, pairs, strict=True):
+        lines: dict[str, list[Cell]] = {}
+        for cell in groups[panel]:
+            if cell["epsilon"] == epsilon:
+                lines.setdefault(cell["method"], []).append(cell)
+        for line in lines.values():
+            line.sort(key=lambda cell: cell["sparsity"])
+            x = [100 * cell["sparsity"] for cell in line]
+            axis.plot(x, [100 * c["asr"] for c in line], markersize=4, **_LOOK[line[0]["kind"]])
+            axis.fill_between(
+                x, [100 * c["asr_low"] for c in line], [100 * c["asr_high"] for c in line],
+                color=_LOOK[line[0]["kind"]]["color"], alpha=0.10, linewidth=0,
+            )  # fmt: skip
+        axis.set(title=_plain(f"{panel}, ε = {epsilon:g} σ"), xscale="log", ylim=(-2, 102),
+                 xlabel="elements that may change, %", ylabel="attack success rate, %")  # fmt: skip
+        shown = [100 * sparsity for sparsity in budgets.sparsities]
+        axis.set_xticks(shown, [f"{x:.3g}" for x in shown])
+        axis.minorticks_off()
+    _legend(figure, cells)
+    return figure
+
+
+def front(cells: Sequence[Cell], metric: str) -> Figure:
+    """Success rate against what is left of the explanation, one panel a victim."""
+    groups = _by_panel(cells)
+    figure, axes = _axes(len(groups), (3.3, 2.8), sharex=True, sharey=True)
+    for axis, (panel, group) in zip(axes, groups.items(), strict=True):
+        for cell in group:
+            if cell[metric] is not None:
+                axis.plot(100 * cell["asr"], cell[metric], linestyle="", markersize=4.5,
+                          markeredgecolor="white", markeredgewidth=0.4,
+                          **_LOOK[cell["kind"]])  # fmt: skip
+        axis.set(title=_plain(panel), xlim=(-2, 102), xlabel="attack success rate, %",
+                 ylabel=metric.replace("_", " "))  # fmt: skip
+    _legend(figure, cells)
+    return figure
+
+
+def _axes(
+    panels: int, size: tuple[float, float], *, sharex: bool = False, sharey: bool = False
+) -> tuple[Figure, list[Any]]:
+    from matplotlib.figure import Figure
+
+    columns = min(panels, 3)
+    lines = -(-panels // columns)
+    figure = Figure(figsize=(size[0] * columns, size[1] * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False, sharex=sharex, sharey=sharey)
+    axes = grid.ravel().tolist()
+    for spare in axes[panels:]:
+        spare.remove()
+    return figure, axes[:panels]
+
+
+def _legend(figure: Figure, cells: Sequence[Cell]) -> None:
+    from matplotlib.lines import Line2D
+
+    present = [kind for kind in KINDS if any(cell["kind"] == kind for cell in cells)]
+    handles = [Line2D([], [], linestyle="", label=KINDS[k], markersize=4.5, **_LOOK[k])
+               for k in present]  # fmt: skip
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+
+
+def _by_panel(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell["panel"], []).append(cell)
+    return groups
+
+
+def _plain(name: str) -> str:
+    """A name as it stands: matplotlib reads dollar signs as mathematics."""
+    return name.replace("$", r"\$")
+
+
+def _write(path: Path, figure: Figure) -> None:
+    for suffix in _FORMATS:
+        # Dates would make equal figures differ.
+        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(suffix)
+        with whole_file(path.with_suffix(f".{suffix}")) as aside:
+            figure.savefig(aside, format=suffix, dpi=200, metadata=metadata)

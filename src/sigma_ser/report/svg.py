@@ -1,0 +1,159 @@
+"""A small plot in SVG that takes its colours from the page, so that it follows light and dark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from markupsafe import Markup, escape
+
+_WIDTH, _HEIGHT = 420.0, 300.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 14.0, 12.0, 48.0
+_GAP = 15.0  # between the base lines of two labels
+
+Ticks = Sequence[tuple[float, str]]
+
+
+class Plot:
+    """Two axes and what is drawn on them.
+
+    Args:
+        x: range of the horizontal axis.
+        y: range of the vertical axis.
+        x_ticks: places and texts on the horizontal axis.
+        y_ticks: the same on the vertical one.
+        x_title: what the horizontal axis shows.
+        y_title: what the vertical axis shows.
+        logarithmic: the horizontal axis is.
+        label_room: width kept free at the right for names at the ends of lines.
+    """
+
+    def __init__(
+        self,
+        *,
+        x: tuple[float, float],
+        y: tuple[float, float],
+        x_ticks: Ticks,
+        y_ticks: Ticks,
+        x_title: str,
+        y_title: str,
+        logarithmic: bool = False,
+        label_room: float = 0.0,
+    ) -> None:
+        self._scale: Callable[[float], float] = math.log10 if logarithmic else float
+        self._x, self._y = x, y
+        self._right = _WIDTH - _RIGHT - label_room
+        self._labels: list[tuple[float, float, str, str]] = []
+        self._parts: list[Markup] = []
+        for value, text in y_ticks:
+            level = self._py(value)
+            self._add(
+                '<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>',
+                _LEFT, self._right, level, level,
+            )  # fmt: skip
+            self._add('<text class="tick" x="{}" y="{}" text-anchor="end">{}</text>',
+                      _LEFT - 7, level + 4, text)  # fmt: skip
+        for value, text in x_ticks:
+            self._add('<text class="tick" x="{}" y="{}" text-anchor="middle">{}</text>',
+                      self._px(value), _HEIGHT - _BOTTOM + 18, text)  # fmt: skip
+        base = _HEIGHT - _BOTTOM
+        self._add('<line class="axis" x1="{}" x2="{}" y1="{}" y2="{}"/>',
+                  _LEFT, self._right, base, base)  # fmt: skip
+        self._add('<text class="axis-title" x="{}" y="{}" text-anchor="middle">{}</text>',
+                  (_LEFT + self._right) / 2, _HEIGHT - 8, x_title)  # fmt: skip
+        self._add('<text class="axis-title" x="14" y="{}" text-anchor="middle" '
+                  'transform="rotate(-90 14 {})">{}</text>',
+                  (_TOP + base) / 2, (_TOP + base) / 2, y_title)  # fmt: skip
+
+    def line(self, points: Sequence[tuple[float, float]], style: str, *, label: str = "") -> None:
+        """Join points, with a name at the right end."""
+        if not points:
+            return
+        path = " ".join(f"{self._px(x):.1f},{self._py(y):.1f}" for x, y in points)
+        self._add('<polyline class="line {}" points="{}"/>', style, path)
+        if label:
+            self._labels.append((self._py(points[-1][1]), self._px(points[-1][0]), style, label))
+
+    def interval(self, x: float, low: float, high: float, style: str) -> None:
+        """A vertical bar from `low` to `high`."""
+        self._add('<line class="interval {}" x1="{}" x2="{}" y1="{}" y2="{}"/>',
+                  style, self._px(x), self._px(x), self._py(low), self._py(high))  # fmt: skip
+
+    def level(self, y: float, style: str, *, label: str = "") -> None:
+        """A dashed line across the plot."""
+        self.line([(self._x[0], y), (self._x[1], y)], f"dashed {style}", label=label)
+
+    def point(self, x: float, y: float, style: str, *, title: str, href: str = "") -> None:
+        """A marker whose shape goes with its style; `title` shows under the pointer."""
+        px, py = self._px(x), self._py(y)
+        shape = Markup('<path class="mark {}" d="{}"><title>{}</title></path>').format(
+            style, marker(style, px, py), title
+        )
+        if href:
+            shape = Markup('<a href="{}" tabindex="-1">{}</a>').format(href, shape)
+        self._parts.append(shape)
+
+    def svg(self, description: str) -> Markup:
+        """The whole plot; `description` is what a screen reader says."""
+        levels = _spread([level for level, *_ in sorted(self._labels)], _HEIGHT - _BOTTOM)
+        for level, (_, x, style, text) in zip(levels, sorted(self._labels), strict=True):
+            self._add('<text class="name {}" x="{}" y="{}">{}</text>', style, x + 9, level, text)
+        return Markup(
+            '<svg class="plot" viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">{}</svg>'
+        ).format(_WIDTH, _HEIGHT, description, Markup("").join(self._parts))
+
+    def _add(self, template: str, *values: object) -> None:
+        texts = [f"{v:.1f}" if isinstance(v, float) else escape(v) for v in values]
+        self._parts.append(Markup(template).format(*texts))
+
+    def _px(self, value: float) -> float:
+        low, high = (self._scale(end) for end in self._x)
+        place = (self._scale(value) - low) / ((high - low) or 1.0)
+        return _LEFT + place * (self._right - _LEFT)
+
+    def _py(self, value: float) -> float:
+        low, high = self._y
+        return (
+            _HEIGHT - _BOTTOM - (value - low) / ((high - low) or 1.0) * (_HEIGHT - _BOTTOM - _TOP)
+        )
+
+
+# Shapes tell the kinds apart where colours do not (print, colour-blindness); others are discs.
+_CORNERS: dict[str, tuple[tuple[float, float], ...]] = {
+    "scope": ((-5.5, 0), (0, -5.5), (5.5, 0), (0, 5.5)),
+    "mask": ((-4, -4), (4, -4), (4, 4), (-4, 4)),
+    "control": ((0, -5), (4.7, 3.6), (-4.7, 3.6)),
+}
+
+
+def marker(style: str, x: float = 0.0, y: float = 0.0) -> str:
+    """The path of a marker around a point."""
+    if style not in _CORNERS:
+        return f"M{x - 4.5:.1f},{y:.1f}a4.5,4.5 0 1,0 9,0a4.5,4.5 0 1,0 -9,0"
+    return "M" + "L".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in _CORNERS[style]) + "Z"
+
+
+def _spread(levels: Sequence[float], bottom: float) -> list[float]:
+    """Base lines near `levels` (which rise) that keep their distance and end above `bottom`."""
+    placed: list[float] = []
+    for level in levels:
+        placed.append(max(level + 4, placed[-1] + _GAP) if placed else level + 4)
+    for index in reversed(range(len(placed))):
+        lowest = placed[index + 1] - _GAP if index + 1 < len(placed) else bottom
+        placed[index] = min(placed[index], lowest)
+    return placed
+
+
+def nice_ticks(low: float, high: float, parts: int = 5) -> list[float]:
+    """Round numbers that cover a range: steps of 1, 2, 2.5 or 5 times a power of ten.
+
+    >>> nice_ticks(0.0, 1.0)
+    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    """
+    if not high > low:
+        low, high = low - 0.5, low + 0.5
+    rough = (high - low) / parts
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= rough * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(index * step, 12) for index in range(first, last + 1)]

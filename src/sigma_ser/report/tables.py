@@ -1,0 +1,125 @@
+"""Tables for papers and spreadsheets: CSV with every column as fractions, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sigma_ser.core.files import whole_file
+from sigma_ser.evaluate.summary import summarise
+
+from .cells import Budgets, Cell, at_budget
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_COLUMNS: tuple[tuple[str, str, int], ...] = (
+    ("topk_intersection", "Top-k kept", 2),
+    ("spearman", "Spearman", 2),
+    ("cosine", "Cosine", 2),
+    ("passes_total", "Passes", 1),
+)
+_TEX_ESCAPES = str.maketrans({
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "×": r"$\times$", "·": r"$\cdot$", "<": r"\textless{}", ">": r"\textgreater{}",
+})  # fmt: skip
+
+
+def write_tables(
+    folder: Path,
+    rows: pl.DataFrame,
+    cells: pl.DataFrame,
+    budgets: Budgets,
+    *,
+    victims: Sequence[Mapping[str, Any]] = (),
+    leakage: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Write `cells.csv`, `cells_by_fold.csv`, `victims.csv`, `leakage.csv`, and the results at the
+    reference budget as `results.md` and `results.tex` (needs the package booktabs).
+
+    Rates are fractions in CSV, and per cent with their 95 % interval in the other two; the best
+    success rate of each victim is bold.
+    """
+    import polars as pl
+
+    _csv(folder / "cells.csv", cells)
+    _csv(folder / "cells_by_fold.csv", summarise(rows))
+    for name, lines in (("victims", victims), ("leakage", leakage)):
+        if lines:
+            # Lists (labels, confusion) have no place in a line of CSV.
+            plain = [{k: v for k, v in line.items() if not isinstance(v, list)} for line in lines]
+            _csv(folder / f"{name}.csv", pl.DataFrame(plain, infer_schema_length=None))
+    here = at_budget(cells, budgets.reference).to_dicts() if budgets.reference else []
+    for name, text in (("results.md", markdown(here)), ("results.tex", latex(here))):
+        with whole_file(folder / name) as aside:
+            aside.write_text(text, "utf-8")
+
+
+def markdown(cells: Sequence[Cell]) -> str:
+    """The cells of one budget as a Markdown table."""
+    columns = _measured(cells)
+    heading = ["Victim", "Attack", "ASR, % [95 %]", *(title for _, title, _ in columns)]
+    lines = [heading, ["---", "---", *("--:" for _ in heading[2:])]]
+    for cell, best in _marked(cells):
+        rate = f"**{_rate(cell)}**" if best else _rate(cell)
+        name, method = (str(cell[k]).replace("|", "\\|") for k in ("panel", "method"))
+        lines.append([name, method, rate, *_numbers(cell, columns)])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def latex(cells: Sequence[Cell]) -> str:
+    """The cells of one budget as a LaTeX table with booktabs rules."""
+    columns = _measured(cells)
+    heading = ["Victim", "Attack", r"ASR, \% [95\,\%]", *(title for _, title, _ in columns)]
+    lines = [rf"\begin{{tabular}}{{ll{'r' * (len(heading) - 2)}}}", r"\toprule"]
+    lines += [" & ".join(heading) + r" \\", r"\midrule"]
+    panel = None
+    for cell, best in _marked(cells):
+        if panel not in (None, cell["panel"]):
+            lines.append(r"\midrule")
+        name = tex(str(cell["panel"])) if panel != cell["panel"] else ""
+        panel = cell["panel"]
+        rate = rf"\textbf{{{_rate(cell)}}}" if best else _rate(cell)
+        lines.append(" & ".join([name, tex(cell["method"]), rate, *_numbers(cell, columns)]))
+        lines[-1] += r" \\"
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def tex(text: str) -> str:
+    """Text that LaTeX sets as it stands.
+
+    >>> tex("50 % of a_b")
+    '50 \\\\% of a\\\\_b'
+    """
+    return text.translate(_TEX_ESCAPES)
+
+
+def _csv(path: Path, frame: pl.DataFrame) -> None:
+    with whole_file(path) as aside:
+        frame.write_csv(aside)
+
+
+def _measured(cells: Sequence[Cell]) -> list[tuple[str, str, int]]:
+    return [c for c in _COLUMNS if any(cell[c[0]] is not None for cell in cells)]
+
+
+def _marked(cells: Sequence[Cell]) -> list[tuple[Cell, bool]]:
+    """Cells by panel, the strongest first, with a mark on the best of each panel."""
+    rated = sorted(cells, key=lambda cell: (cell["panel"], -(cell["asr"] or 0.0)))
+    best = {
+        panel: max((c["asr"] or 0.0 for c in rated if c["panel"] == panel), default=0.0)
+        for panel in {cell["panel"] for cell in rated}
+    }
+    return [(cell, bool(cell["asr"]) and cell["asr"] == best[cell["panel"]]) for cell in rated]
+
+
+def _rate(cell: Cell) -> str:
+    if cell["asr"] is None:
+        return "–"
+    return f"{100 * cell['asr']:.1f} [{100 * cell['asr_low']:.1f}, {100 * cell['asr_high']:.1f}]"
+
+
+def _numbers(cell: Cell, columns: Sequence[tuple[str, str, int]]) -> list[str]:
+    return ["–" if cell[key] is None else f"{cell[key]:.{digits}f}" for key, _, digits in columns]

@@ -1,0 +1,227 @@
+"""Synthetic rows and exemplars with a known shape: strength grows with budget and scope."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sigma_ser.core.rows import schema
+from sigma_ser.report.exemplar import Exemplar
+from sigma_ser.report.inputs import ReportInputs
+
+EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+# attack, explainer, scope, strength of the attack, and how much of the explanation it spends.
+ATTACKS = (
+    ("dual-averaging", None, None, 1.0, 0.45),
+    ("reselect", None, None, 0.85, 0.42),
+    ("oneshot", None, None, 0.4, 0.3),
+    ("random", None, None, 0.02, 0.08),
+    ("pgd", "integrated-gradients", 1, 0.35, 0.3),
+    ("dual-averaging", "integrated-gradients", 8, 0.72, 0.36),
+    ("dual-averaging", "gradient", 8, 0.8, 0.38),
+    ("dual-averaging", "random", 8, 0.12, 0.12),
+)
+
+
+def rows_of(
+    *,
+    utterances: int = 84,
+    victims: Sequence[str] = ("mean-pool", "bilstm"),
+    sparsities: Sequence[float] = (0.005, 0.01, 0.02),
+    epsilons: Sequence[float] = (0.5, 1.0),
+    folds: int = 1,
+    attacks: Sequence[tuple[str, str | None, int | None, float, float]] = ATTACKS,
+    emotions: Sequence[str] = EMOTIONS,
+    consistency: bool = True,
+    names: Callable[[int], str] = "utt-{:04d}".format,
+    strength: float = 1.0,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """Rows as an experiment would write them."""
+    empty = pl.DataFrame(schema().empty_table())
+    rng = np.random.default_rng(seed)
+    parts = []
+    for victim_number, victim in enumerate(victims):
+        for name, explainer, scope, power, spent in attacks:
+            for sparsity in sparsities:
+                for epsilon in epsilons:
+                    index = np.arange(utterances)
+                    truth = np.array([emotions[i % len(emotions)] for i in index], dtype=object)
+                    other = np.array(
+                        [emotions[(i * 3 + 1) % len(emotions)] for i in index], dtype=object
+                    )
+                    right = (index * 7 + victim_number) % 10 != 0
+                    chance = 1 - np.exp(-power * strength * 120 * sparsity * epsilon)
+                    fallen = right & (rng.random(utterances) < chance) & (truth != other)
+                    before = np.where(right, truth, other)
+                    spare = spent * min(1.0, 30 * sparsity * epsilon)
+                    values: dict[str, Any] = {
+                        "corpus": "demo",
+                        "protocol": "unseen-voice",
+                        "fold": [f"fold-{i % folds}" for i in index],
+                        "encoder": "demo",
+                        "layer": "-1",
+                        "victim": victim,
+                        "victim_seed": 0,
+                        "utterance": [names(int(i)) for i in index],
+                        "speaker": [f"voice-{i % 3}" for i in index],
+                        "text_id": [f"word-{i % 12}" for i in index],
+                        "label": truth,
+                        "duration": 1.0 + 0.01 * index,
+                        "attack": name,
+                        "attack_settings": f"{name}(steps=20)",
+                        "attack_seed": 0,
+                        "explainer": explainer,
+                        "mask_source": "own" if explainer else None,
+                        "scope": scope,
+                        "granularity": "element",
+                        "sparsity": sparsity,
+                        "epsilon": epsilon,
+                        "budget_elements": int(20_000 * sparsity),
+                        "prediction_before": before,
+                        "prediction_after": np.where(fallen, other, before),
+                        "correct_before": right,
+                        "success": fallen | (before != truth),
+                        "confidence_before": rng.uniform(0.5, 1.0, utterances),
+                        "confidence_after": rng.uniform(0.2, 0.9, utterances),
+                        "l0": np.where(right, int(20_000 * sparsity), 0),
+                        "l0_share": np.where(right, sparsity, 0.0),
+                        "l2": rng.uniform(1, 3, utterances),
+                        "linf": np.where(right, epsilon, 0.0),
+                        "frames_touched": rng.integers(5, 60, utterances),
+                        "channels_touched": rng.integers(20, 90, utterances),
+                        "steps": np.where(right, rng.integers(1, 21, utterances), 0),
+                        "forwards": np.where(right, rng.integers(2, 24, utterances), 1),
+                        "backwards": np.where(right, rng.integers(1, 22, utterances), 0),
+                        "mask_forwards": 32 if explainer == "integrated-gradients" else 0,
+                        "mask_backwards": 32 if explainer == "integrated-gradients" else 0,
+                        "seconds": rng.uniform(0.01, 0.05, utterances),
+                        "mask_seconds": 0.02 if explainer else 0.0,
+                    }
+                    if consistency:
+                        noise = rng.normal(0, 0.05, utterances)
+                        for metric, base in (
+                            ("topk_intersection", 0.9),
+                            ("spearman", 0.97),
+                            ("cosine", 0.95),
+                        ):
+                            values |= {
+                                metric: np.clip(base - spare + noise, -1, 1),
+                                f"{metric}_own": np.clip(base - 1.6 * spare + noise, -1, 1),
+                                f"{metric}_floor": np.clip(base - 0.05 + noise, -1, 1),
+                                "consistency_explainer": explainer or "gradient",
+                            }
+                    columns = {
+                        column: pl.Series(
+                            column,
+                            list(value) if not isinstance(value, str | int | float) else [value],
+                            dtype=empty.schema[column],
+                        )
+                        if value is not None
+                        else pl.Series(column, [None], dtype=empty.schema[column])
+                        for column, value in ({**dict.fromkeys(empty.columns), **values}).items()
+                    }
+                    parts.append(
+                        pl.select(
+                            *(
+                                pl.lit(
+                                    s if len(s) > 1 or utterances == 1 else s[0], dtype=s.dtype
+                                ).alias(column)
+                                for column, s in columns.items()
+                            )
+                        )
+                    )
+    return pl.concat(parts)
+
+
+def exemplar_of(name: str = "utt-0001", seed: int = 0, **changes: Any) -> Exemplar:
+    """One attacked utterance of 1.2 seconds: a chirp, salient where it is loud."""
+    rng = np.random.default_rng(seed)
+    frames, channels = 60, 128
+    time = np.arange(int(1.2 * 16_000)) / 16_000
+    envelope = np.exp(-(((time - 0.55) / 0.25) ** 2)) + 0.4 * np.exp(-(((time - 0.95) / 0.08) ** 2))
+    waveform = 0.6 * envelope * np.sin(2 * np.pi * (180 * time + 60 * time**2))
+    loud = np.interp(np.linspace(0, 1.2, frames), time, envelope)
+    weights = rng.gamma(0.6, size=channels)
+    before = rng.normal(size=(frames, channels)) * loud[:, None] * weights
+    after = 0.7 * before + 0.4 * rng.normal(size=(frames, channels)) * weights
+    mask = np.abs(before) >= np.quantile(np.abs(before), 0.92)
+    delta = np.where(np.abs(before) >= np.quantile(np.abs(before), 0.99), np.sign(before), 0.0)
+    values: dict[str, Any] = {
+        "utterance": name,
+        "speaker": "voice-1",
+        "text": "Say the word gin",
+        "label": "angry",
+        "class_names": EMOTIONS,
+        "victim": "bilstm",
+        "attack": "dual-averaging",
+        "explainer": "integrated-gradients",
+        "mask_source": "own",
+        "scope": 8,
+        "sparsity": 0.01,
+        "epsilon": 0.5,
+        "probabilities_before": np.array([0.7, 0.1, 0.05, 0.05, 0.04, 0.03, 0.03]),
+        "probabilities_after": np.array([0.2, 0.1, 0.05, 0.5, 0.05, 0.05, 0.05]),
+        "waveform": waveform.astype(np.float32),
+        "frame_seconds": 0.02,
+        "saliency_before": before.astype(np.float32),
+        "saliency_after": after.astype(np.float32),
+        "mask": mask,
+        "delta": (0.5 * delta).astype(np.float32),
+    }
+    return Exemplar(**{**values, **changes})
+
+
+def inputs_of(rows: pl.DataFrame, **changes: Any) -> ReportInputs:
+    """A run's results around some rows."""
+    confusion = (np.eye(len(EMOTIONS), dtype=int) * 9 + 1).tolist()
+    victim = {
+        "fold": "fold-0",
+        "uar": 0.71,
+        "uar_low": 0.62,
+        "uar_high": 0.79,
+        "accuracy": 0.7,
+        "macro_f1": 0.69,
+        "test_utterances": 112,
+        "labels": list(EMOTIONS),
+        "confusion": confusion,
+        "train_seconds": 4.2,
+    }
+    values: dict[str, Any] = {
+        "name": "demo",
+        "rows": rows,
+        "victims": [{"name": name, **victim} for name in rows["victim"].unique().sort()],
+        "leakage": [
+            {"fold": "fold-0", "parts": "train / test", "shared": "speakers", "count": 0},
+            {"fold": "fold-0", "parts": "train / test", "shared": "texts", "count": 12},
+        ],
+        "corpus_card": {"name": "demo", "utterances": 672, "origin": "synthetic speech"},
+        "encoder_card": {"name": "demo", "frames_per_second": 50, "channels": 256},
+        "environment": {"python": "3.11.9", "torch": "2.13.0", "threads": 1},
+        "study_text": 'name = "demo"\n\n[corpus]\nname = "demo"\n',
+        "exemplars": [exemplar_of()],
+        "seconds": 140.0,
+    }
+    return ReportInputs(**{**values, **changes})
+
+
+@pytest.fixture(scope="session")
+def make_rows() -> Callable[..., pl.DataFrame]:
+    """Factory of rows."""
+    return rows_of
+
+
+@pytest.fixture(scope="session")
+def make_exemplar() -> Callable[..., Exemplar]:
+    """Factory of exemplars."""
+    return exemplar_of
+
+
+@pytest.fixture(scope="session")
+def make_inputs() -> Callable[..., ReportInputs]:
+    """Factory of a run's results."""
+    return inputs_of
