@@ -1,0 +1,110 @@
+"""DeepLIFT by Captum, given out only where its own completeness check passes."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sigma_ser.core.errors import ExplainerError
+from sigma_ser.core.features import FeatureBatch
+from sigma_ser.core.registry import register
+
+from .base import BaseExplainer
+from .module import Scored
+from .question import Question
+from .references import draw_references
+
+
+@register("explainer", "deeplift")
+@dataclass(frozen=True, kw_only=True)
+class DeepLift(BaseExplainer):
+    """DeepLIFT with the rescale rule (Shrikumar, Greenside, Kundaje 2017, section 3.5.1).
+
+    The rule is exact only where every non-linear step of the victim is a module it knows. It does
+    not see the gates of recurrent layers, attention or a standard deviation, and would be wrong
+    there without a word, so the map is refused where it does not add up.
+
+    Args:
+        tolerance: the largest gap that passes, as a share of `max(|f(x) - f(x0)|, 1)`.
+    """
+
+    tolerance: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check(tolerance=(self.tolerance, 0))
+
+    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"]]:
+        """Two forward and two backward passes, and two forward ones for the check."""
+        saliency = torch.zeros_like(question.batch.x)
+        gap = torch.zeros(len(question.batch), device=question.batch.device)
+        # Captum runs features and baselines side by side, so half as many fit.
+        for group in torch.split(question.everyone(), max(1, question.rows // 2)):
+            saliency[group], gap[group] = self.rescaled(question, group, question.baseline[group])
+        return saliency, gap
+
+    def rescaled(
+        self, question: Question, owner: Int[Tensor, "R"], baseline: Float[Tensor, "R T D"]
+    ) -> tuple[Float[Tensor, "R T D"], Float[Tensor, "R"]]:
+        """The map of each row against its baseline, and its gap.
+
+        Raises:
+            ExplainerError: if the gap of a row is beyond the tolerance.
+        """
+        from captum.attr import DeepLift as Captum
+
+        x = question.batch.x[owner].requires_grad_()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Setting forward, backward hooks", UserWarning)
+            saliency = Captum(Scored(question)).attribute(
+                x, baselines=baseline, additional_forward_args=(owner,)
+            )
+        difference = question.values(x, owner) - question.values(baseline, owner)
+        valid = question.batch.valid[owner][:, :, None]
+        gap = saliency.detach().masked_fill(~valid, 0.0).sum((1, 2)) - difference
+        allowed = self.tolerance * difference.abs().clamp(min=1.0)
+        if bool((gap.abs() > allowed).any()):
+            worst = int((gap.abs() / allowed).argmax())
+            raise ExplainerError(
+                f"DeepLIFT does not add up on this victim: its map sums to "
+                f"{float(difference[worst] + gap[worst]):.4g} where the output moved by "
+                f"{float(difference[worst]):.4g}; use integrated-gradients"
+            )
+        return saliency, gap
+
+
+@register("explainer", "deeplift-shap")
+@dataclass(frozen=True, kw_only=True)
+class DeepLiftShap(DeepLift):
+    """DeepLIFT averaged over drawn baselines (Lundberg & Lee 2017, section 4.2).
+
+    Args:
+        samples: baselines for each utterance.
+        references: utterances that baselines are drawn from; `None` draws Gaussian offsets of
+            the channels with the victim's mean and scale.
+    """
+
+    samples: int = 8
+    references: FeatureBatch | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check(samples=(self.samples, 1))
+
+    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"]]:
+        """`samples` times the passes of DeepLIFT; the gap is the mean over baselines."""
+        saliency = torch.zeros_like(question.batch.x)
+        gap = torch.zeros(len(question.batch), device=question.batch.device)
+        noise = question.noise()
+        for group in torch.split(question.everyone(), max(1, question.rows // 2)):
+            source, x = noise.select(group.tolist()), question.batch.x[group]
+            for _ in range(self.samples):
+                baseline = draw_references(self.references, question.victim, source, x)
+                one, its_gap = self.rescaled(question, group, baseline)
+                saliency[group] += one / self.samples
+                gap[group] += its_gap / self.samples
+        return saliency, gap

@@ -1,0 +1,117 @@
+"""Maps out of the victim's layers: guided backpropagation, Grad-CAM, attention weights."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sigma_ser.core.contracts import MapKind
+from sigma_ser.core.errors import ExplainerError
+from sigma_ser.core.registry import register
+
+from .base import BaseExplainer
+from .module import Scored, inputs_of, module_of
+from .question import Question
+
+
+@register("explainer", "guided-backprop")
+@dataclass(frozen=True, kw_only=True)
+class GuidedBackprop(BaseExplainer):
+    """The gradient with negative ones cut at every ReLU (Springenberg et al. 2015), by Captum.
+
+    Refused where the victim has no ReLU module: there it would be the plain gradient.
+    """
+
+    kind: ClassVar[MapKind] = "gradient"
+
+    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+        """One forward and one backward pass for each utterance."""
+        from captum.attr import GuidedBackprop as Captum
+
+        scored = Scored(question)
+        if not any(isinstance(layer, nn.ReLU) for layer in scored.modules()):
+            raise ExplainerError(
+                "guided backpropagation changes ReLU modules and this victim has none; use gradient"
+            )
+        saliency = torch.zeros_like(question.batch.x)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Setting backward hooks on ReLU", UserWarning)
+            for group in torch.split(question.everyone(), question.rows):
+                saliency[group] = Captum(scored).attribute(
+                    question.batch.x[group].requires_grad_(), additional_forward_args=(group,)
+                )
+        return saliency, None
+
+
+@register("explainer", "grad-cam")
+@dataclass(frozen=True, kw_only=True)
+class GradCAM(BaseExplainer):
+    """Grad-CAM on the last convolution over time (Selvaraju et al. 2017, eq. 1, 2), by Captum.
+
+    A map of frames: each channel of a frame gets the frame's value. Refused where the victim has
+    no `Conv1d`. Captum averages over all frames of the layer, padding too, so each utterance is
+    explained at its own length.
+    """
+
+    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+        """One forward and one backward pass for each utterance."""
+        from captum.attr import LayerAttribution, LayerGradCam
+
+        scored = Scored(question)
+        layers = [layer for layer in scored.modules() if isinstance(layer, nn.Conv1d)]
+        if not layers:
+            raise ExplainerError(
+                "Grad-CAM reads a convolution over time and this victim has none; "
+                "use gradient or occlusion"
+            )
+        method = LayerGradCam(scored, layers[-1])
+        saliency = torch.zeros_like(question.batch.x)
+        for row, length in enumerate(question.batch.lengths.tolist()):
+            owner = question.everyone()[row : row + 1]
+            frames = method.attribute(
+                question.batch.x[owner, :length],
+                additional_forward_args=(owner,),
+                relu_attributions=True,
+            )
+            # The pass stops at the convolution, so the victim's own counter does not see it.
+            question.victim.book_backwards(owner.cpu())
+            if frames.shape[2] != length:
+                frames = LayerAttribution.interpolate(frames, length, "linear")
+            saliency[row, :length] = frames[0, 0, :, None]
+        return saliency, None
+
+
+@register("explainer", "attention")
+@dataclass(frozen=True, kw_only=True)
+class AttentionWeights(BaseExplainer):
+    """The attention that the victim's head pays to each frame, whatever class is asked for.
+
+    A control more than an explanation (Jain & Wallace 2019). Read from the module that has a
+    method `attention(x, lengths) -> (B, T)`; refused where there is none. Each channel of a frame
+    gets the frame's weight.
+    """
+
+    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+        """One forward pass for each utterance."""
+        heads = [
+            layer
+            for layer in module_of(question.victim).modules()
+            if callable(getattr(layer, "attention", None))
+        ]
+        if not heads:
+            raise ExplainerError(
+                "this victim has no attention weights; give its module a method "
+                "attention(x, lengths) -> (B, T), or use another explainer"
+            )
+        weights = torch.zeros(question.batch.x.shape[:2], device=question.batch.device)
+        for group in torch.split(question.everyone(), question.rows):
+            # The head sees its features standardised: it is asked with what it was called with.
+            with torch.no_grad(), inputs_of(heads[0]) as seen:
+                question.score(question.batch.x[group], group)
+                weights[group] = heads[0].attention(*seen[0])  # type: ignore[operator]
+        return weights[:, :, None].expand_as(question.batch.x), None

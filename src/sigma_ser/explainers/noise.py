@@ -1,0 +1,89 @@
+"""Gradients around the features: their mean, and their variance.
+
+Captum's NoiseTunnel draws from the global generator, so the same utterance would have another map
+in another batch; here each utterance draws from its own, at its own `(T_i, D)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sigma_ser.core.contracts import MapKind
+from sigma_ser.core.registry import register
+
+from .base import BaseExplainer
+from .question import Question
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyGradient(BaseExplainer):
+    """Gradients at noisy copies of the features.
+
+    Args:
+        samples: noisy copies of each utterance.
+        stdev: standard deviation of the noise, in units of the victim's scale.
+    """
+
+    samples: int = 25
+    stdev: float = 0.15
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check(samples=(self.samples, 1), stdev=(self.stdev, 0))
+
+    def gradients(
+        self, question: Question
+    ) -> Iterator[tuple[Int[Tensor, "G"], Float[Tensor, "N G T D"]]]:
+        """Groups of utterances with the gradients at some of their noisy copies."""
+        noise = question.noise()
+        size = self.stdev * question.victim.scale
+        for group, count in question.blocks(self.samples):
+            source, x = noise.select(group.tolist()), question.batch.x[group]
+            points = torch.cat([x + size * source.normal(x) for _ in range(count)])
+            gradient = question.gradient(points, group.repeat(count))
+            yield group, gradient.view(count, *x.shape)
+
+
+@register("explainer", "smoothgrad")
+@dataclass(frozen=True, kw_only=True)
+class SmoothGrad(NoisyGradient):
+    """The mean gradient over noisy copies (Smilkov et al. 2017, eq. 2)."""
+
+    kind: ClassVar[MapKind] = "gradient"
+
+    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+        """`samples` gradients for each utterance."""
+        total = torch.zeros_like(question.batch.x)
+        for group, gradients in self.gradients(question):
+            total[group] += gradients.sum(0)
+        return total / self.samples, None
+
+
+@register("explainer", "vargrad")
+@dataclass(frozen=True, kw_only=True)
+class VarGrad(NoisyGradient):
+    """The variance of `scale * gradient` over noisy copies (Adebayo et al. 2018, appendix).
+
+    In standardised features, where the paper's images live, so the map ranks by itself.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check(samples=(self.samples, 2))
+
+    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+        """`samples` gradients for each utterance."""
+        total = torch.zeros_like(question.batch.x, dtype=torch.float64)
+        squares = torch.zeros_like(total)
+        for group, gradients in self.gradients(question):
+            scaled = (gradients * question.victim.scale).double()
+            total[group] += scaled.sum(0)
+            squares[group] += (scaled**2).sum(0)
+        mean = total / self.samples
+        return (squares / self.samples - mean**2).clamp(min=0.0), None

@@ -1,0 +1,103 @@
+"""What the output loses when parts of the features are replaced by the channel means, by Captum."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sigma_ser.core.registry import register
+
+from .base import BaseExplainer
+from .question import Question
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocks(BaseExplainer):
+    """Explainers that replace blocks of neighbouring frames and channels.
+
+    Args:
+        frames: frames of a block.
+        groups: into how many groups of neighbouring channels the channels are divided.
+    """
+
+    frames: int = 5
+    groups: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check(frames=(self.frames, 1), groups=(self.groups, 1))
+
+    def width(self, channels: int) -> int:
+        """Channels of a block."""
+        return math.ceil(channels / min(self.groups, channels))
+
+    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+        """One forward pass for each block and one for the features, at each utterance's length."""
+        saliency = torch.zeros_like(question.batch.x)
+        with torch.no_grad():
+            for row, length in enumerate(question.batch.lengths.tolist()):
+                owner = question.everyone()[row : row + 1]
+                saliency[owner, :length] = self.drops(question, owner, length)
+        return saliency, None
+
+    def drops(
+        self, question: Question, owner: Int[Tensor, "1"], length: int
+    ) -> Float[Tensor, "1 T D"]:
+        """The map of one utterance."""
+        raise NotImplementedError
+
+
+@register("explainer", "occlusion")
+@dataclass(frozen=True, kw_only=True)
+class Occlusion(Blocks):
+    """A window slides over time and channel groups (Zeiler & Fergus 2014, section 4.1).
+
+    Windows overlap by half along time; an element gets the mean drop of the windows that hid it.
+    """
+
+    def drops(
+        self, question: Question, owner: Int[Tensor, "1"], length: int
+    ) -> Float[Tensor, "1 T D"]:
+        """One pass for each position of the window."""
+        from captum.attr import Occlusion as Captum
+
+        frames, width = min(self.frames, length), self.width(question.batch.x.shape[2])
+        told: Tensor = Captum(question.score).attribute(
+            question.batch.x[owner, :length],
+            sliding_window_shapes=(frames, width),
+            strides=(max(1, frames // 2), width),
+            baselines=question.baseline[owner, :length],
+            additional_forward_args=(owner,),
+            perturbations_per_eval=question.rows,
+        )
+        return told
+
+
+@register("explainer", "feature-ablation")
+@dataclass(frozen=True, kw_only=True)
+class FeatureAblation(Blocks):
+    """Blocks of a grid are replaced one at a time; an element gets the drop of its block."""
+
+    def drops(
+        self, question: Question, owner: Int[Tensor, "1"], length: int
+    ) -> Float[Tensor, "1 T D"]:
+        """One pass for each block."""
+        from captum.attr import FeatureAblation as Captum
+
+        channels = question.batch.x.shape[2]
+        width = self.width(channels)
+        device = question.batch.device
+        row = torch.arange(length, device=device)[:, None] // self.frames
+        column = torch.arange(channels, device=device)[None, :] // width
+        told: Tensor = Captum(question.score).attribute(
+            question.batch.x[owner, :length],
+            baselines=question.baseline[owner, :length],
+            additional_forward_args=(owner,),
+            feature_mask=(row * math.ceil(channels / width) + column)[None],
+            perturbations_per_eval=question.rows,
+        )
+        return told

@@ -1,0 +1,114 @@
+"""Linear surrogates over runs of frames: KernelSHAP and LIME, by Captum.
+
+Captum draws from the global generator; it is seeded for each utterance and put back afterwards.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sigma_ser.core.registry import register
+
+from .base import BaseExplainer, gap
+from .question import Question
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surrogate(BaseExplainer):
+    """Explains an utterance by which of its segments are there; the rest are channel means.
+
+    A segment's value is shared equally among its elements, so the sum of the map means something.
+
+    Args:
+        samples: coalitions of segments that are tried.
+        frames: frames of a segment; the last one may be shorter.
+    """
+
+    samples: int = 128
+    frames: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check(samples=(self.samples, 2), frames=(self.frames, 1))
+
+    @abc.abstractmethod
+    def method(self, question: Question) -> Any:
+        """Captum's object."""
+
+    def segments(self, question: Question) -> Float[Tensor, "B T D"]:
+        """The map: `samples` forward passes for each utterance, at its own length."""
+        x = question.batch.x
+        devices = [x.device] if x.is_cuda else []
+        saliency = torch.zeros_like(x)
+        for row, length in enumerate(question.batch.lengths.tolist()):
+            owner = question.everyone()[row : row + 1]
+            here, baseline = x[owner, :length], question.baseline[owner, :length]
+            segment = torch.arange(length, device=x.device) // self.frames
+            if int(segment[-1]) == 0:
+                # One segment alone: it is there or not, and no model needs to be fitted.
+                drop = question.values(here, owner) - question.values(baseline, owner)
+                saliency[row, :length] = drop / here.numel()
+                continue
+            with torch.no_grad(), torch.random.fork_rng(devices):
+                torch.manual_seed(int(question.seeds[row]))
+                values = self.method(question).attribute(
+                    here,
+                    baselines=baseline,
+                    additional_forward_args=(owner,),
+                    feature_mask=segment[None, :, None].expand(here.shape),
+                    n_samples=self.samples,
+                    perturbations_per_eval=question.rows,
+                )
+            size = segment.bincount()[segment] * x.shape[2]
+            saliency[row, :length] = values[0] / size[:, None]
+        return saliency
+
+
+@register("explainer", "kernel-shap")
+@dataclass(frozen=True, kw_only=True)
+class KernelShap(Surrogate):
+    """Shapley values of segments by weighted regression (Lundberg & Lee 2017, theorem 2)."""
+
+    def method(self, question: Question) -> Any:
+        """Captum's KernelShap."""
+        from captum.attr import KernelShap as Captum
+
+        return Captum(question.score)
+
+    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"]]:
+        """`samples` forward passes, and two for the completeness."""
+        saliency = self.segments(question)
+        return saliency, gap(question, saliency, question.baseline)
+
+
+@register("explainer", "lime")
+@dataclass(frozen=True, kw_only=True)
+class Lime(Surrogate):
+    """A sparse local linear model of segments (Ribeiro, Singh, Guestrin 2016, section 3).
+
+    Args:
+        alpha: weight of the L1 penalty, in units of the explained output.
+    """
+
+    alpha: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check(alpha=(self.alpha, 0))
+
+    def method(self, question: Question) -> Any:
+        """Captum's Lime with a Lasso."""
+        from captum._utils.models.linear_model import SkLearnLasso
+        from captum.attr import Lime as Captum
+
+        return Captum(question.score, interpretable_model=SkLearnLasso(alpha=self.alpha))
+
+    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+        """`samples` forward passes; a penalised model need not add up."""
+        return self.segments(question), None
