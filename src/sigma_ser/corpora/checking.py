@@ -52,7 +52,7 @@ def check_files(
         workers: threads; `None` is one for each processor, 8 at most.
         memory: file of what was found before; `None` remembers nothing.
         known: checks done before that came with a manifest.
-        progress: called after each file.
+        progress: called once at the start, with what is remembered, and after each file.
 
     Returns:
         One verdict for each path.
@@ -68,7 +68,7 @@ def check_files(
             verdicts[path] = old
         else:
             unseen.append(path)
-    if progress and verdicts:
+    if progress:
         progress(len(verdicts), len(paths))
     if unseen:
         count = min(workers or min(_processors(), 8), len(unseen))

@@ -192,10 +192,14 @@ def differences_from(official: Official, utterances: tuple[Utterance, ...]) -> l
         lines.append(f"{len(utterances)} utterances instead of the official {official.utterances}")
     for name, counts in official.by.items():
         here = Counter(str(getattr(utterance, name)) for utterance in utterances)
+        alike: dict[tuple[int, int], list[str]] = {}
+        for value in sorted({*counts, *here}):
+            if here[value] != counts.get(value, 0):
+                alike.setdefault((here[value], counts.get(value, 0)), []).append(value)
         lines += [
-            f"{name} {value}: {here[value]} utterances instead of {counts.get(value, 0)}"
-            for value in sorted({*counts, *here})
-            if here[value] != counts.get(value, 0)
+            f"{name} {', '.join(values)}: {found} utterances instead of {published}"
+            + (" each" if len(values) > 1 else "")
+            for (found, published), values in alike.items()
         ]
     for name, count in official.distinct.items():
         values = len({getattr(utterance, name) for utterance in utterances})
