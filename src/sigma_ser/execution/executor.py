@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 from sigma_ser.core import registry
+from sigma_ser.core.errors import ConfigError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -47,13 +50,22 @@ def load_executor(name: str = "inline", workers: int | None = None, **settings: 
 
     Raises:
         UnknownNameError: if no executor has this name.
-        ConfigError: if `workers` is not possible there.
+        ConfigError: if `workers` is not possible there, or a setting is unknown.
 
     >>> executor = load_executor("inline")
     >>> ordered(executor, len, ["a", "bcd"])
     [1, 3]
     """
-    executor: Executor = registry.get("executor", name)(workers=workers, **settings)
+    kind = registry.get("executor", name)
+    known = [
+        parameter for parameter in inspect.signature(kind).parameters if parameter != "workers"
+    ]
+    for setting in settings:
+        if setting not in known:
+            near = difflib.get_close_matches(setting, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none'}"
+            raise ConfigError(f"the executor {name!r} has no setting {setting!r}; {hint}")
+    executor: Executor = kind(workers=workers, **settings)
     return executor
 
 

@@ -1,7 +1,4 @@
-"""Tasks in fresh processes of this machine, one thread each; dead workers are replaced.
-
-This module is the first that a worker imports, so it must not import torch at its top.
-"""
+"""Tasks in processes of this machine, one thread each; dead workers are replaced."""
 
 from __future__ import annotations
 
@@ -22,8 +19,10 @@ from sigma_ser.core.registry import register
 
 from .executor import Result, Task
 
-# Fresh interpreters: a fork would copy locks and thread pools that torch holds.
-_CONTEXT = multiprocessing.get_context("spawn")
+# A fork of this process would copy locks and thread pools that torch holds. The fork server is a
+# fresh process that has imported torch and run nothing, so workers start in a moment.
+_FORK_SERVER = "forkserver" in multiprocessing.get_all_start_methods()
+_CONTEXT = multiprocessing.get_context("forkserver" if _FORK_SERVER else "spawn")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -110,11 +109,15 @@ class _Pool:
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        leave, self._stay = _CONTEXT.Pipe(duplex=False)
+        if _FORK_SERVER:
+            _CONTEXT.set_forkserver_preload(["torch", __name__])
+        self._leave, self._stay = _CONTEXT.Pipe(duplex=False)
         self._pool = ProcessPoolExecutor(
-            workers, mp_context=_CONTEXT, initializer=_start_worker, initargs=(leave,)
+            workers,
+            mp_context=_CONTEXT,
+            initializer=_start_worker,
+            initargs=(self._leave, dict(os.environ)),
         )
-        self._leave = leave
 
     def submit(self, function: Callable[[Any], Any], task: Any) -> Future[Any]:
         return self._pool.submit(function, task)
@@ -127,9 +130,11 @@ class _Pool:
         self._leave.close()
 
 
-def _start_worker(leave: Connection) -> None:
+def _start_worker(leave: Connection, environment: dict[str, str]) -> None:
     """Prepare a worker: one thread, deaf to Ctrl-C (its parent decides), never an orphan."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The fork server has the environment of the moment when it started.
+    os.environ.update(environment)
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = "1"
     import torch

@@ -1,0 +1,146 @@
+"""Laws of every executor: all results, of the right tasks; faults; nothing left running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sigma_ser.core import registry
+from sigma_ser.core.errors import ConfigError, UnknownNameError
+from sigma_ser.execution.executor import load_executor, ordered
+
+# Workers import functions by name, so these are taken from the standard library.
+NAMES = registry.names("executor")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_task_once_and_in_its_place(name: str) -> None:
+    executor = load_executor(name)
+    tasks = list(range(-7, 8))
+    assert ordered(executor, abs, tasks) == [abs(task) for task in tasks]
+    assert sorted(position for position, _ in executor.completed(abs, tasks)) == list(range(15))
+    assert ordered(executor, abs, []) == []
+    assert executor.workers >= 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_exception_of_the_function_is_raised_as_it_is(name: str) -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        ordered(load_executor(name), int, ["1", "two", "3"])
+
+
+def test_settings_that_are_not_possible() -> None:
+    with pytest.raises(ConfigError, match="one worker"):
+        load_executor("inline", workers=2)
+    with pytest.raises(ConfigError, match="at least 1"):
+        load_executor("processes", workers=0)
+    with pytest.raises(ConfigError, match=r"no setting 'retrys'; did you mean retries\?"):
+        load_executor("processes", retrys=2)
+    with pytest.raises(UnknownNameError, match="did you mean processes"):
+        load_executor("proceses")
+
+
+def run_script(folder: Path, body: str) -> subprocess.Popen[str]:
+    """Start a script whose functions worker processes can import."""
+    script = folder / "study_script.py"
+    script.write_text(
+        "import os, pathlib, signal, sys, time\n"
+        "from sigma_ser.execution.executor import load_executor, ordered\n"
+        f"folder = pathlib.Path({str(folder)!r})\n" + body
+    )
+    return subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_a_killed_worker_is_replaced_and_its_task_done(tmp_path: Path) -> None:
+    started = run_script(
+        tmp_path,
+        """
+def work(task):
+    mark = folder / f"died-{task}"
+    if task == 2 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    import torch
+    return task * 10, torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]
+
+if __name__ == "__main__":
+    print(ordered(load_executor("processes", workers=2), work, [0, 1, 2, 3]))
+""",
+    )
+    out, err = started.communicate(timeout=120)
+    assert (tmp_path / "died-2").exists(), err
+    assert out.strip() == str([(n * 10, 1, "1") for n in range(4)]), err
+
+
+def test_a_task_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
+    started = run_script(
+        tmp_path,
+        """
+def work(task):
+    if task == 1:
+        os._exit(9)
+    return task
+
+if __name__ == "__main__":
+    from sigma_ser.core.errors import RunError
+    try:
+        ordered(load_executor("processes", workers=1, retries=1), work, [0, 1])
+    except RunError as error:
+        print(error)
+""",
+    )
+    out, err = started.communicate(timeout=120)
+    assert "task 2 of 2 died 2 times" in out, err
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return True
+    return state == "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+def test_workers_leave_when_the_parent_is_stopped(tmp_path: Path, sign: signal.Signals) -> None:
+    started = run_script(
+        tmp_path,
+        """
+def work(task):
+    (folder / f"pid-{os.getpid()}").touch()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    ordered(load_executor("processes", workers=2), work, [0, 1, 2])
+""",
+    )
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("pid-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = [int(path.name.removeprefix("pid-")) for path in tmp_path.glob("pid-*")]
+    assert len(workers) == 2
+    os.kill(started.pid, sign)
+    _, err = started.communicate(timeout=30)
+    while not all(map(gone, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert all(map(gone, workers))
+    if sign == signal.SIGINT:
+        assert err.count("KeyboardInterrupt") == 1, err
+
+
+def test_a_caller_that_stops_early_leaves_the_other_tasks_alone() -> None:
+    done: list[int] = []
+    for position, _ in load_executor("inline").completed(done.append, [1, 2, 3]):
+        if position == 1:
+            break
+    assert done == [1, 2]
