@@ -44,17 +44,13 @@ def summarise(rows: pl.DataFrame, by: Sequence[str] = CELL_COLUMNS) -> pl.DataFr
         by: the columns that make a cell; leave `fold` out to pool the folds.
 
     Returns:
-        The columns of `by`, in the order in which the cells first occur, and then:
-
-        - `rows` (all), `utterances` (right before the attack), `flipped` (of those, now wrong);
-        - `asr = flipped / utterances` with its Wilson 95 % interval `asr_low`, `asr_high`, all
-          null without any utterance; `robust_accuracy` = still right / all rows;
-          `fool_rate` = prediction changed / all rows;
-        - the mean of each of `MEAN_COLUMNS` over the utterances that were right before (NaNs
-          left out), `linf_max`, and `forwards_total`, `backwards_total`, `seconds_total`, which
-          count the explanation that made the mask as well.
-
-        Rates are fractions.
+        The columns of `by`, in the order in which the cells first occur. Then `rows` (all),
+        `utterances` (right before the attack) and `flipped` (of those, now wrong). Then the rates,
+        as fractions: `asr = flipped / utterances` with its Wilson 95 % interval `asr_low`,
+        `asr_high`, all null without any utterance; `robust_accuracy`, still right / all rows;
+        `fool_rate`, prediction changed / all rows. Then the mean of each of `MEAN_COLUMNS` over the
+        utterances that were right before (NaNs left out), `linf_max`, and `forwards_total`,
+        `backwards_total`, `seconds_total`, which count the explanation that made the mask as well.
     """
     import polars as pl
 

@@ -64,7 +64,7 @@ def over_budget(cells: Sequence[Cell], budgets: Budgets) -> list[Chart]:
     else:
         return []
     charts = []
-    for (panel, level), group in _grouped(cells, lambda c: (c["panel"], c[fixed])):
+    for (panel, level), group in grouped(cells, lambda c: (c["panel"], c[fixed])):
         plot = Plot(
             x=_padded_log(values),
             y=(0.0, 1.0),
@@ -75,7 +75,7 @@ def over_budget(cells: Sequence[Cell], budgets: Budgets) -> list[Chart]:
             logarithmic=True,
             label_room=_LABEL_ROOM,
         )
-        for line in _leading_lines(group):
+        for line in leading_lines(group):
             line.sort(key=lambda cell: cell[along])
             style = line[0]["kind"]
             plot.line([(c[along], c["asr"]) for c in line], style, label=_short(line[0]["method"]))
@@ -93,7 +93,7 @@ def over_budget(cells: Sequence[Cell], budgets: Budgets) -> list[Chart]:
 def fronts(cells: Sequence[Cell], metric: Metric) -> list[Chart]:
     """Success rate against what is left of the explanation, a chart for each panel."""
     charts = []
-    for panel, group in _grouped(cells, lambda c: c["panel"]):
+    for panel, group in grouped(cells, lambda c: c["panel"]):
         points = [c for c in group if c["asr"] is not None and c[metric.name] is not None]
         if not points:
             continue
@@ -131,7 +131,7 @@ def scope_curves(cells: Sequence[Cell]) -> list[Chart]:
     """Success rate over the width of the scope, a line for each explainer; the dashed line is the
     same attack without a mask. `cells` are those of one budget."""
     charts = []
-    for (panel, attack), group in _grouped(cells, lambda c: (c["panel"], c["attack_settings"])):
+    for (panel, attack), group in grouped(cells, lambda c: (c["panel"], c["attack_settings"])):
         masked = [c for c in group if c["scope"] is not None and c["asr"] is not None]
         scopes = sorted({float(cell["scope"]) for cell in masked})
         if len(scopes) < 2:
@@ -149,7 +149,7 @@ def scope_curves(cells: Sequence[Cell]) -> list[Chart]:
         for cell in group:
             if cell["explainer"] is None and cell["asr"] is not None:
                 plot.level(cell["asr"], "native", label="no region")
-        for (explainer, source), line in _grouped(
+        for (explainer, source), line in grouped(
             masked, lambda c: (c["explainer"], c["mask_source"])
         ):
             line.sort(key=lambda cell: cell["scope"])
@@ -165,10 +165,10 @@ def scope_curves(cells: Sequence[Cell]) -> list[Chart]:
     return charts
 
 
-def _leading_lines(cells: Iterable[Cell]) -> list[list[Cell]]:
+def leading_lines(cells: Iterable[Cell]) -> list[list[Cell]]:
     """The strongest methods of each kind, each as a list of its cells."""
     rated = [cell for cell in cells if cell["asr"] is not None]
-    lines = [line for _, line in _grouped(rated, lambda cell: cell["method"])]
+    lines = [line for _, line in grouped(rated, lambda cell: cell["method"])]
     lines.sort(key=lambda line: -sum(cell["asr"] for cell in line) / len(line))
     left = dict(_LINES)
     chosen = []
@@ -190,7 +190,8 @@ def _front(points: Sequence[Cell], metric: str, *, smaller_is_better: bool) -> l
     return front[::-1]
 
 
-def _grouped(cells: Iterable[Cell], key: Callable[[Cell], K]) -> list[tuple[K, list[Cell]]]:
+def grouped(cells: Iterable[Cell], key: Callable[[Cell], K]) -> list[tuple[K, list[Cell]]]:
+    """Cells by a key, in the order in which the keys first occur."""
     groups: dict[K, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(key(cell), []).append(cell)

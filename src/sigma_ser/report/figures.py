@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sigma_ser.core.files import whole_file
 
 from .cells import KINDS, Budgets, Cell, at_budget
+from .charts import grouped, leading_lines
 from .wording import budget_words
 
 if TYPE_CHECKING:
@@ -73,16 +74,13 @@ def strength(cells: Sequence[Cell], budget: tuple[float, float]) -> Figure:
 
 
 def over_sparsity(cells: Sequence[Cell], budgets: Budgets) -> Figure:
-    """Success rate over sparsity, one panel for each victim and epsilon."""
+    """Success rate over sparsity of the strongest methods of each kind, one panel for each
+    victim and epsilon."""
     groups = _by_panel(cells)
     figure, axes = _axes(len(groups) * len(budgets.epsilons), (3.3, 2.6), sharey=True)
     pairs = [(panel, epsilon) for panel in groups for epsilon in budgets.epsilons]
     for axis, (panel, epsilon) in zip(axes, pairs, strict=True):
-        lines: dict[str, list[Cell]] = {}
-        for cell in groups[panel]:
-            if cell["epsilon"] == epsilon:
-                lines.setdefault(cell["method"], []).append(cell)
-        for line in lines.values():
+        for line in leading_lines(c for c in groups[panel] if c["epsilon"] == epsilon):
             line.sort(key=lambda cell: cell["sparsity"])
             x = [100 * cell["sparsity"] for cell in line]
             axis.plot(x, [100 * c["asr"] for c in line], markersize=4, **_LOOK[line[0]["kind"]])
@@ -140,10 +138,7 @@ def _legend(figure: Figure, cells: Sequence[Cell]) -> None:
 
 
 def _by_panel(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(cell["panel"], []).append(cell)
-    return groups
+    return dict(grouped(cells, lambda cell: cell["panel"]))
 
 
 def _plain(name: str) -> str:
@@ -152,8 +147,11 @@ def _plain(name: str) -> str:
 
 
 def _write(path: Path, figure: Figure) -> None:
+    # The layout is the same in every format, and costs as much as drawing does.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     for suffix in _FORMATS:
         # Dates would make equal figures differ.
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(suffix)
         with whole_file(path.with_suffix(f".{suffix}")) as aside:
-            figure.savefig(aside, format=suffix, dpi=200, metadata=metadata)
+            figure.savefig(aside, format=suffix, dpi=160, metadata=metadata)
