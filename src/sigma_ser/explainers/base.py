@@ -47,7 +47,7 @@ class BaseExplainer(abc.ABC):
             self.check(memory=(self.memory, 1))
 
     @staticmethod
-    def check(**least: tuple[float, float]) -> None:
+    def check(**least: tuple[int | float, int | float]) -> None:
         """Raise where a setting is below the least value that makes sense."""
         for name, (value, bound) in least.items():
             if not value >= bound:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -94,7 +95,7 @@ def make_explainer(name: str, **settings: Any) -> Explainer:
     try:
         explainer: Explainer = factory(**settings)
     except TypeError as error:
-        known = ", ".join(getattr(factory, "__dataclass_fields__", ())) or "none"
+        known = ", ".join(field.name for field in dataclasses.fields(factory))
         raise ExplainerError(
             f"explainer {name!r} does not take these settings ({error}); it takes: {known}"
         ) from error

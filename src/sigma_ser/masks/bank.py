@@ -1,0 +1,268 @@
+"""The mask bank: each utterance is explained once, and every mask comes out of that one map.
+
+A bank is a folder `<root>/<key>` whose key is a hash of what determines its maps: the features
+(corpus, encoder, layer), the victim's weights, the explainer with every setting, and the seed:
+
+    source.json                     those, in words
+    part-<digest>.safetensors       one tensor `<class>/<utterance id>` (T_i, D) for each map
+
+A map is kept as float16, two bytes an element, divided by its largest magnitude; maps of gradients
+are kept times the victim's scale, as they rank, so a stored map ranks by its magnitude whatever
+its kind. Parts are written once, whole, and read by memory map, so any number of runs and workers
+share one bank. What is explained and what is read is the same number for number: a map goes
+through the bank's float16 also when it has just been made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float16, Int
+from torch import Tensor
+
+from sigma_ser.core.budget import Budget
+from sigma_ser.core.contracts import Explainer, Explanation, Victim
+from sigma_ser.core.errors import ExplainerError, StoreError
+from sigma_ser.core.features import FeatureBatch, content_ids
+from sigma_ser.core.files import content_key, whole_file, write_json
+from sigma_ser.core.seeds import utterance_seeds
+from sigma_ser.explainers.explanation import explanation
+
+from .topk import ranking_scale, units_in_scope
+
+_SOURCE = "source.json"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Where a map lies, and what it cost."""
+
+    part: Path
+    peak: float
+    forwards: int
+    backwards: int
+    completeness: float | None
+
+
+class MaskBank:
+    """Maps of one explainer on one victim, kept on disk, and the masks that follow from them.
+
+    Args:
+        root: folder of all banks.
+        explainer: makes the maps that are missing.
+        victim: the classifier that is explained.
+        features: what the features are: `FeatureStore.key`, or any text that changes with corpus,
+            encoder and layer.
+        fingerprint: hash of the victim's weights; `None` takes `victim.fingerprint`.
+        seed: of stochastic explainers; `None` derives their seeds from the ids alone.
+        cache_bytes: how much memory rankings may take before the oldest are dropped.
+
+    Raises:
+        ExplainerError: if the victim has no fingerprint and none is given.
+        StoreError: if a part is damaged.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        explainer: Explainer,
+        victim: Victim,
+        *,
+        features: str,
+        fingerprint: str | None = None,
+        seed: int | None = None,
+        cache_bytes: int = 256 << 20,
+    ) -> None:
+        fingerprint = fingerprint or getattr(victim, "fingerprint", None)
+        if fingerprint is None:
+            raise ExplainerError(
+                "a bank is filed under the victim's weights and this victim does not tell them; "
+                "give fingerprint="
+            )
+        references: FeatureBatch | None = getattr(explainer, "references", None)
+        self.source: dict[str, Any] = {
+            "format": 1,
+            "features": features,
+            "victim": fingerprint,
+            "explainer": repr(explainer),
+            "references": references and content_ids(references.x, references.lengths),
+            "kind": explainer.kind,
+            "seed": seed,
+        }
+        self.key = content_key(self.source)
+        self.folder = Path(root) / self.key
+        self.explainer = explainer
+        self.victim = victim
+        self.seed = seed
+        self._cache_bytes = cache_bytes
+        self._cached = 0
+        self._orders: OrderedDict[tuple[str, str, int], Int[np.ndarray, "U"]] = OrderedDict()
+        self._entries: dict[str, _Entry] = {}
+        self._parts: dict[Path, Any] = {}
+        self.refresh()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"MaskBank({str(self.folder)!r}, {len(self)} maps)"
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """What all parts take, headers included."""
+        return sum(part.stat().st_size for part in self._parts)
+
+    def refresh(self) -> None:
+        """See what other processes have added meanwhile."""
+        for part in sorted(self.folder.glob("part-*.safetensors")):
+            if part not in self._parts:
+                self._open(part)
+
+    def fill(self, batch: FeatureBatch, labels: Int[Tensor, "B"]) -> int:
+        """Explain the utterances whose map for class `labels` is missing; how many there were."""
+        names = _names(batch, labels)
+        missing = [row for row, name in enumerate(names) if name not in self._entries]
+        if missing:
+            self.refresh()
+            missing = [row for row in missing if names[row] not in self._entries]
+        if not missing:
+            return 0
+        rows = torch.tensor(missing, device=batch.device)
+        part, classes = batch.select(rows), labels.to(batch.device)[rows]
+        seeds = None if self.seed is None else utterance_seeds(part.ids, "bank", self.seed)
+        told = explanation(self.explainer, self.victim, part, classes, seeds=seeds)
+        self._write(part, [names[row] for row in missing], told)
+        return len(missing)
+
+    def explain(self, batch: FeatureBatch, labels: Int[Tensor, "B"]) -> Explanation:
+        """The maps for class `labels`, explained where they are missing.
+
+        Returns:
+            Saliency as the explainer gives it but for the rounding to float16, and the passes
+            that it cost when it was made.
+        """
+        self.fill(batch, labels)
+        entries = [self._entries[name] for name in _names(batch, labels)]
+        saliency = self._stored(batch, labels)
+        peaks = saliency.new_tensor([entry.peak for entry in entries])
+        saliency = saliency * peaks[:, None, None]
+        scale = ranking_scale(self.explainer.kind, self.victim, batch)
+        gaps = [entry.completeness for entry in entries if entry.completeness is not None]
+        return Explanation(
+            saliency if scale is None else saliency / scale,
+            torch.tensor([entry.forwards for entry in entries]),
+            torch.tensor([entry.backwards for entry in entries]),
+            torch.tensor(gaps) if len(gaps) == len(entries) else None,
+        )
+
+    def scores(self, batch: FeatureBatch, labels: Int[Tensor, "B"]) -> Float[Tensor, "B T D"]:
+        """What the elements count in a ranking, as a share of the largest: in [0, 1]."""
+        self.fill(batch, labels)
+        return self._stored(batch, labels).abs()
+
+    def mask(
+        self, batch: FeatureBatch, labels: Int[Tensor, "B"], budget: Budget, scope: int = 1
+    ) -> Bool[Tensor, "B T D"]:
+        """The mask of :func:`sigma_ser.topk_mask` on :meth:`scores`, from kept rankings.
+
+        Raises:
+            BudgetError: if the budget or the scope does not fit.
+        """
+        self.fill(batch, labels)
+        shape = batch.x.shape
+        counts = units_in_scope(budget, batch.lengths, shape[2], scope).tolist()
+        width = {"element": shape[1] * shape[2], "channel": shape[2]}.get(
+            budget.granularity, shape[1]
+        )
+        chosen = np.zeros((len(batch), width), dtype=bool)
+        lengths = batch.lengths.tolist()
+        for row, name in enumerate(_names(batch, labels)):
+            chosen[row, self._order(name, budget, lengths[row])[: counts[row]]] = True
+        return budget.expand(torch.from_numpy(chosen).to(batch.device), batch.lengths, shape)
+
+    def _order(self, name: str, budget: Budget, length: int) -> Int[np.ndarray, "U"]:
+        """The units of an utterance from the most to the least salient, ties by position."""
+        key = (name, budget.granularity, budget.segment_frames)
+        if key in self._orders:
+            self._orders.move_to_end(key)
+            return self._orders[key]
+        stored = self._map(name, length)
+        if budget.granularity == "element":
+            # Bits of float16 without their sign order as magnitudes do, and integers of 16 bits
+            # sort by their digits, which is stable and several times faster than comparing.
+            bits = stored.numpy().view(np.uint16).ravel() & 0x7FFF
+            order = np.argsort(0x7FFF - bits, kind="stable")
+        else:
+            lengths = torch.tensor([length])
+            scores = budget.unit_scores(stored.float().abs()[None], lengths)[0]
+            order = scores.sort(descending=True, stable=True).indices.numpy()
+        self._orders[key] = order = order.astype(np.int32)
+        self._cached += order.nbytes
+        while self._cached > self._cache_bytes and len(self._orders) > 1:
+            self._cached -= self._orders.popitem(last=False)[1].nbytes
+        return order
+
+    def _stored(self, batch: FeatureBatch, labels: Int[Tensor, "B"]) -> Float[Tensor, "B T D"]:
+        stored = torch.zeros(batch.x.shape)
+        lengths = batch.lengths.tolist()
+        for row, name in enumerate(_names(batch, labels)):
+            stored[row, : lengths[row]] = self._map(name, lengths[row])
+        return stored.to(batch.device)
+
+    def _map(self, name: str, length: int) -> Float16[Tensor, "T D"]:
+        stored: Tensor = self._parts[self._entries[name].part].get_tensor(name)
+        if len(stored) != length:
+            raise StoreError(
+                f"the bank {self.folder} holds a map of {len(stored)} frames for {name!r}, which "
+                f"now has {length}; the features have changed, so give another features="
+            )
+        return stored
+
+    def _write(self, batch: FeatureBatch, names: list[str], told: Explanation) -> None:
+        from safetensors.torch import save_file
+
+        scale = ranking_scale(self.explainer.kind, self.victim, batch)
+        ranked = (told.saliency if scale is None else told.saliency * scale).cpu()
+        peaks = ranked.abs().amax((1, 2))
+        maps, facts = {}, {}
+        for row, (name, length) in enumerate(zip(names, batch.lengths.tolist(), strict=True)):
+            peak = float(peaks[row]) or 1.0
+            maps[name] = (ranked[row, :length] / peak).half()
+            facts[name] = {
+                "peak": peak,
+                "forwards": int(told.forwards[row]),
+                "backwards": int(told.backwards[row]),
+                "completeness": None
+                if told.completeness is None
+                else float(told.completeness[row]),
+            }
+        if not (self.folder / _SOURCE).exists():
+            write_json(self.folder / _SOURCE, self.source)
+        part = self.folder / f"part-{content_key(names)}.safetensors"
+        with whole_file(part) as aside:
+            save_file(maps, aside, {"maps": json.dumps(facts)})
+        self._open(part)
+
+    def _open(self, part: Path) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            opened = safe_open(part, "pt")
+            facts = json.loads(opened.metadata()["maps"])  # type: ignore[no-untyped-call]
+        except (SafetensorError, OSError, TypeError, KeyError, ValueError) as fault:
+            raise StoreError(
+                f"{part} is damaged ({fault}); delete it and its maps are made again"
+            ) from fault
+        self._parts[part] = opened
+        for name, fact in facts.items():
+            self._entries.setdefault(name, _Entry(part, **fact))
+
+
+def _names(batch: FeatureBatch, labels: Int[Tensor, "B"]) -> list[str]:
+    return [f"{label}/{name}" for label, name in zip(labels.tolist(), batch.ids, strict=True)]

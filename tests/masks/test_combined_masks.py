@@ -1,0 +1,66 @@
+"""Union, intersection, consensus and universal masks, by known answers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sigma_ser.core.budget import Budget
+from sigma_ser.core.errors import ShapeError
+from sigma_ser.masks.combine import consensus, intersection, unfold, union, universal
+from sigma_ser.masks.topk import topk_mask
+
+LENGTHS = torch.tensor([4, 2])
+
+
+def test_union_and_intersection_bound_every_mask():
+    rng = torch.Generator().manual_seed(0)
+    masks = [torch.rand(2, 4, 3, generator=rng) < 0.5 for _ in range(3)]
+    for mask in masks:
+        assert bool((intersection(masks) <= mask).all() & (mask <= union(masks)).all())
+    assert torch.equal(union(masks), masks[0] | masks[1] | masks[2])
+    assert torch.equal(intersection(masks), masks[0] & masks[1] & masks[2])
+
+
+def test_in_a_consensus_a_loud_map_weighs_no_more_than_a_quiet_one():
+    quiet = torch.zeros(2, 4, 3)
+    quiet[:, 0, 0], quiet[:, 1, 1] = -2e-6, 1e-6
+    loud = torch.zeros(2, 4, 3)
+    loud[:, 1, 1], loud[:, 1, 2] = 6e6, -3e6
+    silent = torch.zeros(2, 4, 3)
+    told = consensus([quiet, loud, silent], LENGTHS)
+    torch.testing.assert_close(told[:, 1, 1], torch.full((2,), (1 / 3 + 2 / 3) / 3))
+    torch.testing.assert_close(told[:, 0, 0], torch.full((2,), 2 / 9))
+    best = topk_mask(told, LENGTHS, Budget(count=1))
+    assert best.nonzero().tolist() == [[0, 1, 1], [1, 1, 1]]
+
+
+def test_gradients_enter_a_consensus_times_their_scale():
+    saliency = torch.tensor([[[1.0, 2.0]]])
+    told = consensus([saliency], torch.tensor([1]), scales=[torch.tensor([4.0, 1.0])])
+    torch.testing.assert_close(told, torch.tensor([[[4 / 6, 2 / 6]]]))
+
+
+def test_a_universal_map_is_laid_over_other_lengths():
+    """The second half of the second channel matters, at any length, in class 1 alone."""
+    scores = torch.zeros(3, 8, 2)
+    lengths = torch.tensor([8, 4, 6])
+    scores[0, 4:8, 1] = 5.0
+    scores[1, 2:4, 1] = 0.1
+    scores[2, 0:3, 0] = 1.0
+    maps = universal(scores, lengths, bins=2, groups=torch.tensor([1, 1, 0]))
+    torch.testing.assert_close(maps[1], torch.tensor([[0.0, 0.0], [0.0, 1.0]]))
+    torch.testing.assert_close(maps[0], torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    laid = unfold(maps[1], torch.tensor([10, 3]))
+    assert laid[0].nonzero().tolist() == [[t, 1] for t in range(5, 10)]
+    assert laid[1].nonzero().tolist() == [[1, 1], [2, 1]]
+    assert set(universal(scores, lengths)) == {0}
+
+
+def test_what_does_not_fit_together_is_an_error():
+    with pytest.raises(ShapeError, match="at least one"):
+        union([])
+    with pytest.raises(ShapeError, match="same shape"):
+        intersection([torch.zeros(1, 2, 3).bool(), torch.zeros(1, 2, 4).bool()])
+    with pytest.raises(ShapeError, match="bins"):
+        universal(torch.zeros(2, 4, 3), LENGTHS, bins=0)
