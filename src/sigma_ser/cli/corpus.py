@@ -69,7 +69,7 @@ def check(
             root,
             workers=workers,
             max_seconds=MAX_SECONDS if max_seconds is None else max_seconds,
-            remember=not again,
+            again=again,
             progress=_told(progress),
         )
     folds = make_folds(corpus, protocol, seed=seed) if protocol else []

@@ -39,6 +39,7 @@ def check_files(
     workers: int | None = None,
     memory: Path | None = None,
     known: Mapping[str, Verdict] | None = None,
+    again: bool = False,
     progress: Progress | None = None,
 ) -> dict[Path, Verdict]:
     """Read every recording once and say what it is.
@@ -52,6 +53,7 @@ def check_files(
         workers: threads; `None` is one for each processor, 8 at most.
         memory: file of what was found before; `None` remembers nothing.
         known: checks done before that came with a manifest.
+        again: trust neither of the two, but remember what is found now.
         progress: called once at the start, with what is remembered, and after each file.
 
     Returns:
@@ -59,11 +61,11 @@ def check_files(
     """
     paths = list(dict.fromkeys(paths))
     remembered = _recall(memory, max_seconds)
-    remembered = {**(known or {}), **remembered}
+    trusted = {} if again else {**(known or {}), **remembered}
     verdicts: dict[Path, Verdict] = {}
     unseen: list[Path] = []
     for path in paths:
-        old = remembered.get(str(path))
+        old = trusted.get(str(path))
         if old is not None and (old.size, old.mtime_ns) == _stamp(path):
             verdicts[path] = old
         else:

@@ -105,6 +105,7 @@ def load_corpus(
     workers: int | None = None,
     max_seconds: float = MAX_SECONDS,
     remember: bool = True,
+    again: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> Corpus:
@@ -121,6 +122,7 @@ def load_corpus(
         workers: threads that read; `None` is one for each processor, 8 at most.
         max_seconds: longer recordings go to quarantine.
         remember: keep what was found in `~/.cache/sigma-ser` for the next time.
+        again: read every recording, also those that were read before.
         progress: called with the number of files done and of all.
         options: of the reader, such as `columns=` of a manifest.
 
@@ -151,6 +153,7 @@ def load_corpus(
         workers=workers,
         memory=memory_of(place) if remember else None,
         known=listing.known,
+        again=again,
         progress=progress,
     )
     corpus = _assemble(listing.name or title, place, reader, listing, verdicts)

@@ -65,7 +65,7 @@ def find_files(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> Found:
             found.unreadable.append((folder, f"{folder} cannot be listed ({error.strerror})"))
             continue
         for child in children:
-            if child.is_dir():
+            if _is_folder(child):
                 if child.name == "__MACOSX" or child.name.startswith("."):
                     skipped["hidden folders"] += 1
                 else:
@@ -78,6 +78,13 @@ def find_files(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> Found:
     found.files.sort(key=lambda path: path.relative_to(root).as_posix())
     found.notes += [f"{count} {what} were left out" for what, count in sorted(skipped.items())]
     return found
+
+
+def _is_folder(child: os.DirEntry[str]) -> bool:
+    try:
+        return child.is_dir()
+    except OSError:  # a link that leads back to itself
+        return False
 
 
 def safe_id(text: str) -> str:
