@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,6 +19,9 @@ from sigma_ser.core.topk import topk_support
 
 from .limits import Limits, Meter, ObservedRange, SearchEnded, feasible
 from .losses import Loss, margin
+
+# What is climbed, of the perturbed features and their logits: `(value (A,), merit (A,) or None)`.
+Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,6 +84,7 @@ class ActiveSet:
             self._enter(rows)
             self.best = torch.zeros_like(self.x)
             self.best_margin = torch.full(rows.shape, -torch.inf, device=batch.device)
+            self.best_merit = self.best_margin.clone()
             self.best_prediction = self.prediction[rows]
 
     def _enter(self, rows: Int[Tensor, "A"]) -> None:
@@ -152,6 +157,7 @@ class ActiveSet:
         loss: Loss,
         *state: Tensor,
         rival: int | None = None,
+        counts: bool = True,
     ) -> tuple[Tensor, ...]:
         """Gradient of `loss` at a perturbation, zero outside the mask: one forward, one backward.
 
@@ -160,6 +166,7 @@ class ActiveSet:
             loss: see :mod:`.losses`.
             state: tensors of the caller with a row for each active utterance.
             rival: rank of the class that an untargeted attack is drawn to; `None`: any.
+            counts: whether the perturbation may be a result; if not, nobody leaves.
 
         Returns:
             The gradient `(A', T', D)`, then the state, for the utterances that stay.
@@ -167,14 +174,34 @@ class ActiveSet:
         Raises:
             SearchEnded: if nobody is left or a limit is reached.
         """
-        self.meter.spend(2)
         target = self.target if rival is None else self.rivals[:, rival]
+        return self.ascent(
+            delta, lambda _, logits: (loss(logits, self.labels, target), None), *state,
+            counts=counts,
+        )  # fmt: skip
+
+    def ascent(
+        self,
+        delta: Float[Tensor, "A T D"] | None,
+        objective: Objective,
+        *state: Tensor,
+        counts: bool = True,
+    ) -> tuple[Tensor, ...]:
+        """As :meth:`gradient`, for an objective of features and logits.
+
+        An objective with a merit says that to fool is not all: nobody leaves, and of the fooling
+        perturbations the one of largest merit is the best.
+        """
+        self.meter.spend(2)
         with torch.enable_grad():
             # A leaf of its own: the victim's parameters get no gradient.
             x = (self.x if delta is None else self.x + delta).detach().requires_grad_()
             logits = self.victim(x, self.lengths, self.owner)
-            stay = None if delta is None else self._record(delta, logits.detach())
-            (gradient,) = torch.autograd.grad(loss(logits, self.labels, target).sum(), x)
+            value, merit = objective(x, logits)
+            stay = None
+            if delta is not None and counts:
+                stay = self._record(delta, logits.detach(), merit)
+            (gradient,) = torch.autograd.grad(value.sum(), x)
         if stay is None:
             kept = (gradient, *state)
         else:
@@ -187,42 +214,76 @@ class ActiveSet:
             kept[0].masked_fill_(~self.allowed, 0.0)
         return kept
 
-    def observe(self, delta: Float[Tensor, "A T D"], *state: Tensor) -> tuple[Tensor, ...]:
+    def observe(
+        self,
+        delta: Float[Tensor, "A T D"],
+        *state: Tensor,
+        merit: Float[Tensor, "A"] | None = None,
+    ) -> tuple[Tensor, ...]:
         """Evaluate a perturbation with one forward pass; returns the state of those that stay.
 
         Raises:
             SearchEnded: if nobody is left or a limit is reached.
         """
-        self.meter.spend(1)
-        with torch.no_grad():
-            logits = self.victim(self.x + delta, self.lengths, self.owner)
-        stay = self._record(delta, logits)
+        stay = self._record(delta, self.logits(delta), merit)
         return state if stay is None else self._drop(stay, *state)
 
+    def logits(self, delta: Float[Tensor, "A T D"]) -> Float[Tensor, "A C"]:
+        """The victim's answer to a perturbation, which does not count as a result.
+
+        Raises:
+            SearchEnded: if a limit is reached.
+        """
+        self.meter.spend(1)
+        with torch.no_grad():
+            return self.victim(self.x + delta, self.lengths, self.owner)
+
+    def fooled(self, logits: Float[Tensor, "A C"]) -> Bool[Tensor, "A"]:
+        """Whether the attack has reached its goal."""
+        prediction = logits.argmax(1)
+        return prediction != self.labels if self.target is None else prediction == self.target
+
     def _record(
-        self, delta: Float[Tensor, "A T D"], logits: Float[Tensor, "A C"]
+        self,
+        delta: Float[Tensor, "A T D"],
+        logits: Float[Tensor, "A C"],
+        merit: Float[Tensor, "A"] | None,
     ) -> Int[Tensor, "S"] | None:
         """Keep the best iterates; rows that stay, or `None` if all do."""
         self.steps += 1
-        prediction = logits.argmax(1)
-        fooled = prediction != self.labels if self.target is None else prediction == self.target
+        fooled = self.fooled(logits)
         margins = margin(logits, self.labels, self.target)
-        better = fooled | (margins > self.best_margin)
+        better, done = self._judge(delta, fooled, margins, merit)
         torch.where(better[:, None, None], delta, self.best, out=self.best)
         self.best_margin = torch.where(better, margins, self.best_margin)
-        self.best_prediction = torch.where(better, prediction, self.best_prediction)
+        self.best_prediction = torch.where(better, logits.argmax(1), self.best_prediction)
         # The one synchronisation of a step.
-        some_fooled, finite = torch.stack([fooled.any(), torch.isfinite(logits).all()]).tolist()
+        some_done, finite = torch.stack([done.any(), torch.isfinite(logits).all()]).tolist()
         if not finite:
             raise not_finite(self.task.batch, logits, self.owner)
-        if not some_fooled:
+        if not some_done:
             return None
-        self._settle(fooled.nonzero()[:, 0])
-        stay = (~fooled).nonzero()[:, 0]
+        self._settle(done.nonzero()[:, 0])
+        stay = (~done).nonzero()[:, 0]
         if not len(stay):
             self.rows = self.rows[stay]
             raise SearchEnded
         return stay
+
+    def _judge(
+        self,
+        delta: Float[Tensor, "A T D"],
+        fooled: Bool[Tensor, "A"],
+        margins: Float[Tensor, "A"],
+        merit: Float[Tensor, "A"] | None,
+    ) -> tuple[Bool[Tensor, "A"], Bool[Tensor, "A"]]:
+        """Which iterates are the best so far, and which utterances are done with."""
+        if merit is None:
+            return fooled | (margins > self.best_margin), fooled
+        found = self.best_merit > -torch.inf
+        better = torch.where(fooled, merit > self.best_merit, ~found & (margins > self.best_margin))
+        self.best_merit = torch.where(better & fooled, merit, self.best_merit)
+        return better, torch.zeros_like(fooled)
 
     def _settle(self, done: Int[Tensor, "S"]) -> None:
         """Write down the result of some active rows."""
@@ -243,6 +304,7 @@ class ActiveSet:
 
         self.best = left(self.best)
         self.best_margin = self.best_margin[stay]
+        self.best_merit = self.best_merit[stay]
         self.best_prediction = self.best_prediction[stay]
         return tuple(left(tensor) for tensor in state)
 
