@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -136,6 +136,7 @@ class Encoder(ABC):
         self.layers = len(stack)
         self.layer = resolve_layer(settings.layer, self.layers)
         self._states = HiddenStates(stack, self.layer)
+        self.measure()
 
     # What a family says.
 
@@ -165,6 +166,9 @@ class Encoder(ABC):
     @abstractmethod
     def steps(self, size: int) -> int:
         """How many frames the model makes of an input of `size` steps."""
+
+    def measure(self) -> None:  # noqa: B027 - most families have nothing to set
+        """Set hop, receptive field, stride and window, where they depend on the model."""
 
     @property
     @abstractmethod
@@ -355,9 +359,3 @@ class Encoder(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.source.name!r}, layer={self.layer!r})"
-
-
-def missing_weights(info: dict[str, Any], allowed: Callable[[str], bool]) -> list[str]:
-    """Names of parameters that the weight files do not hold, and that would stay random."""
-    absent = [*info.get("missing_keys", ()), *(key[0] for key in info.get("mismatched_keys", ()))]
-    return sorted(name for name in absent if not allowed(name))

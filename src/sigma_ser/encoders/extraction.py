@@ -288,14 +288,21 @@ def _only_writer(folder: Path, card: dict[str, Any]) -> Iterator[None]:
                     "or choose another folder"
                 ) from error
         # What a killed process left behind.
-        for aside in (*folder.glob(".*.parquet"), *folder.glob("shards/.*.safetensors")):
+        for aside in (
+            *folder.glob(".store.*.json"),
+            *folder.glob(".index.*.parquet"),
+            *folder.glob("shards/.part-*.safetensors"),
+        ):
             aside.unlink(missing_ok=True)
         yield
 
 
 def _claim(folder: Path, card: dict[str, Any]) -> None:
     if not (folder / CARD).exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        # Hidden files may be what a process left that was killed while it wrote the card.
+        if folder.exists() and (
+            not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir())
+        ):
             raise StoreError(
                 f"{folder} holds other files and no feature store; choose an empty or new folder"
             )

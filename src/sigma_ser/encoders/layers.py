@@ -72,6 +72,11 @@ class HiddenStates:
             return last
         states = [*self._states, last]
         self._states.clear()
+        if len({state.shape for state in states}) > 1:
+            raise EncoderError(
+                "the layers of this encoder differ in frame rate or width, "
+                f"so there is no {self.layer!r} of them; choose one layer by its index"
+            )
         return torch.stack(states).mean(0) if self.layer == "mean" else torch.cat(states, dim=-1)
 
     def _keep(self, _: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:

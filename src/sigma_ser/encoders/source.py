@@ -18,6 +18,8 @@ from sigma_ser.core.errors import EncoderError, UnknownNameError
 EMBEDDED = {"demo": Path(__file__).parents[1] / "demo" / "encoder"}
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _BLOCK = 1 << 20
+# Masks frames in training; models that were fine-tuned may lack it.
+_TRAINING_ONLY = "masked_spec_embed"
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,44 @@ def _download(name: str, revision: str | None, allow_pickle: bool) -> tuple[Path
         ) from error
     # Snapshots lie in folders that are called by their commit.
     return folder, folder.name
+
+
+def load_checked(source: Source, model_class: str) -> Any:
+    """A `transformers` model with all of its weights, in float32.
+
+    Raises:
+        EncoderError: if it cannot be loaded without code of its own, or if a parameter would stay
+            random because the weight files do not hold it.
+    """
+    import torch
+    import transformers
+    from safetensors import SafetensorError
+
+    try:
+        with quiet_transformers():
+            model, info = getattr(transformers, model_class).from_pretrained(
+                source.folder,
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=not source.pickled,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        first = str(error).strip().splitlines()[0].rstrip(".")
+        raise EncoderError(
+            f"{source.folder} ({source.model_type or 'no model_type'}) cannot be loaded as "
+            f"{model_class} ({first}); download or export the model again, "
+            "code that comes with a model is never run"
+        ) from error
+    absent = [*info.get("missing_keys", ()), *(key[0] for key in info.get("mismatched_keys", ()))]
+    missing = sorted(name for name in absent if not name.endswith(_TRAINING_ONLY))
+    if missing:
+        raise EncoderError(
+            f"the weights in {source.folder} lack {len(missing)} parameters of its model "
+            f"(first: {missing[0]}), which would stay random; download or export the model again"
+        )
+    return model
 
 
 @contextlib.contextmanager

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,9 @@ class FeatureStore:
             entry.id: entry.fault for entry in entries if entry.fault is not None
         }
         self.ids: tuple[str, ...] = tuple(self._entries)
+        self._frames_of_shard = Counter[int]()
+        for entry in entries:
+            self._frames_of_shard[entry.shard] += entry.frames
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -225,13 +228,6 @@ class FeatureStore:
         if len(features) != self._frames_of_shard[shard]:
             raise StoreError(f"the shard {path} does not fit the index; rebuild it with repair")
         return features
-
-    @cached_property
-    def _frames_of_shard(self) -> dict[int, int]:
-        frames: dict[int, int] = {}
-        for entry in self._entries.values():
-            frames[entry.shard] = frames.get(entry.shard, 0) + entry.frames
-        return frames
 
 
 def store_key(card: dict[str, Any]) -> str:

@@ -11,11 +11,8 @@ from torch import Tensor, nn
 
 from sigma_ser.core.errors import EncoderError
 from sigma_ser.core.features import valid_frames
-from sigma_ser.encoders.encoder import Encoder, missing_weights
-from sigma_ser.encoders.source import quiet_transformers
-
-# Used in training alone: models that were fine-tuned may lack it.
-_TRAINING_ONLY = "masked_spec_embed"
+from sigma_ser.encoders.encoder import Encoder
+from sigma_ser.encoders.source import load_checked
 
 
 class Convolutional(Encoder):
@@ -30,34 +27,8 @@ class Convolutional(Encoder):
 
     def build(self) -> nn.Module:
         """Load the model; anything that the weights leave random is an error."""
-        import transformers
-
-        loader = getattr(transformers, self.model_class)
-        try:
-            with quiet_transformers():
-                model, info = loader.from_pretrained(
-                    self.source.folder,
-                    dtype=torch.float32,
-                    local_files_only=True,
-                    use_safetensors=not self.source.pickled,
-                    output_loading_info=True,
-                )
-        except (OSError, ValueError, RuntimeError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise EncoderError(
-                f"{self.source.folder} cannot be loaded as {self.model_class} ({first}); "
-                "download or export the model again"
-            ) from error
-        missing = missing_weights(info, lambda name: name.endswith(_TRAINING_ONLY))
-        if missing:
-            raise EncoderError(
-                f"the weights in {self.source.folder} lack {len(missing)} parameters of "
-                f"{self.model_class} (first: {missing[0]}), which would stay random; "
-                "download or export the model again"
-            )
-        self._measure(model.config)
-        built: nn.Module = model
-        return built
+        model: nn.Module = load_checked(self.source, self.model_class)
+        return model
 
     def stack(self) -> nn.ModuleList:
         """The transformer layers."""
@@ -121,8 +92,9 @@ class Convolutional(Encoder):
         """An input step is a sample."""
         return self.frames(size)
 
-    def _measure(self, config: Any) -> None:
+    def measure(self) -> None:
         """Hop and receptive field of the stacked convolutions."""
+        config: Any = self.model.config
         hop, field = 1, 1
         for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
             field += (kernel - 1) * hop

@@ -59,7 +59,7 @@ class Wav2Vec2Bert(Convolutional):
         last: Tensor = self.model(self.place(inputs), attention_mask=mask).last_hidden_state
         return last
 
-    def _measure(self, config: Any) -> None:
+    def measure(self) -> None:
         """The mel spectrogram fixes hop and receptive field."""
 
     @cached_property

@@ -1,0 +1,294 @@
+"""The store holds what the encoder gave, survives interruption, and finds damage."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sigma_ser.audio.reading import read_audio
+from sigma_ser.core.errors import StoreError
+from sigma_ser.corpora.corpus import Corpus
+from sigma_ser.encoders.encoder import Encoder, load_encoder
+from sigma_ser.encoders.extraction import extract
+from sigma_ser.encoders.moments import Moments
+from sigma_ser.encoders.store import FeatureStore, shard_path
+from sigma_ser.execution.executor import load_executor
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny: Callable[..., Path]) -> Encoder:
+    """A real HubertModel, tiny."""
+    return load_encoder(tiny("hubert"), layer=2)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    corpus: Corpus, encoder: Encoder, tmp_path_factory: pytest.TempPathFactory
+) -> FeatureStore:
+    """An undisturbed store of five shards."""
+    folder = tmp_path_factory.mktemp("stores") / "finished"
+    return extract(corpus, encoder, folder, shard_size=5)
+
+
+@pytest.fixture
+def copy(finished: FeatureStore, tmp_path: Path) -> Path:
+    """A store to damage."""
+    return Path(shutil.copytree(finished.folder, tmp_path / "copy"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files of a store."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_store_holds_what_the_encoder_gives(
+    corpus: Corpus, encoder: Encoder, finished: FeatureStore, tmp_path: Path
+) -> None:
+    exact = extract(corpus, encoder, tmp_path / "exact", dtype="float32")
+    names = [one.id for one in corpus.utterances]
+    assert sorted(exact.ids) == sorted(finished.ids) == names
+    assert exact.class_names == corpus.labels
+    batch, halves = exact.batch(names), finished.batch(names)
+    for row, utterance in enumerate(corpus.utterances):
+        expected = encoder.encode([read_audio(utterance.path)])[0]
+        frames = len(expected)
+        assert batch.lengths[row] == frames == exact.lengths([utterance.id])[0]
+        torch.testing.assert_close(batch.x[row, :frames], expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(halves.x[row, :frames], expected, rtol=1e-3, atol=1e-4)
+        assert not batch.x[row, frames:].any()
+        assert corpus.labels[exact.labels(names)[row]] == utterance.label
+    assert exact.seconds(names)[0] == corpus.utterances[0].seconds
+    assert exact.key != finished.key
+    assert exact.card["encoder"] == encoder.card
+
+
+def test_a_finished_store_is_not_touched_again(
+    corpus: Corpus, encoder: Encoder, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(encoder), "encode", lambda *_: pytest.fail("computed again"))
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*.*") if path.suffix}
+    told: list[tuple[int, int]] = []
+    extract(corpus, encoder, copy, shard_size=5, progress=lambda *now: told.append(now))
+    assert told == [(23, 23)]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_processes_write_the_same_bytes(
+    corpus: Corpus, encoder: Encoder, finished: FeatureStore, tmp_path: Path
+) -> None:
+    executor = load_executor("processes", workers=2)
+    told: list[int] = []
+    extract(corpus, encoder, tmp_path / "p", shard_size=5, executor=executor,
+            progress=lambda done, _: told.append(done))  # fmt: skip
+    assert contents(tmp_path / "p") == contents(finished.folder)
+    assert told[0] == 0
+    assert told[-1] == 23
+    assert told == sorted(told)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+def test_killed_ten_times_it_has_the_bytes_of_an_undisturbed_one(
+    corpus: Corpus, encoder: Encoder, finished: FeatureStore, tmp_path: Path
+) -> None:
+    folder, rng = tmp_path / "killed", random.Random(5)
+    kills = 0
+    # Short lives at first, then longer ones, so that some work gets done between the kills.
+    for attempt in range(10):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            extract(corpus, encoder, folder, shard_size=5)
+            os._exit(0)
+        time.sleep(rng.uniform(0, 0.02 + 0.02 * attempt))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        kills += os.WIFSIGNALED(status)
+    assert kills >= 3
+    extract(corpus, encoder, folder, shard_size=5)
+    assert contents(folder) == contents(finished.folder)
+
+
+def test_an_interrupted_extraction_goes_on_at_the_shard(
+    corpus: Corpus, encoder: Encoder, finished: FeatureStore, tmp_path: Path
+) -> None:
+    folder = tmp_path / "interrupted"
+
+    def stop(done: int, _: int) -> None:
+        if done == 15:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(corpus, encoder, folder, shard_size=5, progress=stop)
+    reader = FeatureStore(folder)
+    assert not reader.complete
+    assert len(reader) == 10
+    early = reader.batch(reader.ids[:3])
+    missing = next(name for name in finished.ids if name not in reader)
+    with pytest.raises(StoreError, match="not finished"):
+        reader.batch([missing])
+    told: list[int] = []
+    extract(corpus, encoder, folder, shard_size=5, progress=lambda done, _: told.append(done))
+    assert told[0] == 10
+    assert contents(folder) == contents(finished.folder)
+    # The reader was open all the while, and sees the rest when it looks again.
+    reader.refresh()
+    assert reader.complete
+    assert torch.equal(reader.batch(early.ids).x, early.x)
+    assert len(reader.batch([missing])) == 1
+
+
+def test_statistics_equal_numpy_in_float64(finished: FeatureStore) -> None:
+    names = finished.ids[3:17]
+    frames = torch.cat([finished.batch([name]).x[0] for name in names]).double().numpy()
+    found = finished.statistics(names)
+    np.testing.assert_allclose(found.mean.numpy(), frames.mean(0), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(found.std.numpy(), frames.std(0), rtol=1e-6)
+    np.testing.assert_array_equal(found.min.numpy(), frames.min(0).astype(np.float32))
+    np.testing.assert_array_equal(found.max.numpy(), frames.max(0).astype(np.float32))
+    again = finished.statistics([*names[::-1], names[0]])
+    assert torch.equal(found.mean, again.mean)
+    assert torch.equal(found.std, again.std)
+    with pytest.raises(StoreError, match="no frames"):
+        finished.statistics([])
+
+
+def test_statistics_keep_a_small_spread_beside_a_large_mean() -> None:
+    generator = torch.Generator().manual_seed(0)
+    blocks = [1e6 + torch.randn(n, 4, generator=generator).double() for n in (1, 40, 7, 300)]
+    moments = Moments(4)
+    for block in blocks:
+        moments.add(block)
+    whole = torch.cat(blocks)
+    torch.testing.assert_close(moments.statistics().std.double(), whole.std(0, correction=0),
+                               rtol=1e-6, atol=0)  # fmt: skip
+    # The control: sums of squares in float32 lose it altogether.
+    naive = whole.float().square().mean(0) - whole.float().mean(0).square()
+    assert (naive - 1).abs().max() > 0.5
+
+
+def test_damage_is_found_named_and_mended(
+    corpus: Corpus, encoder: Encoder, finished: FeatureStore, copy: Path
+) -> None:
+    flipped = shard_path(copy, 1)
+    data = bytearray(flipped.read_bytes())
+    data[-7] ^= 1
+    flipped.write_bytes(data)
+    cut = shard_path(copy, 2)
+    cut.write_bytes(cut.read_bytes()[:-100])
+    shard_path(copy, 4).unlink()
+    store = FeatureStore(copy)
+    assert sorted(store.damaged()) == [1, 2, 4]
+    for shard in (2, 4):
+        lost = next(entry.id for entry in store._entries.values() if entry.shard == shard)
+        with pytest.raises(StoreError, match=f"part-0000{shard}.* missing or damaged"):
+            store.batch([lost])
+    extract(corpus, encoder, copy, shard_size=5)
+    # What is missing comes back by itself; checking every byte is asked for.
+    assert sorted(FeatureStore(copy).damaged()) == [1, 2]
+    mended = extract(corpus, encoder, copy, shard_size=5, repair=True)
+    assert not mended.damaged()
+    assert contents(copy) == contents(finished.folder)
+
+
+def test_a_folder_that_belongs_to_others_is_left_alone(
+    corpus: Corpus, encoder: Encoder, tiny: Callable[..., Path], copy: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(StoreError, match="another encoder"):
+        extract(corpus, load_encoder(tiny("hubert"), layer=1), copy, shard_size=5)
+    with pytest.raises(StoreError, match="another dtype"):
+        extract(corpus, encoder, copy, shard_size=5, dtype="float32")
+    with pytest.raises(StoreError, match="another shard_size"):
+        extract(corpus, encoder, copy)
+    fewer = dataclasses.replace(corpus, utterances=corpus.utterances[:-1])
+    with pytest.raises(StoreError, match="another corpus"):
+        extract(fewer, encoder, copy, shard_size=5)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "thesis.tex").touch()
+    with pytest.raises(StoreError, match="holds other files"):
+        extract(corpus, encoder, tmp_path / "own")
+    with pytest.raises(StoreError, match="no feature store"):
+        FeatureStore(tmp_path / "own")
+    with pytest.raises(StoreError, match="dtype must be one of"):
+        extract(corpus, encoder, tmp_path / "new", dtype="float64")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such lock")
+def test_two_writers_do_not_meet(corpus: Corpus, encoder: Encoder, tmp_path: Path) -> None:
+    def second(*_: int) -> None:
+        extract(corpus, encoder, tmp_path / "store")
+
+    with pytest.raises(StoreError, match="another process is extracting"):
+        extract(corpus, encoder, tmp_path / "store", progress=second)
+
+
+def test_a_full_disk_is_noticed_before_the_start(
+    corpus: Corpus, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: space)
+    with pytest.raises(StoreError, match=r"need about 0\.1 GB"):
+        extract(corpus, encoder, tmp_path / "store")
+
+
+def test_recordings_that_cannot_be_read_are_named(
+    corpus: Corpus, encoder: Encoder, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.wav"
+    empty.touch()
+    bad = dataclasses.replace(corpus.utterances[4], path=empty)
+    some = dataclasses.replace(corpus, utterances=(*corpus.utterances[:4], bad))
+    store = extract(some, encoder, tmp_path / "store")
+    assert list(store.quarantine) == [bad.id]
+    assert len(store) == 4
+    with pytest.raises(StoreError, match=r"has no features: .*empty"):
+        store.batch([bad.id])
+    with pytest.raises(StoreError, match="no utterance 'nobody'"):
+        store.labels(["nobody"])
+
+
+def test_values_beyond_float16_are_refused(
+    corpus: Corpus, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = type(encoder).encode
+    monkeypatch.setattr(
+        type(encoder), "encode", lambda self, waves: [1e5 * x for x in plain(self, waves)]
+    )
+    with pytest.raises(StoreError, match='dtype="float32"'):
+        extract(corpus, encoder, tmp_path / "half")
+    assert len(extract(corpus, encoder, tmp_path / "whole", dtype="float32")) == 23
+
+
+def test_batches_hold_similar_lengths_and_every_id_once(finished: FeatureStore) -> None:
+    plain = list(finished.batches(finished.ids, 4))
+    shuffled = list(finished.batches(finished.ids, 4, seed=1))
+    for batches in (plain, shuffled):
+        assert sorted(name for batch in batches for name in batch) == sorted(finished.ids)
+        assert {len(batch) for batch in batches} == {4, 3}
+    assert shuffled == list(finished.batches(finished.ids, 4, seed=1))
+    assert shuffled != list(finished.batches(finished.ids, 4, seed=2))
+
+    def padding(batches: list[tuple[str, ...]]) -> int:
+        lengths = [finished.lengths(batch) for batch in batches]
+        return sum(int((row.max() - row).sum()) for row in lengths)
+
+    order = sorted(finished.ids)
+    careless = [tuple(order[start : start + 4]) for start in range(0, len(order), 4)]
+    assert padding(plain) <= padding(shuffled) < padding(careless)
