@@ -19,9 +19,9 @@ POOLED_COLUMNS: tuple[str, ...] = tuple(name for name in CELL_COLUMNS if name no
 _SETTING = ("corpus", "protocol", "encoder", "layer", "granularity")
 KINDS: dict[str, str] = {
     "native": "chooses its own elements",
-    "scope": "inside a wider region that an explanation marks",
-    "mask": "exactly the elements that an explanation marks",
-    "control": "control: random elements or region",
+    "scope": "inside a region that an explanation marks",
+    "mask": "exactly the marked elements",
+    "control": "random control",
 }
 
 

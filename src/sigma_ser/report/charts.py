@@ -18,8 +18,8 @@ K = TypeVar("K")
 # Lines that a chart still shows apart: the strongest methods of each kind.
 _LINES = {"native": 3, "scope": 3, "mask": 2, "control": 1}
 _PERCENT_TICKS: Ticks = [(v, f"{round(100 * v)}") for v in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)]
-_LABEL_ROOM = 128.0
-_LABEL_LETTERS = 19
+_LABEL_ROOM = 196.0
+_LABEL_LETTERS = 30
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def over_budget(cells: Sequence[Cell], budgets: Budgets) -> list[Chart]:
         for line in leading_lines(group):
             line.sort(key=lambda cell: cell[along])
             style = line[0]["kind"]
-            plot.line([(c[along], c["asr"]) for c in line], style, label=_short(line[0]["method"]))
+            plot.line([(c[along], c["asr"]) for c in line], style, label=_line_name(line[0]))
             for cell in line:
                 plot.interval(cell[along], cell["asr_low"], cell["asr_high"], style)
                 plot.point(
@@ -100,7 +100,7 @@ def fronts(cells: Sequence[Cell], metric: Metric) -> list[Chart]:
         floors = [c[f"{metric.name}_floor"] for c in points]
         known = [floor for floor in floors if floor is not None]
         values = [c[metric.name] for c in points]
-        ticks = nice_ticks(min([*values, *known, 0.0]), max([*values, *known]))
+        ticks = nice_ticks(min([*values, *known]), max([*values, *known]))
         hundred = metric.name == "topk_intersection"
         plot = Plot(
             x=(0.0, 1.0),
@@ -211,6 +211,13 @@ def _thinned(values: Sequence[float], texts: Sequence[str]) -> Ticks:
         if not ticks or math.log(value / ticks[-1][0]) >= room:
             ticks.append((value, text))
     return ticks
+
+
+def _line_name(cell: Cell) -> str:
+    """The method, or only its region where both do not fit."""
+    if len(cell["method"]) > _LABEL_LETTERS and cell["explainer"] is not None:
+        return _short(f"… in {cell['explainer']} ×{cell['scope'] or 1}")
+    return _short(cell["method"])
 
 
 def _short(name: str) -> str:

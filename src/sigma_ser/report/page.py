@@ -9,16 +9,18 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sigma_ser.core.rows import CONSISTENCY_METRICS
-
 from . import wording
 from .answer import by_emotion, confusion, findings, rows_of
-from .cells import KINDS, Budgets, Cell, at_budget, budgets_of, page_cells
+from .cells import KINDS, Cell, at_budget, budgets_of, page_cells
 from .charts import METRICS, fronts, over_budget, scope_curves
 from .explorer import heard_utterances
+from .explorer_data import embedded_rows
 from .inputs import ReportInputs
+from .lines import headings, lines
 from .svg import marker
 
+# A line takes about 1.5 kB of the page.
+_MOST_CELLS = 3000
 _FILTERS = ("percent", "share", "decimal", "count", "duration")
 
 
@@ -44,11 +46,12 @@ def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
 
     frame = page_cells(inputs.rows)
     budgets = budgets_of(frame)
-    cells = frame.to_dicts()
     here = at_budget(frame, budgets.reference).to_dicts() if budgets.reference else []
     found = findings(here)
+    cells = _shown(frame.to_dicts(), here, [finding.panel for finding in found])
     behind = {finding.panel: rows_of(inputs.rows, finding.best) for finding in found}
     measured = [m for m in METRICS if frame[m.name].is_not_null().any()]
+    embedded = embedded_rows(inputs.rows, cells)
     return {
         "name": inputs.name,
         "version": sigma_ser.__version__,
@@ -58,21 +61,25 @@ def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
         "corpora": _names(cells, "corpus"),
         "encoders": _names(cells, "encoder"),
         "kinds": {kind: text for kind, text in KINDS.items() if kind in set(frame["kind"])},
-        "cells": cells,
         "rows": len(inputs.rows),
         "budgets": budgets,
+        "other_budgets": max(len(budgets.all) - 1, 0),
         "findings": found,
-        "strengths": _strengths(here),
+        "strengths": _strengths(here, [finding.panel for finding in found]),
         "most_passes": max((cell["passes_total"] or 0 for cell in here), default=0),
         "budget_charts": over_budget(cells, budgets),
         "fronts": [(metric, fronts(cells, metric)) for metric in measured],
-        "scope_charts": scope_curves(here),
+        "scope_charts": scope_curves([cell for cell in cells if _is_at(cell, budgets.reference)]),
         "emotions": {panel: by_emotion(rows) for panel, rows in behind.items()},
         "confusions": {
             panel: (confusion(rows, "prediction_before"), confusion(rows, "prediction_after"))
             for panel, rows in behind.items()
         },
-        "metrics": [metric for metric in measured if metric.name in CONSISTENCY_METRICS],
+        "headings": headings(measured),
+        "lines": lines(sorted(cells, key=lambda cell: int(cell["cell"][1:])), measured),
+        "left_out": len(frame) - len(cells),
+        "data": embedded.json,
+        "sampled": embedded.sampled,
         "heard": heard_utterances(inputs.exemplars, audio=audio),
         "victims": inputs.victims,
         "leakage": inputs.leakage,
@@ -83,8 +90,21 @@ def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
         },
         "study_text": inputs.study_text,
         "seconds": inputs.seconds,
-        "other_budgets": _others(budgets),
     }
+
+
+def _shown(cells: list[Cell], here: list[Cell], panels: Sequence[str]) -> list[Cell]:
+    """The cells that the page holds: panels in the order of the answer; the reference budget
+    first where there are too many for a page."""
+    if len(cells) > _MOST_CELLS:
+        linked = {cell["cell"] for cell in here}
+        cells = sorted(cells, key=lambda cell: cell["cell"] not in linked)[:_MOST_CELLS]
+    place = {panel: number for number, panel in enumerate(panels)}
+    return sorted(cells, key=lambda cell: place.get(cell["panel"], len(place)))
+
+
+def _is_at(cell: Cell, budget: tuple[float, float] | None) -> bool:
+    return (cell["sparsity"], cell["epsilon"]) == budget
 
 
 def _asset(name: str) -> Markup:
@@ -95,14 +115,8 @@ def _names(cells: Sequence[Cell], column: str) -> str:
     return ", ".join(sorted({cell[column] for cell in cells if cell[column] is not None}))
 
 
-def _strengths(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+def _strengths(cells: Sequence[Cell], panels: Sequence[str]) -> dict[str, list[Cell]]:
     """The rated cells of each panel, the strongest first."""
-    panels: dict[str, list[Cell]] = {}
-    for cell in sorted(cells, key=lambda c: -(c["asr"] or 0.0)):
-        if cell["asr"] is not None:
-            panels.setdefault(cell["panel"], []).append(cell)
-    return dict(sorted(panels.items()))
-
-
-def _others(budgets: Budgets) -> int:
-    return max(len(budgets.all) - 1, 0)
+    strongest_first = sorted(cells, key=lambda cell: -(cell["asr"] or 0.0))
+    rated = [cell for cell in strongest_first if cell["asr"] is not None]
+    return {panel: [cell for cell in rated if cell["panel"] == panel] for panel in panels}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup, escape
 
-_WIDTH, _HEIGHT = 420.0, 300.0
+_PLOT, _HEIGHT = 350.0, 300.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 14.0, 12.0, 48.0
 _GAP = 15.0  # between the base lines of two labels
 
@@ -25,7 +25,7 @@ class Plot:
         x_title: what the horizontal axis shows.
         y_title: what the vertical axis shows.
         logarithmic: the horizontal axis is.
-        label_room: width kept free at the right for names at the ends of lines.
+        label_room: width added at the right for names at the ends of lines.
     """
 
     def __init__(
@@ -42,7 +42,8 @@ class Plot:
     ) -> None:
         self._scale: Callable[[float], float] = math.log10 if logarithmic else float
         self._x, self._y = x, y
-        self._right = _WIDTH - _RIGHT - label_room
+        self._right = _LEFT + _PLOT
+        self._width = self._right + max(label_room, _RIGHT)
         self._labels: list[tuple[float, float, str, str]] = []
         self._parts: list[Markup] = []
         for value, text in y_ticks:
@@ -100,7 +101,7 @@ class Plot:
             self._add('<text class="name {}" x="{}" y="{}">{}</text>', style, x + 9, level, text)
         return Markup(
             '<svg class="plot" viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">{}</svg>'
-        ).format(_WIDTH, _HEIGHT, description, Markup("").join(self._parts))
+        ).format(self._width, _HEIGHT, description, Markup("").join(self._parts))
 
     def _add(self, template: str, *values: object) -> None:
         texts = [f"{v:.1f}" if isinstance(v, float) else escape(v) for v in values]

@@ -37,12 +37,13 @@ def decimal(value: float | int | None, digits: int = 2) -> str:
 
 
 def count(value: float | int | None) -> str:
-    """A number of passes or elements: whole from 100 up, three digits below."""
+    """A number of passes or elements: means below 100 with one digit after the point."""
     if value is None or math.isnan(value):
         return "–"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}".replace(",", _THIN)
-    return f"{value:.3g}"
+    text = (
+        f"{value:,.1f}" if abs(value) < 100 and not float(value).is_integer() else f"{value:,.0f}"
+    )
+    return text.replace(",", _THIN)
 
 
 def duration(seconds: float | int | None) -> str:

@@ -63,33 +63,133 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 })();
 
-// Explorer: one utterance and one attack at a time; the play head runs over all pictures.
+// Rows: packed in the page, unpacked when first asked for.
+const results = (() => {
+  let data = null;
+  return () => data ??= JSON.parse(document.getElementById("results-data").textContent);
+})();
+const words = (parts) => {
+  const row = document.createElement("tr");
+  for (const [tag, text, style] of parts) {
+    const cell = document.createElement(tag);
+    cell.textContent = text ?? "–";
+    if (style) cell.className = style;
+    row.append(cell);
+  }
+  return row;
+};
+const tableOf = (headings, rows) => {
+  const table = document.createElement("table");
+  table.createTHead().append(words(headings.map((heading) => ["th", heading])));
+  const body = table.createTBody();
+  body.append(...rows);
+  return table;
+};
+const outcome = (right, fell) => right ? fell ? ["td", "fell", "fate-fell"] : ["td", "withstood"] : ["td", "wrong from the start"];
+const methodText = ([method, panel, sparsity, epsilon]) => `${method}, ${panel}, ${+(100 * sparsity).toPrecision(3)}\u202f%, ε ${epsilon}`;
+
+// A line's number opens its rows.
+(() => {
+  const dialog = document.getElementById("rows");
+  const most = 1000;
+  document.getElementById("results")?.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-cell]");
+    if (!link) return;
+    event.preventDefault();
+    const data = results();
+    const [whose, right, fell, before, after, spearman, passes] = data.cells[link.dataset.cell] ?? [[], [], [], [], [], [], []];
+    dialog.querySelector("h2").textContent = `${link.dataset.cell}: ${methodText(data.methods[link.dataset.cell])}`;
+    dialog.querySelector("p").textContent = `${whose.length} rows` + (whose.length > most ? `, the first ${most} of them shown` : "") + ". All columns are in rows.parquet.";
+    const rows = whose.slice(0, most).map((u, i) => words([
+      ["th", data.utterances[u][0]], ["td", data.utterances[u][1]], ["td", data.utterances[u][2]],
+      ["td", data.classes[before[i]]], ["td", data.classes[after[i]]], outcome(right[i], fell[i]),
+      ["td", spearman[i]], ["td", passes[i]],
+    ]));
+    dialog.querySelector(".scroll").replaceChildren(tableOf(["Utterance", "Speaker", "Emotion", "Heard before", "Heard after", "Outcome", "Spearman", "Passes"], rows));
+    dialog.showModal();
+  });
+})();
+
+// Explorer: find an utterance, see what every attack did to it; pictures and sound where there are.
 (() => {
   const picker = document.getElementById("picker");
   if (!picker) return;
-  const articles = [...document.querySelectorAll(".heard")];
-  const utterance = document.getElementById("pick-utterance");
-  const attempt = document.getElementById("pick-attempt");
-  const showAttempt = () => {
-    const attempts = [...articles[utterance.selectedIndex].querySelectorAll(".attempt")];
-    attempts.forEach((part, i) => { part.hidden = i !== attempt.selectedIndex; });
+  const most = 500;
+  const element = (id) => document.getElementById(id);
+  const articles = new Map([...document.querySelectorAll(".heard")].map((article) => [article.dataset.utterance, article]));
+  const pick = element("pick-utterance");
+  let utterances = [];
+
+  const prepare = () => {
+    const data = results();
+    const known = data.utterances.map(([id, speaker, label, text]) => ({ id, speaker, label, text, right: false, fell: false, at: [] }));
+    for (const [cell, [whose, right, fell]] of Object.entries(data.cells)) {
+      whose.forEach((u, i) => {
+        known[u].at.push([cell, i]);
+        if (right[i]) { known[u].right = true; known[u].fell ||= !!fell[i]; }
+      });
+    }
+    const ids = new Set(known.map((one) => one.id));
+    const only = [...articles.keys()].filter((id) => !ids.has(id)).map((id) => ({ id, speaker: "", label: "", text: "", right: true, fell: false, at: [] }));
+    utterances = [...only, ...known].sort((a, b) => articles.has(b.id) - articles.has(a.id));
+    for (const [id, key] of [["of-emotion", "label"], ["of-speaker", "speaker"]]) {
+      const values = [...new Set(utterances.map((one) => one[key]).filter(Boolean))].sort();
+      element(id).append(...values.map((value) => new Option(value, value)));
+    }
   };
-  const showUtterance = () => {
-    const wanted = attempt.value;
-    articles.forEach((article, i) => {
-      article.hidden = i !== utterance.selectedIndex;
+  const offer = () => {
+    const wanted = pick.value;
+    const find = element("find").value.toLowerCase();
+    const [emotion, speaker, result] = ["of-emotion", "of-speaker", "of-outcome"].map((id) => element(id).value);
+    const outcomes = { "1": (one) => one.fell, "0": (one) => one.right && !one.fell, "-1": (one) => !one.right, "2": (one) => articles.has(one.id) };
+    const found = utterances.filter((one) =>
+      (!find || `${one.id} ${one.speaker} ${one.text}`.toLowerCase().includes(find)) &&
+      (!emotion || one.label === emotion) && (!speaker || one.speaker === speaker) &&
+      (!result || outcomes[result](one)));
+    pick.replaceChildren(...found.slice(0, most).map((one) => new Option(`${articles.has(one.id) ? "♪ " : ""}${one.id}, ${one.label}`, one.id)));
+    if (found.some((one) => one.id === wanted)) pick.value = wanted;
+    element("found").textContent = `${found.length} of ${utterances.length}` + (found.length > most ? `, the first ${most} listed` : "");
+    show();
+  };
+  const show = () => {
+    for (const [id, article] of articles) {
+      article.hidden = id !== pick.value;
       if (article.hidden) article.querySelector("audio")?.pause();
+    }
+    const one = utterances.find((candidate) => candidate.id === pick.value);
+    const fate = element("fate");
+    fate.hidden = !one?.at.length;
+    if (fate.hidden) return;
+    const data = results();
+    const rows = one.at.map(([cell, i]) => {
+      const [, right, fell, before, after, spearman, passes] = data.cells[cell];
+      const [method, panel, sparsity, epsilon] = data.methods[cell];
+      return words([["th", method], ["td", panel], ["td", `${+(100 * sparsity).toPrecision(3)}\u202f%`], ["td", epsilon], ["td", data.classes[before[i]]], ["td", data.classes[after[i]]], outcome(right[i], fell[i]), ["td", spearman[i]], ["td", passes[i]]]);
     });
-    const methods = [...articles[utterance.selectedIndex].querySelectorAll(".attempt")].map((part) => part.dataset.method);
-    attempt.replaceChildren(...methods.map((method) => new Option(method, method)));
-    if (methods.includes(wanted)) attempt.value = wanted;
-    showAttempt();
+    fate.replaceChildren(tableOf(["Attack", "Victim", "Sparsity", "ε", "Heard before", "Heard after", "Outcome", "Spearman", "Passes"], rows));
   };
-  utterance.addEventListener("change", showUtterance);
-  attempt.addEventListener("change", showAttempt);
-  picker.hidden = false;
-  showUtterance();
-  for (const article of articles) {
+  element("find").addEventListener("input", offer);
+  for (const id of ["of-emotion", "of-speaker", "of-outcome"]) element(id).addEventListener("change", offer);
+  pick.addEventListener("change", show);
+  picker.addEventListener("submit", (event) => event.preventDefault());
+
+  // Several attacks on one utterance: one at a time.
+  for (const article of articles.values()) {
+    const attempts = [...article.querySelectorAll(".attempt")];
+    const label = article.querySelector(".attempts");
+    const choice = label.querySelector("select");
+    choice.append(...attempts.map((part) => new Option(part.dataset.method)));
+    const turn = () => attempts.forEach((part, i) => { part.hidden = i !== choice.selectedIndex; });
+    choice.addEventListener("change", turn);
+    label.hidden = attempts.length < 2;
+    turn();
+  }
+  // A page with many rows comes up first and unpacks them when it is idle.
+  (window.requestIdleCallback ?? setTimeout)(() => { prepare(); picker.hidden = false; offer(); });
+  for (const [i, article] of [...articles.values()].entries()) article.hidden = i > 0;
+
+  // The play head runs over all pictures; a click in one plays from there.
+  for (const article of articles.values()) {
     const audio = article.querySelector("audio");
     const time = article.querySelector(".time");
     if (!audio || !time) continue;

@@ -1,0 +1,96 @@
+"""The rows behind the page's numbers, small enough to travel in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from .cells import POOLED_COLUMNS, Cell
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# About 25 bytes each: keeps the page under 5 MB of them.
+_MOST_ROWS = 200_000
+_ABOUT = ("utterance", "speaker", "label", "text_id")
+_WHAT = ("right", "fell", "before", "after", "spearman", "passes")
+
+
+@dataclass(frozen=True)
+class EmbeddedRows:
+    """Rows as JSON for the page, and how many utterances it holds where these are a sample."""
+
+    json: Markup
+    sampled: int | None
+
+
+def embedded_rows(
+    rows: pl.DataFrame, cells: Sequence[Cell], *, most: int = _MOST_ROWS
+) -> EmbeddedRows:
+    """Pack the rows of some cells, column by column, with names given once.
+
+    Args:
+        rows: the rows of the run.
+        cells: lines of `page_cells`; rows of others are left out.
+        most: rows at the most; beyond, utterances are drawn evenly in order of their ids, so that
+            each one that is kept is kept with all its rows.
+    """
+    import polars as pl
+
+    utterances = rows.select(_ABOUT).unique("utterance").sort("utterance")
+    sampled = None
+    if len(rows) > most:
+        sampled = max(1, len(utterances) * most // len(rows))
+        kept = [index * len(utterances) // sampled for index in range(sampled)]
+        utterances = utterances[kept]
+    classes = pl.concat(
+        [rows[name].rename("name") for name in ("label", "prediction_before", "prediction_after")]
+    )
+    names = classes.drop_nulls().unique().sort().to_list()
+    index = {name: place for place, name in enumerate(names)}
+    numbers = utterances.select("utterance").with_row_index("_utterance")
+    lines = pl.DataFrame(
+        [{name: cell[name] for name in ("cell", *POOLED_COLUMNS)} for cell in cells],
+        schema={"cell": pl.String, **{name: rows.schema[name] for name in POOLED_COLUMNS}},
+    )
+    packed = (
+        rows.join(numbers, on="utterance")
+        .join(lines, on=list(POOLED_COLUMNS), nulls_equal=True)
+        .select(
+            "cell",
+            "_utterance",
+            pl.col("correct_before").cast(pl.Int8).alias("right"),
+            pl.col("success").cast(pl.Int8).alias("fell"),
+            pl.col("prediction_before")
+            .replace_strict(index, return_dtype=pl.Int32)
+            .alias("before"),
+            pl.col("prediction_after").replace_strict(index, return_dtype=pl.Int32).alias("after"),
+            pl.col("spearman").fill_nan(None).round(3),
+            (pl.col("forwards") + pl.col("backwards")).alias("passes"),
+        )
+        .group_by("cell", maintain_order=True)
+        .agg(pl.all())
+    )
+    value: dict[str, Any] = {
+        "classes": names,
+        "utterances": [list(line) for line in utterances.iter_rows()],
+        "methods": {
+            cell["cell"]: [cell["method"], cell["panel"], cell["sparsity"], cell["epsilon"]]
+            for cell in cells
+        },
+        "columns": ["utterance", *_WHAT],
+        "cells": {line[0]: list(line[1:]) for line in packed.iter_rows()},
+    }
+    return EmbeddedRows(script_json(value), sampled)
+
+
+def script_json(value: Any) -> Markup:
+    """JSON that is safe inside a script element: no tag can end or begin in it."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    for letter in "<>&\u2028\u2029":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return Markup(text)

@@ -1,0 +1,251 @@
+"""The page in headless Chromium: silent console, no network, and everything a reader can press."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from sigma_ser.report.inputs import ReportInputs
+from sigma_ser.report.page import render_page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+RATES = """
+    return [...document.querySelectorAll("#results tbody tr")].map(
+        (line) => Number(line.querySelector("[data-of=asr]").getAttribute("value")))
+"""
+PICTURES = """
+    return [...document.querySelectorAll(".heard:not([hidden]) .attempt:not([hidden]) img")].every(
+        (picture) => picture.complete && picture.naturalWidth > 0)
+"""
+SOUND = """
+    const audio = document.querySelector(".heard:not([hidden]) audio");
+    return audio.currentTime > 0.2 && audio.error === null
+"""
+OVERFLOW = """
+    const room = document.documentElement.clientWidth;
+    const inside = (e) => e.closest(".scroll, .charts.wide figure, nav, pre, .skip, dialog");
+    return [...document.querySelectorAll("main *")].filter(
+        (e) => !inside(e) && e.getBoundingClientRect().right > room + 1
+    ).map((e) => e.outerHTML.slice(0, 90)).concat(
+        document.documentElement.scrollWidth > room ? ["the page itself"] : [])
+"""
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER),
+    reason="needs a browser: apt-get install chromium chromium-driver",
+)
+HOSTILE = (
+    "<img src=x onerror=\"document.title='hacked'\"></script><script>document.title='hacked'//"
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (extra dev)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-dev-shm-usage",
+        "--autoplay-policy=no-user-gesture-required",
+        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def page(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_rows: Callable[..., pl.DataFrame],
+    make_inputs: Callable[..., ReportInputs],
+    make_exemplar: Callable[..., Any],
+) -> Path:
+    rows = make_rows(utterances=21, sparsities=(0.01, 0.02), epsilons=(1.0,)).with_columns(
+        pl.col("utterance").replace("utt-0003", HOSTILE)
+    )
+    exemplars = [
+        make_exemplar("utt-0001"),
+        make_exemplar("utt-0001", attack="pgd", scope=1),
+        make_exemplar("utt-0002", seed=1, label="fear"),
+        make_exemplar(HOSTILE, text=HOSTILE),
+    ]
+    path = tmp_path_factory.mktemp("report") / "index.html"
+    path.write_text(render_page(make_inputs(rows, exemplars=exemplars)), "utf-8")
+    return path
+
+
+@pytest.fixture
+def opened(browser: Any, page: Path) -> Any:
+    browser.set_window_size(1280, 1000)
+    browser.get(page.as_uri())
+    wait_for(lambda: browser.execute_script("return !document.getElementById('picker').hidden"))
+    return browser
+
+
+def wait_for(question: Callable[[], Any], seconds: float = 10.0) -> None:
+    """Ask until the answer is yes."""
+    end = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < end, "the page did not get there"
+        time.sleep(0.05)
+
+
+def css(browser: Any, selector: str) -> Any:
+    return browser.find_element("css selector", selector)
+
+
+def choose(browser: Any, selector: str, value: str) -> None:
+    """Choose an option as a reader does, events included."""
+    from selenium.webdriver.support.select import Select
+
+    Select(css(browser, selector)).select_by_value(value)
+
+
+def test_nothing_is_logged_and_nothing_fetched(browser: Any, page: Path) -> None:
+    for log in ("performance", "browser"):
+        browser.get_log(log)  # what earlier pages left
+    browser.get(page.as_uri())
+    wait_for(lambda: browser.execute_script("return !document.getElementById('picker').hidden"))
+    asked = [
+        message["params"]["request"]["url"]
+        for entry in browser.get_log("performance")
+        if (message := json.loads(entry["message"])["message"])["method"]
+        == "Network.requestWillBeSent"
+    ]
+    assert page.as_uri() in asked, "the log works"
+    assert [url for url in asked if not url.startswith(("data:", page.as_uri()))] == []
+    assert browser.get_log("browser") == []
+    assert browser.title != "hacked"
+
+
+def test_a_table_sorts_by_value_and_back(opened: Any) -> None:
+    before = opened.execute_script(RATES)
+    heading = opened.find_element(
+        "xpath", "//table[@id='results']//button[normalize-space()='Success rate']"
+    )
+    # Not under the header, which stays at the top.
+    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", heading)
+    heading.click()
+    # Equal values keep their order, so the list alone tells.
+    assert opened.execute_script(RATES) == sorted(before, reverse=True)
+    assert before != sorted(before, reverse=True)
+    heading.click()
+    assert opened.execute_script(RATES) == sorted(before)
+    assert heading.find_element("xpath", "..").get_attribute("aria-sort") == "ascending"
+
+
+def test_a_table_filters_and_counts(opened: Any) -> None:
+    css(opened, "#filter").send_keys("bilstm integrated")
+    lines = opened.find_elements("css selector", "#results tbody tr")
+    shown = [line for line in lines if line.is_displayed()]
+    assert 0 < len(shown) < len(lines)
+    assert all("bilstm" in line.text and "integrated" in line.text for line in shown)
+    assert css(opened, "#shown").text == f"{len(shown)} of {len(lines)} lines"
+
+
+def test_a_number_leads_to_its_line_and_a_line_to_its_rows(opened: Any) -> None:
+    css(opened, "#filter").send_keys("no such line")
+    number = css(opened, ".answer .n")
+    cell = number.get_attribute("href").split("#")[1]
+    opened.execute_script("arguments[0].click()", number)
+    wait_for(lambda: css(opened, f"#{cell}").is_displayed())
+    right = css(opened, f"#{cell} [data-of=utterances]").get_attribute("value")
+    fell = css(opened, f"#{cell} [data-of=flipped]").get_attribute("value")
+    opened.execute_script("arguments[0].click()", css(opened, f"#{cell} a[data-cell]"))
+    rows = opened.find_elements("css selector", "#rows tbody tr")
+    assert len(rows) == 21
+    outcomes = [row.find_element("css selector", "td:nth-of-type(5)").text for row in rows]
+    assert str(outcomes.count("fell")) == fell
+    assert str(len(rows) - outcomes.count("wrong from the start")) == right
+
+
+def test_an_utterance_is_found_shown_and_played(opened: Any) -> None:
+    choose(opened, "#pick-utterance", "utt-0001")
+    article = css(opened, ".heard:not([hidden])")
+    assert "utt-0001" in article.text
+    assert len(opened.find_elements("css selector", ".heard:not([hidden])")) == 1
+    wait_for(lambda: opened.execute_script(PICTURES))
+    # The other attack on the same utterance.
+    choice = article.find_element("css selector", ".attempts select")
+    opened.execute_script(
+        "arguments[0].selectedIndex = 1; arguments[0].dispatchEvent(new Event('change'))", choice
+    )
+    assert "pgd" in article.find_element("css selector", ".attempt:not([hidden]) .verdict").text
+    opened.execute_script("document.querySelector('.heard:not([hidden]) audio').play()")
+    wait_for(lambda: opened.execute_script(SOUND))
+    head = "return parseFloat(document.querySelector('.heard:not([hidden]) .head').style.left)"
+    assert opened.execute_script(head) > 0
+    # Every attack on this utterance, from the rows.
+    assert len(opened.find_elements("css selector", "#fate tbody tr")) == 2 * 8 * 2
+
+
+def test_utterances_filter_by_what_happened(opened: Any) -> None:
+    listed = "return [...document.getElementById('pick-utterance').options].map(o => o.value)"
+    everyone = opened.execute_script(listed)
+    assert len(everyone) == 21
+    assert HOSTILE in everyone
+    parts = {}
+    for value in ("1", "0", "-1"):
+        choose(opened, "#of-outcome", value)
+        parts[value] = set(opened.execute_script(listed))
+    assert set.union(*parts.values()) == set(everyone)
+    assert sum(map(len, parts.values())) == 21
+    choose(opened, "#of-outcome", "")
+    choose(opened, "#of-speaker", "voice-1")
+    choose(opened, "#of-emotion", "angry")
+    assert 0 < len(opened.execute_script(listed)) < 7
+    css(opened, "#find").send_keys("no such utterance")
+    assert opened.execute_script(listed) == []
+    assert opened.get_log("browser") == []
+
+
+def test_the_theme_switches_and_both_are_legible(opened: Any) -> None:
+    def contrast() -> float:
+        colours = opened.execute_script(
+            "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]"
+        )
+        levels = []
+        for colour in colours:
+            parts = [int(part) / 255 for part in colour.strip("rgba()").split(",")[:3]]
+            linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+            levels.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+        return (max(levels) + 0.05) / (min(levels) + 0.05)
+
+    seen = set()
+    for _ in range(2):
+        css(opened, "#theme").click()
+        seen.add(opened.execute_script("return document.documentElement.dataset.theme"))
+        assert contrast() > 10
+    assert seen == {"light", "dark"}
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_overflows_the_window(opened: Any, width: int) -> None:
+    # A window has a least width; the emulated device has none.
+    opened.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
+    )
+    try:
+        opened.execute_script("for (const d of document.querySelectorAll('details')) d.open = true")
+        assert opened.execute_script(OVERFLOW) == []
+    finally:
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
