@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -102,7 +103,8 @@ def make_folds(corpus: Corpus, protocol: str, seed: int = 0, **options: Any) -> 
     (420, 84, 168)
     """
     split = registry.get("protocol", protocol)
-    known = [name for name in split.__kwdefaults__ or {} if name != "seed"]
+    parameters = inspect.signature(split).parameters.values()
+    known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.name != "seed"]
     for option in options:
         if option not in known:
             listed = f"it knows {', '.join(known)}" if known else "it has none"
