@@ -11,21 +11,28 @@ from sigma_ser.experiment.progress import Progress
 
 
 class _Lines:
-    """One line when a stage begins, one when it ends."""
+    """A line when a stage begins, when it ends, and once a while in between."""
+
+    _EVERY = 30.0  # seconds
 
     def __init__(self) -> None:
-        self._name, self._total, self._done, self._started = "", 0, 0, 0.0
+        self._name, self._total, self._done = "", 0, 0
+        self._started = self._said = 0.0
 
     def stage(self, name: str, total: int, cached: int = 0) -> None:
         self._name, self._total, self._done = name, total, cached
-        self._started = time.monotonic()
+        self._started = self._said = time.monotonic()
         there = f", {cached} already there" if cached else ""
         self._say(f"{name}: {total}{there}")
 
     def advance(self, steps: int = 1) -> None:
         self._done += steps
+        now = time.monotonic()
         if self._done == self._total:
-            self._say(f"{self._name}: done in {time.monotonic() - self._started:.1f} s")
+            self._say(f"{self._name}: done in {now - self._started:.1f} s")
+        elif now - self._said > self._EVERY:
+            self._said = now
+            self._say(f"{self._name}: {self._done} of {self._total}")
 
     def note(self, text: str) -> None:
         self._say(text)

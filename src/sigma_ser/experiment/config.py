@@ -40,6 +40,7 @@ class CorpusSection(_OpenSection):
     name: str
     root: Path | None = Field(None, description="folder of the corpus; relative to the study file")
     protocol: str
+    protocol_settings: dict[str, Any] = {}
     seed: int = Field(0, description="of the split, where the protocol draws one")
     folds: list[int] | None = Field(None, description="numbers of the folds to run; all by default")
 
@@ -207,7 +208,8 @@ def _override(values: dict[str, Any], override: str) -> None:
 
 def _sentence(fault: ValidationError, source: Path | None, text: str) -> str:
     """The first fault as one sentence that names the key, its line and near matches."""
-    first = fault.errors()[0]
+    # A misspelt key is also a missing one: the misspelling is what the user can see.
+    first = min(fault.errors(), key=lambda error: error["type"] != "extra_forbidden")
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
     match first["type"]:

@@ -240,7 +240,7 @@ class _Run:
             name=self.config.name,
             rows=study.rows,
             victims=study.victims,
-            leakage=leakage_report(corpus, folds),
+            leakage=list(leakage_report(corpus, folds)),
             corpus_card={
                 "name": corpus.name,
                 "utterances": len(corpus),
@@ -282,7 +282,7 @@ def check_names(config: StudyConfig) -> None:
 
 def _chosen_folds(config: StudyConfig, corpus: Corpus) -> list[Fold]:
     section = config.corpus
-    folds = make_folds(corpus, section.protocol, seed=section.seed)
+    folds = make_folds(corpus, section.protocol, seed=section.seed, **section.protocol_settings)
     wanted = range(len(folds)) if section.folds is None else section.folds
     for number in wanted:
         if not 0 <= number < len(folds):

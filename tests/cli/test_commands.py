@@ -1,0 +1,63 @@
+"""The command line: JSON alone on standard output, errors as one sentence with exit status 2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def sigma_ser(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "sigma_ser", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        check=False,
+    )
+
+
+def test_list_names_every_room(tmp_path: Path) -> None:
+    found = json.loads(sigma_ser("list", "--json", folder=tmp_path).stdout)
+    assert {"pgd", "dual-averaging"} <= set(found["attack"])
+    assert {"gradient", "integrated-gradients"} <= set(found["explainer"])
+    assert {"mlp", "bilstm"} <= set(found["head"])
+    assert {"demo", "tess"} <= set(found["corpus"])
+
+
+def test_doctor_finds_what_is_shipped(tmp_path: Path) -> None:
+    found = json.loads(sigma_ser("doctor", "--json", folder=tmp_path).stdout)
+    assert found["demo corpus"] == found["demo encoder"] == "shipped"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["list", "atack"], "did you mean attack"),
+        (["run", "absent.toml"], "cannot read the study file"),
+        (["run", "wrong.toml"], "there is no key 'corpse'"),
+        (["demo", "--out"], ""),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_2(
+    tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    (tmp_path / "wrong.toml").write_text("[corpse]\n", "utf-8")
+    done = sigma_ser(*arguments, folder=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["wrong.toml"]
+
+
+def test_help_does_not_import_torch() -> None:
+    code = (
+        "import sys, sigma_ser, sigma_ser.cli.root\n"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'polars', 'captum')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
