@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pickle
 import random
 import shutil
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from sigma_ser.encoders.encoder import Encoder, load_encoder
 from sigma_ser.encoders.extraction import extract
 from sigma_ser.encoders.moments import Moments
 from sigma_ser.encoders.store import FeatureStore, shard_path
-from sigma_ser.execution.executor import load_executor
+from sigma_ser.execution.executor import Executor, load_executor
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +91,25 @@ def test_a_finished_store_is_not_touched_again(
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_processes_write_the_same_bytes(
-    corpus: Corpus, encoder: Encoder, finished: FeatureStore, tmp_path: Path
+class Backwards:
+    """An executor elsewhere whose last task ends first."""
+
+    workers, in_process = 3, False
+
+    def completed(
+        self, function: Callable[[Any], Any], tasks: Sequence[Any]
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield in reverse."""
+        for position in reversed(range(len(tasks))):
+            yield position, function(pickle.loads(pickle.dumps(tasks[position])))
+
+
+@pytest.mark.parametrize(
+    "executor", [Backwards(), load_executor("processes", workers=1)], ids=["backwards", "processes"]
+)
+def test_the_bytes_do_not_depend_on_the_executor(
+    executor: Executor, corpus: Corpus, encoder: Encoder, finished: FeatureStore, tmp_path: Path
 ) -> None:
-    executor = load_executor("processes", workers=2)
     told: list[int] = []
     extract(corpus, encoder, tmp_path / "p", shard_size=5, executor=executor,
             progress=lambda done, _: told.append(done))  # fmt: skip

@@ -80,6 +80,27 @@ if __name__ == "__main__":
     assert out.strip() == str([(n * 10, 1, "1") for n in range(4)]), err
 
 
+def test_each_worker_sees_one_device_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="leave workers out"):
+        load_executor("processes", workers=3, devices=["4", "7"])
+    started = run_script(
+        tmp_path,
+        """
+def work(task):
+    (folder / f"here-{task}").touch()
+    # Both run at once, so that one worker cannot do both.
+    while not (folder / f"here-{1 - task}").exists():
+        time.sleep(0.02)
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+if __name__ == "__main__":
+    print(sorted(ordered(load_executor("processes", devices=["4", "7"]), work, [0, 1])))
+""",
+    )
+    out, err = started.communicate(timeout=120)
+    assert out.strip() == "['4', '7']", err
+
+
 def test_a_task_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
     started = run_script(
         tmp_path,

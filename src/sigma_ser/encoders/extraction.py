@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from sigma_ser.audio.recording import SAMPLE_RATE
 from sigma_ser.core.errors import AudioError, StoreError
 from sigma_ser.core.files import whole_file, write_json
 from sigma_ser.core.utterance import Utterance
+from sigma_ser.corpora.corpus import Corpus
 from sigma_ser.execution.executor import Executor
 from sigma_ser.execution.inline import Inline
 
@@ -38,9 +39,6 @@ from .store import (
     store_key,
     write_index,
 )
-
-if TYPE_CHECKING:
-    from sigma_ser.corpora.corpus import Corpus
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 # Room that is left free beside the estimate, for the index and for others.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from sigma_ser.core import registry
 from sigma_ser.core.errors import ConfigError
@@ -14,6 +14,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Applies one function to many independent tasks.
 

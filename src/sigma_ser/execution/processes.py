@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_any
+from multiprocessing.queues import SimpleQueue
 from typing import Any
 
 from sigma_ser.core.errors import ConfigError, RunError
@@ -37,14 +38,28 @@ class Processes:
         workers: how many processes, at least 1; `None`: one for each core that may be used.
         retries: how often a task is started again after its worker died (was killed, ran out of
             memory); an exception of the function itself is raised at once.
+        devices: one accelerator for each worker, as CUDA_VISIBLE_DEVICES names them; the worker
+            sees it alone, as `cuda:0`.
     """
 
     in_process = False
 
-    def __init__(self, *, workers: int | None = None, retries: int = 3) -> None:
+    def __init__(
+        self,
+        *,
+        workers: int | None = None,
+        retries: int = 3,
+        devices: Sequence[str] | None = None,
+    ) -> None:
         if workers is not None and workers < 1:
             raise ConfigError(f"workers must be at least 1, got {workers}")
-        self.workers = workers if workers is not None else _usable_cores()
+        if devices is not None and workers not in (None, len(devices)):
+            raise ConfigError(
+                f"{len(devices)} devices make as many workers, {workers} were asked for; "
+                "leave workers out"
+            )
+        self.devices = tuple(devices) if devices is not None else None
+        self.workers = workers or (len(self.devices) if self.devices else _usable_cores())
         self.retries = retries
 
     def completed(
@@ -58,7 +73,7 @@ class Processes:
         deaths = [0] * len(tasks)
         waiting = deque(range(len(tasks)))
         while waiting:
-            pool = _Pool(min(self.workers, len(waiting)))
+            pool = _Pool(min(self.workers, len(waiting)), self.devices)
             running: dict[Future[Result], int] = {}
             lost: list[int] = []
             try:
@@ -94,7 +109,8 @@ class Processes:
                 )
 
     def __repr__(self) -> str:
-        return f"Processes(workers={self.workers}, retries={self.retries})"
+        devices = f", devices={self.devices}" if self.devices else ""
+        return f"Processes(workers={self.workers}, retries={self.retries}{devices})"
 
 
 def _usable_cores() -> int:
@@ -107,16 +123,22 @@ def _usable_cores() -> int:
 class _Pool:
     """A process pool whose workers leave at once when it closes or when the parent dies."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, devices: Sequence[str] | None) -> None:
         self.workers = workers
         if _FORK_SERVER:
             _CONTEXT.set_forkserver_preload(["torch", __name__])
         self._leave, self._stay = _CONTEXT.Pipe(duplex=False)
+        # Each worker takes one; when one dies, all are replaced, and this queue with them.
+        free: SimpleQueue[str] | None = None
+        if devices is not None:
+            free = _CONTEXT.SimpleQueue()
+            for device in devices:
+                free.put(device)
         self._pool = ProcessPoolExecutor(
             workers,
             mp_context=_CONTEXT,
             initializer=_start_worker,
-            initargs=(self._leave, dict(os.environ)),
+            initargs=(self._leave, dict(os.environ), free),
         )
 
     def submit(self, function: Callable[[Any], Any], task: Any) -> Future[Any]:
@@ -130,13 +152,17 @@ class _Pool:
         self._leave.close()
 
 
-def _start_worker(leave: Connection, environment: dict[str, str]) -> None:
+def _start_worker(
+    leave: Connection, environment: dict[str, str], free: SimpleQueue[str] | None
+) -> None:
     """Prepare a worker: one thread, deaf to Ctrl-C (its parent decides), never an orphan."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The fork server has the environment of the moment when it started.
     os.environ.update(environment)
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = "1"
+    if free is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = free.get()
     import torch
 
     torch.set_num_threads(1)
