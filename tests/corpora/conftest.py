@@ -28,7 +28,8 @@ def make_sound() -> MakeSound:
     def make(path: Path, voice: str = "", rate: int = 16_000, container: str | None = None) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(crc32((voice or path.name).encode()))
-        wave = 0.1 * rng.standard_normal(round(0.04 * rate))
+        # Whole numbers, because libsndfile rounds fractions in its own way for each container.
+        wave = np.round(3000 * rng.standard_normal(round(0.04 * rate))).astype(np.int16)
         soundfile.write(path, wave, rate, format=container, subtype="PCM_16")
         return path
 

@@ -43,6 +43,9 @@ def check(
     protocol: Annotated[
         str | None, typer.Option(help="Also split by this protocol and show what leaks.")
     ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Number of folds, where the protocol lets you choose.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the protocol.")] = 0,
     manifest: Annotated[
         Path | None, typer.Option(help="Write a Parquet manifest for later runs.")
@@ -72,8 +75,9 @@ def check(
             again=again,
             progress=_told(progress),
         )
-    folds = make_folds(corpus, protocol, seed=seed) if protocol else []
-    summary = summarise(corpus, folds)
+    chosen = {} if folds is None else {"folds": folds}
+    made = make_folds(corpus, protocol, seed=seed, **chosen) if protocol else []
+    summary = summarise(corpus, made)
     if manifest is not None:
         from sigma_ser.corpora.manifest import save_manifest
 

@@ -1,0 +1,95 @@
+"""Readers that need another package: with it they read, without it they say what to install."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import sigma_ser as ss
+from sigma_ser.core.errors import ConfigError, CorpusError
+
+MakeSound = Callable[..., Path]
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("audformat", "audformat"), ("huggingface", "datasets")]
+)
+def test_an_absent_package_is_named_with_the_command(
+    name: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError) as caught:
+        ss.load_corpus(name, tmp_path)
+    assert f"needs the package {package}" in str(caught.value)
+    assert "pip install 'sigma-ser[corpora]'" in str(caught.value)
+
+
+def test_an_audformat_database(tmp_path: Path, make_sound: MakeSound) -> None:
+    audformat = pytest.importorskip("audformat", exc_type=ImportError)
+    files = [f"wav/{number}.wav" for number in range(4)]
+    for file in files:
+        make_sound(tmp_path / file)
+    database = audformat.Database("little", source="here", license="CC0-1.0")
+    database.schemes["emotion"] = audformat.Scheme(labels=["anger", "sadness"])
+    database.schemes["speaker"] = audformat.Scheme("str")
+    index = audformat.filewise_index(files)
+    database["emotion"] = audformat.Table(index)
+    database["emotion"]["emotion"] = audformat.Column(scheme_id="emotion")
+    database["emotion"]["emotion"].set(["anger", "sadness", "anger", None])
+    database["files"] = audformat.Table(index)
+    database["files"]["speaker"] = audformat.Column(scheme_id="speaker")
+    database["files"]["speaker"].set(["a", "b", "a", "b"])
+    database.save(str(tmp_path))
+    corpus = ss.load_corpus("audformat", tmp_path)
+    assert corpus.name == "little"
+    assert corpus.card.licence == "CC0-1.0"
+    assert [(one.id, one.label, one.speaker) for one in corpus] == [
+        ("wav-0", "angry", "a"),
+        ("wav-1", "sad", "b"),
+        ("wav-2", "angry", "a"),
+    ]
+    assert any(
+        note.startswith("1 rows of db.yaml have no path or no label") for note in corpus.notes
+    )
+    with pytest.raises(ConfigError, match="no filewise table 'x'; it has emotion, files"):
+        ss.load_corpus("audformat", tmp_path, table="x")
+    with pytest.raises(CorpusError, match=r"has no db\.yaml"):
+        ss.load_corpus("audformat", tmp_path / "wav")
+
+
+def test_a_hugging_face_data_set(
+    tmp_path: Path, make_sound: MakeSound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets", exc_type=ImportError)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    rows = {"audio": [], "emotion": [], "speaker_id": []}
+    for number in range(4):
+        path = make_sound(tmp_path / "made" / f"{number}.wav")
+        # Half of the recordings lie inside the table, as in data sets of the hub.
+        sound = {"bytes": path.read_bytes(), "path": path.name} if number % 2 else str(path)
+        rows["audio"].append(sound)
+        rows["emotion"].append(number % 2)
+        rows["speaker_id"].append(f"s{number}")
+    features = datasets.Features(
+        {
+            "audio": datasets.Audio(decode=False),
+            "emotion": datasets.ClassLabel(names=["happy", "sad"]),
+            "speaker_id": datasets.Value("string"),
+        }
+    )
+    data = datasets.Dataset.from_dict(rows, features=features)
+    datasets.DatasetDict({"train": data, "test": data.select([0, 1])}).save_to_disk(
+        str(tmp_path / "saved")
+    )
+    corpus = ss.load_corpus("huggingface", tmp_path / "saved", split="train")
+    assert [one.label for one in corpus] == ["happy", "sad", "happy", "sad"]
+    assert {one.speaker for one in corpus} == {"s0", "s1", "s2", "s3"}
+    assert set(corpus.columns["split"].values()) == {"train"}
+    assert ss.load_corpus("huggingface", tmp_path / "saved", split="train").key == corpus.key
+    with pytest.raises(ConfigError, match="no split 'dev'; it has"):
+        ss.load_corpus("huggingface", tmp_path / "saved", split="dev")
+    with pytest.raises(CorpusError, match="cannot be loaded"):
+        ss.load_corpus("huggingface", "nobody/nothing")
