@@ -11,6 +11,7 @@ import typer
 
 def extract(
     corpus: Annotated[str, typer.Argument(help="A registered corpus: see `sigma-ser list`.")],
+    *,
     out: Annotated[Path, typer.Option(help="Folder of the store; new, or one to go on with.")],
     root: Annotated[
         Path | None, typer.Option(help="Folder of the corpus; the demo needs none.")

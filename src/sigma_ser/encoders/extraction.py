@@ -219,19 +219,25 @@ def _shards(utterances: Sequence[Utterance], size: int) -> list[list[Utterance]]
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
-def _read_ahead(
-    utterances: Sequence[Utterance], encoder: Encoder
-) -> Iterator[tuple[list[int], list[Float[np.ndarray, "_"] | AudioError]]]:
-    """Groups of rows with their waves; a thread reads the next group meanwhile."""
+def read_groups(utterances: Sequence[Utterance], encoder: Encoder) -> list[list[int]]:
+    """Rows of a shard that are read, and then encoded, together."""
     limit = max(_GROUP_SECONDS, _GROUP_BATCHES * encoder.batch_seconds)
     groups: list[list[int]] = []
-    seconds = limit
+    seconds = 0.0
     for row, utterance in enumerate(utterances):
-        if seconds + utterance.seconds > limit:
+        if not groups or seconds + utterance.seconds > limit:
             groups.append([])
             seconds = 0.0
         groups[-1].append(row)
         seconds += utterance.seconds
+    return groups
+
+
+def _read_ahead(
+    utterances: Sequence[Utterance], encoder: Encoder
+) -> Iterator[tuple[list[int], list[Float[np.ndarray, "_"] | AudioError]]]:
+    """Groups of rows with their waves; a thread reads the next group meanwhile."""
+    groups = read_groups(utterances, encoder)
 
     def read(rows: list[int]) -> list[Float[np.ndarray, "_"] | AudioError]:
         return [_read(utterances[row], encoder) for row in rows]

@@ -127,7 +127,15 @@ class FeatureStore:
         Raises:
             StoreError: if one is not here, or its shard is damaged.
         """
-        return pad([self._features(name).float() for name in ids], ids)
+        return pad([self.features(name) for name in ids], ids)
+
+    def features(self, name: str) -> Float[Tensor, "T D"]:
+        """The features of one utterance, float32.
+
+        Raises:
+            StoreError: as :meth:`batch`.
+        """
+        return self._slice(self._entry(name)).float()
 
     def labels(self, ids: Sequence[str]) -> Int[Tensor, "B"]:
         """The class of each utterance: its position in `class_names`."""
@@ -203,9 +211,6 @@ class FeatureStore:
             else "the store is not finished; run the extraction again, it goes on where it stopped"
         )
         raise StoreError(f"the store {self.folder} has no utterance {name!r}; {hint}")
-
-    def _features(self, name: str) -> Tensor:
-        return self._slice(self._entry(name))
 
     def _slice(self, entry: Entry) -> Tensor:
         mapped = self._maps.get(entry.shard)

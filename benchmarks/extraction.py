@@ -1,0 +1,136 @@
+"""What extraction costs beside the encoder itself: throughput, and memory as the corpus grows.
+
+    python benchmarks/extraction.py [--corpus demo] [--root FOLDER] [--encoder demo] ...
+
+Throughput: `extract` (reading, batching, encoding, writing) against a bare loop that has all audio
+in memory and does nothing but encode the same groups. Both run in turns, the best of each counts.
+Memory: peak RssAnon of a fresh process for 500 utterances and for all (Linux).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import torch
+
+from sigma_ser.audio.reading import read_audio
+from sigma_ser.corpora.corpus import Corpus, load_corpus
+from sigma_ser.encoders.encoder import Encoder, load_encoder
+from sigma_ser.encoders.extraction import extract, read_groups
+
+
+def first(corpus: Corpus, count: int | None) -> Corpus:
+    """Every n-th utterance, `count` in all."""
+    if count is None or count >= len(corpus.utterances):
+        return corpus
+    step = len(corpus.utterances) / count
+    chosen = tuple(corpus.utterances[int(step * n)] for n in range(count))
+    return dataclasses.replace(corpus, utterances=chosen)
+
+
+def throughput(corpus: Corpus, encoder: Encoder, rounds: int) -> dict[str, float]:
+    """Utterances a second: extraction, the bare loop, and their ratio."""
+    ordered = sorted(corpus.utterances, key=lambda one: (one.seconds, one.id))
+    shards = [ordered[start : start + 250] for start in range(0, len(ordered), 250)]
+    groups = [
+        [read_audio(shard[row].path) for row in rows]
+        for shard in shards
+        for rows in read_groups(shard, encoder)
+    ]
+    best = {"extract": float("inf"), "bare": float("inf")}
+    for _ in range(rounds):
+        started = time.perf_counter()
+        for waves in groups:
+            encoder.encode(waves)
+        best["bare"] = min(best["bare"], time.perf_counter() - started)
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            extract(corpus, encoder, Path(folder) / "store")
+            best["extract"] = min(best["extract"], time.perf_counter() - started)
+    count = len(ordered)
+    return {
+        "utterances": count,
+        "extract_per_second": count / best["extract"],
+        "bare_per_second": count / best["bare"],
+        "ratio": best["bare"] / best["extract"],
+    }
+
+
+def anonymous_bytes() -> int:
+    """RssAnon of this process."""
+    status = Path("/proc/self/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1]) * 1024
+
+
+def peak_memory(corpus: Corpus, encoder: Encoder) -> int:
+    """The largest RssAnon that is seen while the corpus is extracted."""
+    peak, ended = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not ended.wait(0.02):
+            peak = max(peak, anonymous_bytes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with tempfile.TemporaryDirectory() as folder:
+        store = extract(corpus, encoder, Path(folder) / "store")
+        store.statistics(store.ids)
+    ended.set()
+    watcher.join()
+    return peak
+
+
+def main() -> None:
+    """Run and print one JSON object."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--corpus", default="demo")
+    parser.add_argument("--root", type=Path)
+    parser.add_argument("--encoder", default="demo")
+    parser.add_argument("--layer", type=int, default=-1)
+    parser.add_argument("--context")
+    parser.add_argument("--utterances", type=int)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--memory", action="store_true", help="measure memory instead")
+    parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.memory:
+        peaks = {}
+        for count in (500, 10**9):
+            command = [
+                sys.executable,
+                __file__,
+                *sys.argv[1:],
+                "--peak",
+                "--utterances",
+                str(count),
+            ]
+            command.remove("--memory")
+            out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            found = json.loads(out)
+            peaks[found["utterances"]] = found["peak_bytes"]
+        few, all_of_them = peaks.values()
+        print(json.dumps({"peak_bytes": peaks, "growth": all_of_them / few - 1}))
+        return
+    corpus = first(load_corpus(arguments.corpus, arguments.root), arguments.utterances)
+    encoder = load_encoder(arguments.encoder, arguments.layer, context=arguments.context)
+    if arguments.peak:
+        peak = peak_memory(corpus, encoder)
+        print(json.dumps({"utterances": len(corpus.utterances), "peak_bytes": peak}))
+        return
+    print(json.dumps(throughput(corpus, encoder, arguments.rounds)))
+
+
+if __name__ == "__main__":
+    main()
