@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from sigma_ser.report.cells import POOLED_COLUMNS, page_cells
+from sigma_ser.report.comparison import break_even
 from sigma_ser.report.inputs import ReportInputs
 from sigma_ser.report.page import render_page
 from sigma_ser.report.writer import write_report
@@ -89,6 +90,7 @@ def test_every_number_equals_a_fresh_count_of_the_rows(
         )
     }
     assert set(shown) == {"mean-pool", "bilstm"}
+    here = [c for c in cells.values() if (c["sparsity"], c["epsilon"]) == (0.02, 1.0)]
     for what, value in marked:
         if what.startswith("cell:"):
             _, cell, column = what.split(":")
@@ -96,6 +98,9 @@ def test_every_number_equals_a_fresh_count_of_the_rows(
             expected = fresh(lines, column)
         else:
             kind, panel, *rest = json.loads(what)
+            if kind == "break-even":
+                assert float(value) == pytest.approx(break_even(cells[panel], here)), what
+                continue
             lines = behind[tuple(shown[panel][name] for name in POOLED_COLUMNS)]
             if kind == "emotion":
                 label, column = rest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -13,6 +14,7 @@ from . import wording
 from .answer import by_emotion, confusion, findings, rows_of
 from .cells import KINDS, Cell, at_budget, budgets_of, page_cells
 from .charts import METRICS, fronts, over_budget, scope_curves
+from .comparison import against_best, break_even, transfers
 from .explorer import heard_utterances
 from .explorer_data import embedded_rows
 from .inputs import ReportInputs
@@ -37,7 +39,7 @@ def render_page(inputs: ReportInputs, *, audio: bool = True) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update({name: getattr(wording, name) for name in _FILTERS})
-    environment.globals.update(budget_words=wording.budget_words, marker=marker)
+    environment.globals.update(budget_words=wording.budget_words, marker=marker, infinity=math.inf)
     return environment.get_template("page.html").render(_context(inputs, audio=audio))
 
 
@@ -70,6 +72,11 @@ def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
         "budget_charts": over_budget(cells, budgets),
         "fronts": [(metric, fronts(cells, metric)) for metric in measured],
         "scope_charts": scope_curves([cell for cell in cells if _is_at(cell, budgets.reference)]),
+        "transfers": transfers(here),
+        "break_even": {
+            cell["cell"]: uses for cell in here if (uses := break_even(cell, here)) is not None
+        },
+        "significance": against_best(inputs.rows, here),
         "emotions": {panel: by_emotion(rows) for panel, rows in behind.items()},
         "confusions": {
             panel: (confusion(rows, "prediction_before"), confusion(rows, "prediction_after"))

@@ -10,6 +10,7 @@ from sigma_ser.core.files import whole_file
 from sigma_ser.evaluate.summary import summarise
 
 from .cells import Budgets, Cell, at_budget
+from .comparison import against_best
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,6 +21,7 @@ _COLUMNS: tuple[tuple[str, str, int], ...] = (
     ("cosine", "Cosine", 2),
     ("passes_total", "Passes", 1),
 )
+_NONE: Mapping[str, float] = {}
 _TEX_ESCAPES = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -40,7 +42,7 @@ def write_tables(
     reference budget as `results.md` and `results.tex` (needs the package booktabs).
 
     Rates are fractions in CSV, and per cent with their 95 % interval in the other two; the best
-    success rate of each victim is bold.
+    success rate of each victim is bold, and `p` tells whether another differs from it.
     """
     import polars as pl
 
@@ -52,27 +54,29 @@ def write_tables(
             plain = [{k: v for k, v in line.items() if not isinstance(v, list)} for line in lines]
             _csv(folder / f"{name}.csv", pl.DataFrame(plain, infer_schema_length=None))
     here = at_budget(cells, budgets.reference).to_dicts() if budgets.reference else []
-    for name, text in (("results.md", markdown(here)), ("results.tex", latex(here))):
+    p_values = against_best(rows, here)
+    texts = {"results.md": markdown(here, p_values), "results.tex": latex(here, p_values)}
+    for name, text in texts.items():
         with whole_file(folder / name) as aside:
             aside.write_text(text, "utf-8")
 
 
-def markdown(cells: Sequence[Cell]) -> str:
+def markdown(cells: Sequence[Cell], p_values: Mapping[str, float] = _NONE) -> str:
     """The cells of one budget as a Markdown table."""
     columns = _measured(cells)
-    heading = ["Victim", "Attack", "ASR, % [95 %]", *(title for _, title, _ in columns)]
+    heading = ["Victim", "Attack", "ASR, % [95 %]", "p", *(title for _, title, _ in columns)]
     lines = [heading, ["---", "---", *("--:" for _ in heading[2:])]]
     for cell, best in _marked(cells):
         rate = f"**{_rate(cell)}**" if best else _rate(cell)
         name, method = (str(cell[k]).replace("|", "\\|") for k in ("panel", "method"))
-        lines.append([name, method, rate, *_numbers(cell, columns)])
+        lines.append([name, method, rate, _p(cell, p_values), *_numbers(cell, columns)])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def latex(cells: Sequence[Cell]) -> str:
+def latex(cells: Sequence[Cell], p_values: Mapping[str, float] = _NONE) -> str:
     """The cells of one budget as a LaTeX table with booktabs rules."""
     columns = _measured(cells)
-    heading = ["Victim", "Attack", r"ASR, \% [95\,\%]", *(title for _, title, _ in columns)]
+    heading = ["Victim", "Attack", r"ASR, \% [95\,\%]", "$p$", *(title for _, title, _ in columns)]
     lines = [rf"\begin{{tabular}}{{ll{'r' * (len(heading) - 2)}}}", r"\toprule"]
     lines += [" & ".join(heading) + r" \\", r"\midrule"]
     panel = None
@@ -82,8 +86,9 @@ def latex(cells: Sequence[Cell]) -> str:
         name = tex(str(cell["panel"])) if panel != cell["panel"] else ""
         panel = cell["panel"]
         rate = rf"\textbf{{{_rate(cell)}}}" if best else _rate(cell)
-        lines.append(" & ".join([name, tex(cell["method"]), rate, *_numbers(cell, columns)]))
-        lines[-1] += r" \\"
+        p_value = _p(cell, p_values).replace("<", "$<$")
+        numbers = [tex(cell["method"]), rate, p_value, *_numbers(cell, columns)]
+        lines.append(" & ".join([name, *numbers]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
@@ -119,6 +124,11 @@ def _rate(cell: Cell) -> str:
     if cell["asr"] is None:
         return "–"
     return f"{100 * cell['asr']:.1f} [{100 * cell['asr_low']:.1f}, {100 * cell['asr_high']:.1f}]"
+
+
+def _p(cell: Cell, p_values: Mapping[str, float]) -> str:
+    value = p_values.get(cell["cell"])
+    return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _numbers(cell: Cell, columns: Sequence[tuple[str, str, int]]) -> list[str]:
