@@ -12,30 +12,35 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
-from sigma_ser.attacks.attack import AttackInterrupted
+from sigma_ser.attacks.attack import AttackInterrupted, SparseAttack
 from sigma_ser.attacks.factory import attack
 from sigma_ser.attacks.limits import ObservedRange
 from sigma_ser.attacks.masked import MaskedAttack
+from sigma_ser.attacks.sparse_autoattack import Ensemble
 from sigma_ser.core import registry
 from sigma_ser.core.audit import audit
 from sigma_ser.core.budget import GRANULARITIES, Budget
-from sigma_ser.core.contracts import Attack
 from sigma_ser.core.errors import AttackError, BudgetError, VictimError
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.victims.victim import WrappedVictim, wrap
 
 NAMES = registry.names("attack")
-SHORT = {"steps": 6, "restarts": 1, "queries": 30, "generations": 3, "candidates": 6}
+SHORT = {"steps": 5, "restarts": 1, "queries": 20, "generations": 3, "candidates": 6}
 
 
-def short(name: str, **settings: Any) -> Attack:
+def short(name: str, **settings: Any) -> SparseAttack:
     """The attack with fewer steps; those that move all they may keep the largest units."""
-    made = registry.get("attack", name)
+    return shortened(attack(name, **settings))
+
+
+def shortened(made: SparseAttack) -> SparseAttack:
     known = {field.name for field in dataclasses.fields(made)}
-    chosen = {key: value for key, value in SHORT.items() if key in known}
-    if issubclass(made, MaskedAttack):
+    chosen: dict[str, Any] = {key: value for key, value in SHORT.items() if key in known}
+    if isinstance(made, MaskedAttack):
         chosen["keep_largest"] = True
-    return attack(name, **{**chosen, **settings})
+    if isinstance(made, Ensemble):
+        chosen["members"] = tuple(shortened(member) for member in made.members)
+    return dataclasses.replace(made, **chosen)
 
 
 def granularities(name: str) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ class Task:
     """What an attack is asked to do with a batch, checked.
 
     `labels` and `target` are `(B,)`, `mask` is `(B, T, D)` or `None`, `noise` draws for the whole
-    batch, `clean_logits` is `(B, C)`.
+    batch, `clean_logits` is `(B, C)`; `minimise` asks for the fewest units instead of `k`.
     """
 
     victim: CountedVictim
@@ -42,6 +42,7 @@ class Task:
     clean_logits: Float[Tensor, "B C"]
     box: ObservedRange | None = None
     limits: Limits = Limits()  # noqa: RUF009 - frozen
+    minimise: bool = False
 
 
 class ActiveSet:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from sigma_ser.core.audit import audit
-from sigma_ser.core.budget import Budget
+from sigma_ser.core.budget import GRANULARITIES, Budget
 from sigma_ser.core.contracts import AttackResult, Victim
 from sigma_ser.core.errors import AttackError, VictimError
 from sigma_ser.core.features import FeatureBatch
@@ -57,12 +58,28 @@ class SparseAttack(ABC):
     def __post_init__(self) -> None:
         Limits(self.max_passes, self.max_seconds)
 
+    granularities: ClassVar[tuple[str, ...]] = GRANULARITIES
+
+    def active_set(self, task: Task, rows: Int[Tensor, "A"]) -> ActiveSet:
+        """What the search works on; attacks that weigh results otherwise make their own."""
+        return ActiveSet(task, rows)
+
     @abstractmethod
     def search(self, active: ActiveSet) -> None:
         """Look for perturbations; everything that `active` is shown counts as a result."""
 
-    def check(self, active: ActiveSet) -> None:  # noqa: B027 - most attacks can do all tasks
-        """Refuse tasks that the attack cannot do; by default it can do all."""
+    def check(self, active: ActiveSet) -> None:
+        """Refuse tasks that the attack cannot do.
+
+        Raises:
+            AttackError: here, if it cannot choose units of the budget's granularity.
+        """
+        granularity = active.budget.granularity
+        if granularity not in self.granularities:
+            raise AttackError(
+                f"{type(self).__name__} picks single elements and cannot take whole "
+                f"{granularity}s; use dual-averaging, reselect or spgd for those"
+            )
 
     def __call__(
         self,
@@ -86,6 +103,21 @@ class SparseAttack(ABC):
             target: the classes to reach; `None`: any class but the true one.
             seeds: one for each utterance; `None` derives them from the ids and the attack's name.
         """
+        return self.run(victim, batch, labels, budget, mask=mask, target=target, seeds=seeds)
+
+    def run(
+        self,
+        victim: Victim,
+        batch: FeatureBatch,
+        labels: Int[Tensor, "B"],
+        budget: Budget,
+        *,
+        mask: Bool[Tensor, "B T D"] | None,
+        target: Int[Tensor, "B"] | None,
+        seeds: Int[Tensor, "B"] | None,
+        minimise: bool = False,
+    ) -> AttackResult:
+        """As calling it; `minimise` asks attacks that can for the fewest units."""
         counted = CountedVictim(victim, batch)
         _check_mask(mask, batch)
         if seeds is None:
@@ -105,12 +137,12 @@ class SparseAttack(ABC):
             counted, batch, labels, target, budget,
             None if mask is None else mask.to(batch.device),
             UtteranceNoise(seeds, batch.lengths), clean_logits,
-            self.box, Limits(self.max_passes, self.max_seconds),
+            self.box, Limits(self.max_passes, self.max_seconds), minimise,
         )  # fmt: skip
-        active = ActiveSet(task, _attackable(task))
+        active = self.active_set(task, _attackable(task))
         try:
-            self.check(active)
             if len(active):
+                self.check(active)
                 self.search(active)
         except SearchEnded:
             pass

@@ -31,7 +31,8 @@ class MaskedAttack(SparseAttack):
         Raises:
             BudgetError: says how to choose.
         """
-        if self.keep_largest or not len(active):
+        super().check(active)
+        if self.keep_largest:
             return
         inside = active.budget.unit_allowed(active.allowed, active.lengths, active.x.shape).sum(1)
         over = inside > active.units
