@@ -62,6 +62,8 @@ class ActiveSet:
         units: `(A,)` how many units may change.
         allowed: `(A, T, D)` elements of the units that may be chosen.
         noise: draws for each utterance that is left.
+        fooling: `(A,)` whether the last perturbation that counted fools.
+        best: `(A, T, D)` the best perturbation so far; best_margin, best_merit: `(A,)` its own.
     """
 
     def __init__(self, task: Task, rows: Int[Tensor, "A"]) -> None:
@@ -86,6 +88,7 @@ class ActiveSet:
             self.best = torch.zeros_like(self.x)
             self.best_margin = torch.full(rows.shape, -torch.inf, device=batch.device)
             self.best_merit = self.best_margin.clone()
+            self.fooling = torch.zeros_like(rows, dtype=torch.bool)
             self.best_prediction = self.prediction[rows]
 
     def _enter(self, rows: Int[Tensor, "A"]) -> None:
@@ -252,7 +255,7 @@ class ActiveSet:
     ) -> Int[Tensor, "S"] | None:
         """Keep the best iterates; rows that stay, or `None` if all do."""
         self.steps += 1
-        fooled = self.fooled(logits)
+        self.fooling = fooled = self.fooled(logits)
         margins = margin(logits, self.labels, self.target)
         better, done = self._judge(delta, fooled, margins, merit)
         torch.where(better[:, None, None], delta, self.best, out=self.best)
@@ -306,6 +309,7 @@ class ActiveSet:
         self.best = left(self.best)
         self.best_margin = self.best_margin[stay]
         self.best_merit = self.best_merit[stay]
+        self.fooling = self.fooling[stay]
         self.best_prediction = self.best_prediction[stay]
         return tuple(left(tensor) for tensor in state)
 
