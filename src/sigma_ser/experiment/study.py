@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import platform
@@ -296,16 +295,18 @@ def _chosen_folds(config: StudyConfig, corpus: Corpus) -> list[Fold]:
 def _usable(fold: Fold, store: FeatureStore) -> Fold:
     """The fold without recordings that gave no features; the store names them."""
     known = set(store.ids)
-    parts = {
-        part: tuple(name for name in getattr(fold, part) if name in known)
-        for part in ("train", "validation", "test")
-    }
-    return dataclasses.replace(fold, **parts)
+
+    def kept(ids: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for name in ids if name in known)
+
+    return Fold(fold.name, kept(fold.train), kept(fold.validation), kept(fold.test))
 
 
 def _scores(paths: RunPaths, step: VictimStep) -> dict[str, Any]:
-    card = json.loads((paths.victim(step) / "card.json").read_text("utf-8"))
-    timing = json.loads((paths.victim(step) / "timing.json").read_text("utf-8"))
+    """What the page and the table say about one victim."""
+    folder = paths.victim(step)
+    card = json.loads((folder / "card.json").read_text("utf-8"))
+    timing = json.loads((folder / "timing.json").read_text("utf-8"))
     return {
         "name": step.name,
         "fold": step.fold.name,

@@ -17,6 +17,7 @@ from sigma_ser.core.errors import VictimError
 from sigma_ser.core.seeds import derive_seed
 from sigma_ser.corpora.folds import Fold
 from sigma_ser.encoders.store import FeatureStore
+from sigma_ser.statistics.classification import confusion_matrix, uar
 
 from .checkpoint import TrainedVictim, VictimCard, make_head
 from .evaluation import evaluate, predict_logits
@@ -176,14 +177,14 @@ def _fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: _warmup_cosine(step, steps, settings.warmup)
     )
-    best, best_state, waited = -math.inf, copy.deepcopy(module.state_dict()), 0
+    best, best_state, waited = (-math.inf, -math.inf), copy.deepcopy(module.state_dict()), 0
     for epoch in range(settings.epochs):
         module.train()
         for ids in _batches(lengths, settings.batch_size, lesson.rng):
             loss = _loss(module, ids, lesson)
             if not bool(torch.isfinite(loss)):
                 raise VictimError(
-                    f"the loss became {float(loss)} in epoch {epoch + 1}; "
+                    f"the loss became {loss.item()} in epoch {epoch + 1}; "
                     "lower learning_rate, or check the features for extreme values"
                 )
             optimizer.zero_grad(set_to_none=True)
@@ -193,10 +194,10 @@ def _fit(
             schedule.step()
         module.eval()
         score = _validation_score(module, lesson)
+        # A better loss at the same UAR is kept, but is no reason to go on.
+        waited = 0 if score[0] > best[0] else waited + 1
         if score > best:
-            best, best_state, waited = score, copy.deepcopy(module.state_dict()), 0
-        else:
-            waited += 1
+            best, best_state = score, copy.deepcopy(module.state_dict())
         if progress is not None:
             progress(epoch + 1, settings.epochs)
         if waited >= settings.patience:
@@ -225,17 +226,15 @@ def _loss(module: Standardised, ids: Sequence[str], lesson: _Lesson) -> Tensor:
     return mixed
 
 
-def _validation_score(module: Standardised, lesson: _Lesson) -> float:
-    """Validation UAR; of equal ones the lower loss wins, which moves the last digits alone."""
+def _validation_score(module: Standardised, lesson: _Lesson) -> tuple[float, float]:
+    """Validation UAR, and minus the loss, which decides between equal UARs."""
     ids = lesson.fold.validation
     if not ids:
-        return 0.0
+        return 0.0, 0.0
     logits = predict_logits(module, lesson.store, ids)
     labels = lesson.store.labels(ids)
-    hits = logits.argmax(1) == labels
-    recalls = [hits[labels == c].double().mean() for c in labels.unique()]
-    loss = float(lesson.criterion(logits, labels))
-    return float(torch.stack(recalls).mean()) - 1e-4 * math.tanh(loss)
+    confusion = confusion_matrix(labels.numpy(), logits.argmax(1).numpy(), logits.shape[1])
+    return uar(confusion), -float(lesson.criterion(logits, labels))
 
 
 def _batches(

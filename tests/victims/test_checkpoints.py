@@ -1,0 +1,93 @@
+"""A saved victim is the same victim, or an error that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import sigma_ser as ss
+from sigma_ser.victims.checkpoint import TrainedVictim
+from sigma_ser.victims.training import train
+
+
+@pytest.fixture(scope="module")
+def victim(store, fold) -> TrainedVictim:
+    return train(store, fold, "mlp", epochs=1, head_settings={"hidden": 8})
+
+
+def test_a_loaded_victim_answers_alike(victim, store, fold, folder: Path) -> None:
+    loaded = ss.load_victim(victim.save(folder))
+    batch = store.batch(fold.test)
+    assert torch.equal(loaded(batch.x, batch.lengths), victim(batch.x, batch.lengths))
+    assert loaded.card == victim.card
+    assert loaded.fingerprint == victim.fingerprint
+
+
+def test_saving_twice_gives_the_same_bytes(victim, tmp_path: Path) -> None:
+    first, second = (victim.save(tmp_path / name) for name in "ab")
+    for path in first.iterdir():
+        assert path.read_bytes() == (second / path.name).read_bytes()
+
+
+def test_a_changed_byte_is_found(victim, folder: Path) -> None:
+    weights = victim.save(folder) / "victim.safetensors"
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 1
+    weights.write_bytes(changed)
+    with pytest.raises(ss.errors.VictimError, match="has changed since it was saved"):
+        ss.load_victim(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda card: card.pop("head"), "another version"),
+        (lambda card: card["head_settings"].update(hidden=9), "another version"),
+        (lambda card: card.update(head="bilstn"), "did you mean bilstm"),
+        (lambda card: card.pop("weights_sha256"), "has changed"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused(victim, folder: Path, change, said: str) -> None:
+    path = victim.save(folder) / "card.json"
+    card = json.loads(path.read_text("utf-8"))
+    change(card)
+    path.write_text(json.dumps(card), "utf-8")
+    with pytest.raises(ss.SigmaError, match=said):
+        ss.load_victim(folder)
+
+
+def test_a_folder_without_victim_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ss.errors.VictimError, match="is not a saved victim"):
+        ss.load_victim(tmp_path)
+
+
+def test_features_of_another_encoder_are_refused(victim, store) -> None:
+    victim.check_encoder(store.card["encoder"])
+    with pytest.raises(ss.errors.VictimError, match="layer 2 against 3"):
+        victim.check_encoder({**store.card["encoder"], "layer": 3})
+
+
+def test_wrap_refuses_what_would_give_random_or_senseless_results() -> None:
+    class Mean(torch.nn.Linear):
+        def forward(self, x, lengths):
+            return super().forward(x.sum(1) / lengths[:, None])
+
+    module = Mean(4, 3)
+    with pytest.raises(ss.errors.VictimError, match=r"module\.eval\(\)"):
+        ss.wrap(module.train())
+    with pytest.raises(ss.errors.VictimError, match="scale"):
+        ss.wrap(module.eval(), scale=0.0)
+    wrapped = ss.wrap(module, labels=["a", "b"])
+    x, lengths = torch.zeros(2, 3, 4), torch.tensor([3, 3])
+    with pytest.raises(ss.errors.VictimError, match="3 logits for 2 labels"):
+        wrapped(x, lengths)
+    wrapped = ss.wrap(module, labels=["a", "b", "c"])
+    before = [p.clone() for p in module.parameters()]
+    wrapped(x.requires_grad_(), lengths).sum().backward()
+    module.train()
+    with pytest.raises(ss.errors.VictimError, match="training mode"):
+        wrapped(x, lengths)
+    assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))

@@ -1,0 +1,106 @@
+"""Training: it learns, it repeats itself exactly, and what cannot be trained is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import sigma_ser as ss
+from sigma_ser.core import registry
+from sigma_ser.victims.evaluation import calibration_error, evaluate, predict_logits
+from sigma_ser.victims.training import train
+
+
+@pytest.mark.parametrize("head", registry.names("head"))
+def test_every_head_learns_what_can_be_learnt(head: str, store, fold) -> None:
+    victim = train(store, fold, head, epochs=25, batch_size=10, learning_rate=1e-2)
+    assert victim.card.metrics["test"]["uar"] > 0.6
+    assert victim.labels == store.class_names
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_no_trace(store, fold) -> None:
+    def weights(seed: int) -> str:
+        return train(store, fold, "mlp", seed, epochs=2).fingerprint
+
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = weights(1)
+    # Dropout and initialisation drew from a fork of the global generator.
+    assert torch.equal(torch.rand(3), expected)
+    assert first == weights(1) != weights(2)
+
+
+def test_the_victim_carries_the_standardisation_of_its_training_part(store, fold) -> None:
+    victim = train(store, fold, "linear", epochs=1)
+    statistics = store.statistics(fold.train)
+    torch.testing.assert_close(victim.mean, statistics.mean)
+    torch.testing.assert_close(victim.scale, statistics.std)
+
+
+@pytest.mark.parametrize("extra", [{"noise": 0.5}, {"mixup": 0.4}])
+def test_regularisation_changes_the_outcome(extra: dict, store, fold) -> None:
+    plain = train(store, fold, "linear", epochs=2)
+    assert train(store, fold, "linear", epochs=2, **extra).fingerprint != plain.fingerprint
+
+
+def test_training_stops_when_validation_no_longer_gains(store, fold) -> None:
+    told: list[tuple[int, int]] = []
+
+    def progress(done: int, total: int) -> None:
+        told.append((done, total))
+
+    train(store, fold, "mlp", epochs=40, patience=3, progress=progress)
+    assert len(told) < 40
+    assert told[-1] == (len(told), 40)
+
+
+def test_class_weights_make_up_for_a_rare_class(store, fold) -> None:
+    rare = {name for name in fold.train if name.startswith("sad")}
+    few = dataclasses.replace(
+        fold, train=tuple(n for n in fold.train if n not in rare or n.endswith("5"))
+    )
+    weighted, plain = (
+        train(store, few, "linear", epochs=25, learning_rate=1e-2, class_weights=on)
+        for on in (True, False)
+    )
+    sad = [name for name in store.ids if name.startswith("sad")]
+    found = [
+        (predict_logits(victim, store, sad).argmax(1) == 2).sum() for victim in (weighted, plain)
+    ]
+    assert found[0] > found[1]
+
+
+def test_what_cannot_be_trained_is_refused(store, fold) -> None:
+    without_sad = tuple(name for name in fold.train if not name.startswith("sad"))
+    with pytest.raises(ss.errors.VictimError, match="no training utterance of sad"):
+        train(store, dataclasses.replace(fold, train=without_sad), "mlp")
+    with pytest.raises(ss.errors.VictimError, match="no setting 'epoch'"):
+        train(store, fold, "mlp", epoch=3)
+    with pytest.raises(ss.errors.VictimError, match="head 'mlp' cannot be made"):
+        train(store, fold, "mlp", head_settings={"hiden": 3})
+    with pytest.raises(ss.errors.VictimError, match=r"loss became.*learning_rate"):
+        train(store, fold, "linear", learning_rate=1e37, clip=math.inf, epochs=4)
+
+
+def test_scores_are_in_the_order_of_the_ids(store, fold) -> None:
+    victim = train(store, fold, "linear", epochs=2)
+    ids = list(reversed(fold.test))
+    logits = predict_logits(victim, store, ids, batch_size=4)
+    for row in (0, 7):
+        alone = store.batch([ids[row]])
+        torch.testing.assert_close(logits[row], victim(alone.x, alone.lengths)[0].detach())
+    scores = evaluate(victim, store, ids)
+    assert np.trace(np.array(scores["confusion"])) == round(scores["accuracy"] * len(ids))
+
+
+def test_calibration_error_of_known_cases() -> None:
+    sure = torch.tensor([[50.0, 0.0], [50.0, 0.0]])
+    assert calibration_error(sure, torch.tensor([True, True])) == pytest.approx(0, abs=1e-6)
+    assert calibration_error(sure, torch.tensor([True, False])) == pytest.approx(0.5, abs=1e-6)
+    torn = torch.zeros(4, 2)
+    assert calibration_error(torn, torch.tensor([True, False, True, False])) == 0
