@@ -309,3 +309,27 @@ def test_batches_hold_similar_lengths_and_every_id_once(finished: FeatureStore) 
     order = sorted(finished.ids)
     careless = [tuple(order[start : start + 4]) for start in range(0, len(order), 4)]
     assert padding(plain) <= padding(shuffled) < padding(careless)
+
+
+def test_a_weighted_sum_of_all_layers_is_a_store_of_its_own(
+    corpus: Corpus, tiny: Callable[..., Path], finished: FeatureStore, tmp_path: Path
+) -> None:
+    every = extract(corpus, load_encoder(tiny("hubert"), layer="all"), tmp_path, dtype="float32")
+    assert (every.layers, every.dim, finished.layers) == (4, 128, 1)
+    weights = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    summed = every.weighted(weights)
+    ids = every.ids[:3]
+    whole = every.batch(ids)
+    expected = sum(w * part for w, part in zip(weights, whole.x.split(32, dim=2), strict=True))
+    torch.testing.assert_close(summed.batch(ids).x, expected)
+    assert summed.dim == 32
+    assert len({summed.key, every.key, every.weighted(weights.flip(0)).key}) == 3
+    again = pickle.loads(pickle.dumps(summed))
+    assert torch.equal(again.batch(ids).x, summed.batch(ids).x)
+    # One weight of one picks a layer out, with its statistics.
+    last = every.weighted(torch.tensor([0.0, 0.0, 0.0, 1.0])).statistics(ids)
+    torch.testing.assert_close(last.std, every.statistics(ids).std[96:], rtol=1e-6, atol=0)
+    with pytest.raises(StoreError, match="2 weights do not fit a store of 4 layers"):
+        every.weighted(torch.ones(2))
+    with pytest.raises(StoreError, match="a store of 1 layers"):
+        finished.weighted(torch.ones(1))

@@ -91,6 +91,10 @@ class FeatureStore:
         for entry in entries:
             self._frames_of_shard[entry.shard] += entry.frames
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Workers map the shards themselves; copies of the pages need not travel.
+        return FeatureStore, (self.folder,)
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -117,6 +121,12 @@ class FeatureStore:
         return int(self.card["encoder"]["dim"])
 
     @property
+    def layers(self) -> int:
+        """Hidden states that lie side by side in a frame: several with `layer="all"`, else 1."""
+        card = self.card["encoder"]
+        return int(card["layers"]) + 1 if card["layer"] == "all" else 1
+
+    @property
     def frame_seconds(self) -> float:
         """Time from one frame to the next."""
         return float(self.card["encoder"]["frame_seconds"])
@@ -136,6 +146,25 @@ class FeatureStore:
             StoreError: as :meth:`batch`.
         """
         return self._slice(self._entry(name)).float()
+
+    def weighted(self, weights: Float[Tensor, "L"]) -> FeatureStore:
+        """This store of all layers, seen through a fixed weighted sum of them.
+
+        With the softmax weights that a head has learnt (SUPERB, Yang et al. 2021, section 3.1) its
+        `(T, D)` batches are what that head hears, and what is attacked. Nothing is written.
+
+        Args:
+            weights: one for each hidden state, from the first on.
+
+        Raises:
+            StoreError: if this store does not hold so many layers.
+        """
+        if self.layers == 1 or len(weights) != self.layers:
+            raise StoreError(
+                f"{len(weights)} weights do not fit a store of {self.layers} layers; "
+                'extract with layer="all", and give one weight for each hidden state'
+            )
+        return _WeightedStore(self.folder, weights)
 
     def labels(self, ids: Sequence[str]) -> Int[Tensor, "B"]:
         """The class of each utterance: its position in `class_names`."""
@@ -233,6 +262,30 @@ class FeatureStore:
         if len(features) != self._frames_of_shard[shard]:
             raise StoreError(f"the shard {path} does not fit the index; rebuild it with repair")
         return features
+
+
+class _WeightedStore(FeatureStore):
+    """See :meth:`FeatureStore.weighted`."""
+
+    def __init__(self, folder: Path, weights: Float[Tensor, "L"]) -> None:
+        super().__init__(folder)
+        self._weights = weights.detach().float().cpu()
+        whole = self.card["encoder"]
+        named = [f"{weight:.9g}" for weight in self._weights.tolist()]
+        self.card["encoder"] = whole | {
+            "layer": "weighted",
+            "weights_of_layers": named,
+            "dim": whole["dim"] // len(named),
+        }
+        self.card["encoder_key"] = content_key([self.card["encoder_key"], named])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _WeightedStore, (self.folder, self._weights)
+
+    def _slice(self, entry: Entry) -> Tensor:
+        flat = super()._slice(entry).float()
+        states = flat.view(len(flat), len(self._weights), -1)
+        return torch.einsum("l,tld->td", self._weights, states)
 
 
 def store_key(card: dict[str, Any]) -> str:
