@@ -9,7 +9,7 @@ import typer
 
 from sigma_ser.core.errors import SigmaError
 
-from . import catalogue, demo, doctor, run
+from . import catalogue, compare, corpus, demo, doctor, extract, leaderboard, report, run
 
 app = typer.Typer(
     name="sigma-ser",
@@ -22,6 +22,11 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
+app.add_typer(corpus.app, name="corpus")
+app.command("extract")(extract.extract)
+app.command("report")(report.report)
+app.command("compare")(compare.compare)
+app.command("leaderboard")(leaderboard.leaderboard)
 app.command("list")(catalogue.list_names)
 app.command("doctor")(doctor.doctor)
 
