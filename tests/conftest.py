@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 # Two processes with two OpenMP threads each run recurrent heads 27 times slower than with one.
 torch.set_num_threads(1)
+
+# No timings in assertions; the same examples in every run, so that a failure can be repeated.
+settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("suite")
 
 DATA = Path(
     os.environ.get("SIGMA_SER_DATA", Path(__file__).parents[2] / "shared" / "data")

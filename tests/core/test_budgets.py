@@ -1,0 +1,112 @@
+"""Laws of the budget: exact counts, units that tile an utterance, impossible budgets refused."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sigma_ser as ss
+from sigma_ser.core.budget import GRANULARITIES
+from sigma_ser.core.features import valid_frames
+
+lengths_lists = st.lists(st.integers(1, 40), min_size=1, max_size=4)
+
+
+@given(lengths_lists, st.integers(1, 9), st.floats(1e-4, 1), st.sampled_from(GRANULARITIES))
+def test_units_follow_the_definition(lengths, channels, sparsity, granularity) -> None:
+    budget = ss.Budget(sparsity=sparsity, granularity=granularity)
+    t = torch.tensor(lengths)
+    available = {
+        "element": t * channels,
+        "frame": t,
+        "channel": torch.full_like(t, channels),
+        "segment": (t // 10).clamp(min=1),
+    }[granularity]
+    expected = [max(1, math.floor(sparsity * n + 1e-9)) for n in available.tolist()]
+    assert budget.units(t, channels).tolist() == expected
+    assert budget.available(t, channels).tolist() == available.tolist()
+
+
+@given(lengths_lists, st.integers(1, 6), st.sampled_from(GRANULARITIES), st.integers(1, 7))
+def test_units_tile_the_valid_elements(lengths, channels, granularity, segment_frames) -> None:
+    budget = ss.Budget(sparsity=0.5, granularity=granularity, segment_frames=segment_frames)
+    t = torch.tensor(lengths)
+    shape = torch.Size((len(lengths), max(lengths), channels))
+    valid = valid_frames(t, shape[1])[:, :, None].expand(shape)
+    # Each unit alone; together they cover every valid element once, and no padding.
+    covered = torch.zeros(shape)
+    available = budget.available(t, channels)
+    slots = budget.unit_allowed(None, t, shape)
+    assert slots.sum(1).tolist() == available.tolist()
+    for unit in range(slots.shape[1]):
+        one = torch.zeros_like(slots)
+        one[:, unit] = slots[:, unit]
+        elements = budget.expand(one, t, shape)
+        assert budget.touched(elements, t).tolist() == slots[:, unit].long().tolist()
+        covered += elements
+    assert torch.equal(covered, valid.float())
+
+
+@given(lengths_lists, st.integers(1, 6), st.sampled_from(GRANULARITIES), st.floats(0.01, 1))
+def test_k_bounds_the_elements_of_any_choice_of_units(
+    lengths, channels, granularity, sparsity
+) -> None:
+    budget = ss.Budget(sparsity=sparsity, granularity=granularity)
+    t = torch.tensor(lengths)
+    shape = torch.Size((len(lengths), max(lengths), channels))
+    slots = budget.unit_allowed(None, t, shape)
+    units, k = budget.units(t, channels), budget.elements(t, channels)
+    last = slots & (slots.flip(1).cumsum(1).flip(1) <= units[:, None])
+    assert (budget.expand(last, t, shape).sum((1, 2)) <= k).all()
+    if granularity != "segment":
+        assert budget.expand(last, t, shape).sum((1, 2)).tolist() == k.tolist()
+
+
+def test_a_count_is_one_of_elements() -> None:
+    t = torch.tensor([10, 12])
+    assert ss.Budget(count=25, granularity="frame").units(t, 8).tolist() == [3, 3]
+    assert ss.Budget(count=25, granularity="channel").units(t, 8).tolist() == [2, 2]
+    assert ss.Budget(count=25).units(t, 8).tolist() == [25, 25]
+    with pytest.raises(ss.errors.BudgetError, match="less than one frame"):
+        ss.Budget(count=7, granularity="frame").units(t, 8)
+    with pytest.raises(ss.errors.BudgetError, match="more than the shortest utterance has"):
+        ss.Budget(count=81).units(t, 8)
+
+
+def test_only_fully_masked_units_qualify() -> None:
+    t = torch.tensor([3])
+    mask = torch.ones(1, 4, 2, dtype=torch.bool)
+    mask[0, 1, 0] = False
+    budget = ss.Budget(sparsity=1.0, granularity="frame")
+    assert budget.unit_allowed(mask, t, mask.shape).tolist() == [[True, False, True, False]]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"sparsity": 0.1, "count": 3},
+        {"sparsity": 0.0},
+        {"sparsity": 1.1},
+        {"count": 0},
+        {"sparsity": 0.1, "epsilon": -1.0},
+        {"sparsity": 0.1, "epsilon": math.inf},
+        {"sparsity": 0.1, "epsilon": math.nan},
+        {"sparsity": 0.1, "granularity": "pixel"},
+        {"sparsity": 0.1, "granularity": "segment", "segment_frames": 0},
+    ],
+)
+def test_impossible_budgets_are_refused(values: dict) -> None:
+    with pytest.raises(ss.errors.BudgetError):
+        ss.Budget(**values)
+
+
+def test_epsilon_per_channel() -> None:
+    budget = ss.Budget(sparsity=0.1, epsilon=torch.tensor([0.0, 1.0, 2.0]))
+    assert budget.bound(torch.tensor([1.0, 2.0, 3.0])).tolist() == [0.0, 2.0, 6.0]
+    with pytest.raises(ss.errors.BudgetError, match="3 channels, the features have 2"):
+        budget.bound(torch.ones(2))
