@@ -191,6 +191,7 @@ def test_the_report_is_a_page_tables_and_figures(
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert found == {
         "report/index.html",
+        "report/inputs.json",
         *(f"tables/{name}.csv" for name in ("cells", "cells_by_fold", "victims", "leakage")),
         "tables/results.md",
         "tables/results.tex",

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sigma_ser.core.errors import RunError
+from sigma_ser.core.files import write_json
 
 from .exemplar import Exemplar
 
@@ -41,3 +47,45 @@ class ReportInputs:
     study_text: str = ""
     exemplars: Sequence[Exemplar] = ()
     seconds: float | int | None = None
+
+
+# What a run's folder holds elsewhere: rows.parquet and exemplars/.
+_ELSEWHERE = ("rows", "exemplars")
+
+
+def save_inputs(folder: Path, inputs: ReportInputs) -> None:
+    """Write `report/inputs.json`: all but rows and exemplars, which have files of their own."""
+    rest = {
+        item.name: getattr(inputs, item.name)
+        for item in dataclasses.fields(inputs)
+        if item.name not in _ELSEWHERE
+    }
+    # Cards may hold paths and the like; the page shows their text.
+    write_json(folder / "report" / "inputs.json", json.loads(json.dumps(rest, default=str)))
+
+
+def load_inputs(folder: Path) -> ReportInputs:
+    """The inputs of the report of a finished run.
+
+    Args:
+        folder: a run's folder, with `rows.parquet`, `report/inputs.json` and `exemplars/`.
+
+    Raises:
+        RunError: if the folder is not that of a finished run.
+    """
+    import polars as pl
+
+    try:
+        rows = pl.read_parquet(folder / "rows.parquet")
+        rest = json.loads((folder / "report" / "inputs.json").read_text("utf-8"))
+    except (OSError, ValueError, pl.exceptions.ComputeError) as fault:
+        raise RunError(
+            f"{folder} is not the folder of a finished run ({fault}); "
+            "give one, or finish it with sigma-ser run"
+        ) from fault
+    # Exemplars of an earlier state of the study may lie there too: the rows decide.
+    keys = ("utterance", "victim", "attack", "explainer", "scope", "sparsity", "epsilon")
+    known = set(rows.select(keys).unique().iter_rows())
+    exemplars = [Exemplar.load(path) for path in sorted((folder / "exemplars").glob("*"))]
+    shown = [one for one in exemplars if tuple(getattr(one, key) for key in keys) in known]
+    return ReportInputs(rows=rows, exemplars=shown, **rest)

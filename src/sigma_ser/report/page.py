@@ -27,8 +27,15 @@ _FILTERS = ("percent", "share", "decimal", "count", "duration")
 
 
 def render_page(inputs: ReportInputs, *, audio: bool = True) -> str:
-    """The page as text."""
+    """The page of a run, as text."""
+    return render("page.html", _context(inputs, audio=audio))
+
+
+def render(template: str, values: dict[str, Any]) -> str:
+    """A template of this room, filled in; style, script, version and date are added."""
     import jinja2
+
+    import sigma_ser
 
     # Names come from other people's files: everything is escaped, and what is undefined fails.
     environment = jinja2.Environment(
@@ -39,13 +46,19 @@ def render_page(inputs: ReportInputs, *, audio: bool = True) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update({name: getattr(wording, name) for name in _FILTERS})
-    environment.globals.update(budget_words=wording.budget_words, marker=marker, infinity=math.inf)
-    return environment.get_template("page.html").render(_context(inputs, audio=audio))
+    environment.globals.update(
+        budget_words=wording.budget_words,
+        marker=marker,
+        infinity=math.inf,
+        version=sigma_ser.__version__,
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        css=_asset("page.css"),
+        js=_asset("page.js"),
+    )
+    return environment.get_template(template).render(values)
 
 
 def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
-    import sigma_ser
-
     frame = page_cells(inputs.rows)
     budgets = budgets_of(frame)
     here = at_budget(frame, budgets.reference).to_dicts() if budgets.reference else []
@@ -55,11 +68,7 @@ def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
     measured = [m for m in METRICS if frame[m.name].is_not_null().any()]
     embedded = embedded_rows(inputs.rows, cells)
     return {
-        "name": inputs.name,
-        "version": sigma_ser.__version__,
-        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "css": _asset("page.css"),
-        "js": _asset("page.js"),
+        "title": inputs.name,
         "corpora": _names(cells, "corpus"),
         "encoders": _names(cells, "encoder"),
         "kinds": {kind: text for kind, text in KINDS.items() if kind in set(frame["kind"])},

@@ -8,13 +8,15 @@ from sigma_ser.core.files import whole_file
 
 from .cells import budgets_of, page_cells
 from .figures import write_figures
-from .inputs import ReportInputs
+from .inputs import ReportInputs, save_inputs
 from .page import render_page
 from .tables import write_tables
 
 
 def write_report(folder: Path, inputs: ReportInputs, *, audio: bool = True) -> Path:
     """Write `tables/`, `figures/` and `report/index.html` into a run's folder.
+
+    `report/inputs.json` is written too, so that `sigma-ser report` can do the same again.
 
     Each file appears whole or not at all; the page comes last.
 
@@ -37,6 +39,7 @@ def write_report(folder: Path, inputs: ReportInputs, *, audio: bool = True) -> P
         leakage=inputs.leakage,
     )
     write_figures(folder / "figures", cells, budgets)
+    save_inputs(folder, inputs)
     page = folder / "report" / "index.html"
     with whole_file(page) as aside:
         aside.write_text(render_page(inputs, audio=audio), "utf-8")

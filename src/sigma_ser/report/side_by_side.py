@@ -1,0 +1,84 @@
+"""Several runs side by side: the same method, victim and budget in each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sigma_ser.core.errors import RunError
+from sigma_ser.core.files import whole_file
+
+from .cells import page_cells
+from .inputs import ReportInputs
+from .page import render
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# What must agree for two cells to be the same question; the rest may be what the runs differ in.
+# A panel is a victim, and the corpus, protocol or encoder too where a run has several.
+_SAME = ("panel", "method", "kind", "granularity", "sparsity", "epsilon")
+_VALUES = ("utterances", "asr", "asr_low", "asr_high", "spearman", "passes_total")
+
+
+def side_by_side(runs: Sequence[tuple[str, ReportInputs]]) -> pl.DataFrame:
+    """One line for each method, victim and budget, with the numbers of each run.
+
+    Args:
+        runs: a name and the inputs of each run, two or more.
+
+    Returns:
+        The columns of `_SAME`, then `run`-prefixed numbers (`1:asr`, `2:asr` ...; null where a run
+        has no such cell) and `2:difference` ..., the success rate less that of the first run.
+
+    Raises:
+        RunError: if there are fewer than two runs.
+    """
+    import polars as pl
+
+    if len(runs) < 2:
+        raise RunError("compare needs two runs or more; give the folders of both")
+    table: pl.DataFrame | None = None
+    for number, (_, inputs) in enumerate(runs, start=1):
+        cells = page_cells(inputs.rows)
+        part = cells.select(*_SAME, pl.col(_VALUES).name.prefix(f"{number}:"))
+        if table is None:
+            table = part
+        else:
+            table = table.join(part, on=list(_SAME), how="full", coalesce=True, nulls_equal=True)
+    assert table is not None
+    return table.with_columns(
+        (pl.col(f"{number}:asr") - pl.col("1:asr")).alias(f"{number}:difference")
+        for number in range(2, len(runs) + 1)
+    ).sort(["panel", "sparsity", "epsilon", "1:asr"], descending=[False, False, False, True])
+
+
+def write_comparison(folder: Path, runs: Sequence[tuple[str, ReportInputs]]) -> Path:
+    """Write `comparison.csv` and the page `index.html`; returns the path of the page."""
+    table = side_by_side(runs)
+    with whole_file(folder / "comparison.csv") as aside:
+        table.write_csv(aside)
+    numbers = range(1, len(runs) + 1)
+    lines: list[dict[str, Any]] = [
+        {
+            **{name: line[name] for name in _SAME},
+            "runs": [{value: line[f"{number}:{value}"] for value in _VALUES} for number in numbers],
+            "differences": [line[f"{number}:difference"] for number in numbers[1:]],
+        }
+        for line in table.iter_rows(named=True)
+    ]
+    page = folder / "index.html"
+    with whole_file(page) as aside:
+        aside.write_text(
+            render(
+                "comparison.html",
+                {
+                    "title": "Runs side by side",
+                    "runs": [(name, inputs.name) for name, inputs in runs],
+                    "lines": lines,
+                },
+            ),
+            "utf-8",
+        )
+    return page
