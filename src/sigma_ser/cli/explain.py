@@ -1,0 +1,177 @@
+"""`sigma-ser explain STORE VICTIM`: fills the mask bank and tells what each explainer is worth."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sigma_ser.encoders.store import FeatureStore
+    from sigma_ser.victims.checkpoint import TrainedVictim
+
+_MEASURES = (
+    "deletion", "insertion", "gini", "complexity", "max_sensitivity", "randomisation",
+    "completeness", "forwards", "backwards",
+)  # fmt: skip
+
+
+def explain(
+    store: Annotated[Path, typer.Argument(help="Feature store: see `sigma-ser extract`.")],
+    victim: Annotated[Path, typer.Argument(help="Folder of a trained victim.")],
+    explainers: Annotated[
+        list[str] | None, typer.Argument(help="See `sigma-ser list explainer`.")
+    ] = None,
+    *,
+    bank: Annotated[Path, typer.Option(help="Folder where the maps are kept.")] = Path("saliency"),
+    utterances: Annotated[int, typer.Option(min=1, help="How many are explained.")] = 100,
+    explained: Annotated[
+        str, typer.Option("--class", help="The class explained: `predicted` or `true`.")
+    ] = "true",
+    quality: Annotated[
+        int, typer.Option(min=0, help="On how many of them quality is measured.")
+    ] = 20,
+    plot: Annotated[str | None, typer.Option(help="Draw this utterance.")] = None,
+    out: Annotated[Path, typer.Option(help="The drawing: .png, .svg or .pdf.")] = Path(
+        "explanation.png"
+    ),
+    corpus: Annotated[str | None, typer.Option(help="Corpus of the audio to draw.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of that corpus.")] = None,
+    sparsity: Annotated[float, typer.Option(help="Share of the mask that is drawn.")] = 0.01,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on standard output.")
+    ] = False,
+) -> None:
+    """Explain utterances once, keep the maps, and measure how good they are."""
+    from sigma_ser.core.errors import ExplainerError
+    from sigma_ser.encoders.store import FeatureStore
+    from sigma_ser.explainers.explanation import make_explainer
+    from sigma_ser.victims.checkpoint import load_victim
+
+    features, model = FeatureStore(store), load_victim(victim)
+    names = explainers or ["gradient", "integrated-gradients"]
+    made = {name: make_explainer(name) for name in names}
+    chosen = list(features.ids[:utterances])
+    lines: list[dict[str, Any]] = []
+    for name, explainer in made.items():
+        try:
+            measures = _measures(explainer, features, model, chosen, bank, explained, quality)
+        except ExplainerError as refusal:
+            lines.append({"explainer": name, "refused": str(refusal)})
+            continue
+        lines.append({"explainer": name, **measures})
+    drawn = None
+    if plot is not None:
+        drawn = str(out)
+        _draw(plot, made, features, model, bank, explained, corpus, root, sparsity, out)
+    if as_json:
+        typer.echo(json.dumps({"explainers": lines, "plot": drawn}))
+        return
+    _show(lines)
+    if drawn:
+        typer.echo(f"drawn: {drawn}")
+
+
+def _measures(
+    explainer: Any,
+    store: FeatureStore,
+    victim: TrainedVictim,
+    ids: list[str],
+    root: Path,
+    explained: str,
+    count: int,
+) -> dict[str, Any]:
+    """Fill the bank, then measure on the first `count` utterances."""
+    import torch
+
+    from sigma_ser.evaluate.quality import quality
+    from sigma_ser.explainers.classes import explained_class
+    from sigma_ser.masks.bank import MaskBank
+
+    bank = MaskBank(root, explainer, victim, features=store.key)
+    made = 0
+    for start in range(0, len(ids), 32):
+        part = ids[start : start + 32]
+        batch = store.batch(part)
+        labels = explained_class(explained, victim, batch, true=store.labels(part))
+        made += bank.fill(batch, labels)
+    told: dict[str, Any] = {"maps": len(ids), "made": made, "bank": str(bank.folder)}
+    if not count:
+        return told
+    part = ids[:count]
+    batch = store.batch(part)
+    labels = explained_class(explained, victim, batch, true=store.labels(part))
+    measures = quality(explainer, victim, batch, labels, told=bank.explain(batch, labels))
+    for name, values in measures.items():
+        mean = float(torch.nanmean(values.double().abs()))
+        told[name] = mean if math.isfinite(mean) else None
+    return told
+
+
+def _draw(
+    name: str,
+    explainers: dict[str, Any],
+    store: FeatureStore,
+    victim: TrainedVictim,
+    root: Path,
+    explained: str,
+    corpus: str | None,
+    folder: Path | None,
+    sparsity: float,
+    out: Path,
+) -> None:
+    from sigma_ser.core.budget import Budget
+    from sigma_ser.evaluate.quality_figure import draw
+    from sigma_ser.explainers.classes import explained_class
+    from sigma_ser.masks.bank import MaskBank
+
+    batch = store.batch([name])
+    labels = explained_class(explained, victim, batch, true=store.labels([name]))
+    maps, masks = {}, {}
+    for title, explainer in explainers.items():
+        bank = MaskBank(root, explainer, victim, features=store.key)
+        maps[title] = bank.explain(batch, labels).saliency[0]
+        masks[title] = bank.mask(batch, labels, Budget(sparsity=sparsity))[0]
+    draw(
+        out,
+        maps,
+        masks,
+        frame_seconds=store.frame_seconds,
+        waveform=_waveform(name, corpus, folder),
+        title=f"{name}: {victim.labels[int(labels)]}",
+    )
+
+
+def _waveform(name: str, corpus: str | None, folder: Path | None) -> Any:
+    """The audio at 16 kHz, where a corpus is given."""
+    if corpus is None:
+        return None
+    from sigma_ser.audio.reading import read_audio
+    from sigma_ser.core.errors import CorpusError
+    from sigma_ser.corpora.corpus import load_corpus
+
+    for utterance in load_corpus(corpus, folder).utterances:
+        if utterance.id == name:
+            return read_audio(utterance.path)
+    raise CorpusError(f"corpus {corpus!r} has no utterance {name!r}; give the corpus of the store")
+
+
+def _show(lines: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("explainer", "maps", *(m.replace("_", " ") for m in _MEASURES), box=box.SIMPLE)
+    for line in lines:
+        if "refused" in line:
+            continue
+        cells = [f"{line[m]:.3g}" if line.get(m) is not None else "" for m in _MEASURES]
+        table.add_row(line["explainer"], f"{line['maps']} ({line['made']} new)", *cells)
+    console = Console()
+    console.print(table)
+    for line in lines:
+        if "refused" in line:
+            console.print(f"{line['explainer']}: {line['refused']}", markup=False)
