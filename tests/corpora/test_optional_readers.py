@@ -13,6 +13,9 @@ from sigma_ser.core.errors import ConfigError, CorpusError
 
 MakeSound = Callable[..., Path]
 
+# Both packages use what their own dependencies call deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 
 @pytest.mark.parametrize(
     ("name", "package"), [("audformat", "audformat"), ("huggingface", "datasets")]
@@ -60,19 +63,22 @@ def test_an_audformat_database(tmp_path: Path, make_sound: MakeSound) -> None:
         ss.load_corpus("audformat", tmp_path / "wav")
 
 
-def test_a_hugging_face_data_set(
-    tmp_path: Path, make_sound: MakeSound, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def hub_like(tmp_path: Path, make_sound: MakeSound, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data set as the hub has it (Parquet), and as `save_to_disk` writes it; no network."""
     datasets = pytest.importorskip("datasets", exc_type=ImportError)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    rows = {"audio": [], "emotion": [], "speaker_id": []}
+    import pyarrow as pa
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True, raising=False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    rows = []
     for number in range(4):
         path = make_sound(tmp_path / "made" / f"{number}.wav")
         # Half of the recordings lie inside the table, as in data sets of the hub.
-        sound = {"bytes": path.read_bytes(), "path": path.name} if number % 2 else str(path)
-        rows["audio"].append(sound)
-        rows["emotion"].append(number % 2)
-        rows["speaker_id"].append(f"s{number}")
+        inside = {"bytes": path.read_bytes(), "path": path.name}
+        sound = inside if number % 2 else {"bytes": None, "path": str(path)}
+        rows.append({"audio": sound, "emotion": number % 2, "speaker_id": f"s{number}"})
     features = datasets.Features(
         {
             "audio": datasets.Audio(decode=False),
@@ -80,16 +86,26 @@ def test_a_hugging_face_data_set(
             "speaker_id": datasets.Value("string"),
         }
     )
-    data = datasets.Dataset.from_dict(rows, features=features)
-    datasets.DatasetDict({"train": data, "test": data.select([0, 1])}).save_to_disk(
-        str(tmp_path / "saved")
-    )
-    corpus = ss.load_corpus("huggingface", tmp_path / "saved", split="train")
+    table = pa.Table.from_pylist(rows, schema=features.arrow_schema)
+    info = datasets.DatasetInfo(features=features)
+    data = datasets.Dataset(datasets.table.InMemoryTable(table), info=info, fingerprint="made")
+    (tmp_path / "hub" / "data").mkdir(parents=True)
+    data.to_parquet(str(tmp_path / "hub" / "data" / "train-00000-of-00001.parquet"))
+    splits = datasets.DatasetDict({"train": data, "test": data.select([0, 1])})
+    splits.save_to_disk(str(tmp_path / "saved"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["hub", "saved"])
+def test_a_hugging_face_data_set(hub_like: Path, kind: str) -> None:
+    corpus = ss.load_corpus("huggingface", hub_like / kind, split="train")
+    assert corpus.quarantine == ()
+    assert [one.id for one in corpus] == [f"train-{number:06d}" for number in range(4)]
     assert [one.label for one in corpus] == ["happy", "sad", "happy", "sad"]
     assert {one.speaker for one in corpus} == {"s0", "s1", "s2", "s3"}
     assert set(corpus.columns["split"].values()) == {"train"}
-    assert ss.load_corpus("huggingface", tmp_path / "saved", split="train").key == corpus.key
+    assert ss.load_corpus("huggingface", hub_like / kind, split="train").key == corpus.key
     with pytest.raises(ConfigError, match="no split 'dev'; it has"):
-        ss.load_corpus("huggingface", tmp_path / "saved", split="dev")
+        ss.load_corpus("huggingface", hub_like / kind, split="dev")
     with pytest.raises(CorpusError, match="cannot be loaded"):
         ss.load_corpus("huggingface", "nobody/nothing")

@@ -62,8 +62,6 @@ class AudformatTable:
                 if file in tables[name].index:
                     row.update(tables[name].loc[file].dropna().to_dict())
             rows.append({**row, "file": file})
-        names = {column: None for row in rows for column in row}
-        rows = [{**names, **row} for row in rows]
         listing = listing_of_rows(rows, root, {"path": "file", **self.columns}, root / "db.yaml")
         listing.name = database.name
         listing.card = Card(

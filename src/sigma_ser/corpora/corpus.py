@@ -32,7 +32,7 @@ class Corpus:
         utterances: in the order of their ids, each id once.
         labels: the class names that occur, sorted; a class index is a position in it.
         card: source, licence, citation.
-        root: folder or manifest that it was read from.
+        root: folder or manifest that it was read from; `None` for a data set of the hub.
         quarantine: files that cannot be used, with the reason.
         differences: every difference from the published counts, a line each.
         notes: what else was left out or seen twice, a line each.
@@ -242,7 +242,7 @@ def _assemble(
         utterances=utterances,
         labels=tuple(sorted({utterance.label for utterance in utterances})),
         card=listing.card or reader.card,
-        root=place,
+        root=place if place.exists() else None,
         quarantine=tuple(sorted(quarantine, key=lambda bad: str(bad.path))),
         differences=tuple(differences),
         notes=tuple(notes),

@@ -31,7 +31,8 @@ class HuggingFace:
         split: only this split; all of them by default.
         config: configuration of a data set that has several.
         revision: commit, branch or tag of a hub data set; give a commit to pin it.
-        columns: which column holds which field; `path` is the one with the audio.
+        columns: which column holds which field; the audio column is found by its type, and ids
+            are split and row number unless `id` names a column.
     """
 
     split: str | None = None
@@ -57,8 +58,8 @@ class HuggingFace:
         rows: list[dict[str, Any]] = []
         for split, data in sorted(splits.items()):
             rows += _rows(datasets, data, split, content_key([name, self.config, self.revision]))
-        columns = {"path": "file", **{key: value for key, value in self.columns.items()
-                                      if key != "path"}}  # fmt: skip
+        # Ids of the data set itself need not be unique over its splits.
+        columns = {"id": "row", **self.columns, "path": "file"}
         listing = listing_of_rows(rows, root.absolute(), columns, root)
         info = next(iter(splits.values())).info
         listing.name = root.name
@@ -106,7 +107,7 @@ def _rows(datasets: Any, data: Any, split: str, key: str) -> list[dict[str, Any]
             row[column] = None if value is None or value < 0 else kind.int2str(value)
         sound = source[audio[0]]
         row["file"] = str(_file_of(sound, cache_folder() / "huggingface" / key / split, number))
-        rows.append({**row, "split": split})
+        rows.append({**row, "split": split, "row": f"{split}-{number:06d}"})
     return rows
 
 

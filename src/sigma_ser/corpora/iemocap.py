@@ -56,12 +56,13 @@ class _Iemocap:
 
     def list(self, root: Path) -> Listing:
         """The label lines of all dialogs, with the recordings of their sentences."""
+        root = root.absolute()
         found = find_files(root)
         listing = listing_of(found)
         recordings: dict[str, list[Path]] = {}
         for path in found.files:
             # dialog/wav holds whole conversations.
-            if "sentences" in (part.lower() for part in path.parts):
+            if "sentences" in (part.lower() for part in path.relative_to(root).parts):
                 recordings.setdefault(path.stem, []).append(path)
         unread: list[str] = []
         other: Counter[str] = Counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,7 @@ class Naming:
         Raises:
             CorpusError: if there is no column for the path or the label, or a name is unknown.
         """
-        names = [name for name in names if isinstance(name, str)]
+        names = list(names)
         folded = {name.strip().casefold(): name for name in reversed(names)}
         fields = {}
         for key, name in given.items():
@@ -140,35 +141,31 @@ def listing_of_rows(
     listing = Listing()
     if not rows:
         return listing
-    naming = Naming.found_in(rows[0], given, where).fields
+    # Rows of JSON need not have the same keys.
+    names = list(dict.fromkeys(name for row in rows for name in row if isinstance(name, str)))
+    naming = Naming.found_in(names, given, where).fields
     complete = [row for row in rows if _text(row, naming["path"]) and _text(row, naming["label"])]
     if len(complete) < len(rows):
         listing.notes.append(
             f"{len(rows) - len(complete)} rows of {where.name} have no path or no label "
             "and were left out"
         )
-    paths = [_text(row, naming["path"]) for row in complete]
-    if "id" in naming:
-        ids = [safe_id(_text(row, naming["id"]) or path)
-               for row, path in zip(complete, paths, strict=True)]  # fmt: skip
-    else:
-        # The same path twice is one recording twice, not two that are alike.
-        names = dict.fromkeys(paths)
-        stems = dict(zip(names, unique_ids(names), strict=True))
-        ids = [stems[path] for path in paths]
-    extra = [
-        name
-        for name in rows[0]
-        if isinstance(name, str) and name not in naming.values() and name not in _MEASURED
-    ]
-    for row, path, name in zip(complete, paths, ids, strict=True):
+    paths = [_absolute(folder, _text(row, naming["path"])) for row in complete]
+    # The same path twice is one recording twice, not two that are alike. Opened is what the table
+    # says, though: behind a symbolic link `..` leads elsewhere.
+    plain = [Path(os.path.normpath(path)) for path in paths]
+    distinct = list(dict.fromkeys(plain))
+    ids = dict(zip(distinct, unique_ids(_below(folder, distinct)), strict=True))
+    extra = [name for name in names if name not in naming.values() and name not in _MEASURED]
+    for row, path, short in zip(complete, paths, plain, strict=True):
+        given_id = _text(row, naming.get("id"))
         written = _text(row, naming["label"])
         columns = {key: _text(row, key) for key in extra}
         if canonical_label(written) != written:
             columns["label_as_written"] = written
         utterance = Utterance(
-            id=name,
-            path=_absolute(folder, path),
+            id=safe_id(given_id) if given_id else ids[short],
+            path=path,
             label=canonical_label(written),
             speaker=_text(row, naming.get("speaker")),
             session=_text(row, naming.get("session")),
@@ -181,9 +178,17 @@ def listing_of_rows(
 def _absolute(folder: Path, path: str) -> Path:
     # Tables made on Windows; a name that really holds a backslash is tried as it is first.
     plain = folder / path
-    if "\\" in path and not plain.exists():
+    if "\\" in path and not os.path.lexists(plain):
         plain = folder / path.replace("\\", "/")
     return plain
+
+
+def _below(folder: Path, paths: list[Path]) -> list[str]:
+    """The paths below `folder`, or below the folder that they have in common."""
+    base = folder
+    if not all(path.is_relative_to(folder) for path in paths):
+        base = Path(os.path.commonpath([path.parent for path in paths]))
+    return [path.relative_to(base).as_posix() for path in paths]
 
 
 def _text(row: Mapping[str, Any], name: str | None) -> str:
