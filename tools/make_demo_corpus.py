@@ -3,8 +3,8 @@
     python tools/make_demo_corpus.py [--out src/sigma_ser/demo/corpus] [--seed 20260630]
 
 The direction of each prosodic change follows Murray & Arnott (1993, JASA 93(2), table I) and
-Burkhardt & Sendlmeier (2000, ISCA Workshop on Speech and Emotion); the sizes are ours, and so is the
-spread around them, which is wide on purpose: emotions overlap, as they do in people.
+Burkhardt & Sendlmeier (2000, ISCA Workshop on Speech and Emotion); the sizes are ours, and so is
+the spread around them, which is wide on purpose: emotions overlap, as they do in people.
 The same seed gives the same bytes on the same library versions.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+
 from speech_synthesis import SAMPLE_RATE, Prosody, Voice, render, seed_praat
 
 VOICES = (
@@ -33,7 +34,8 @@ VOICES = (
 VALIDATION_VOICES = ("f3",)
 TEST_VOICES = ("f4", "m4")
 WORDS = (
-    "bean", "chalk", "dog", "fall", "goose", "home", "lease", "mill", "night", "rush", "tape", "young",
+    "bean", "chalk", "dog", "fall", "goose", "home", "lease", "mill", "night", "rush", "tape",
+    "young",
 )  # fmt: skip
 
 # relative to the neutral reading of the same voice

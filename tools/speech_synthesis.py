@@ -171,6 +171,7 @@ def render(voice: Voice, text: str, prosody: Prosody, rng: np.random.Generator) 
     wave = add_breath(wave, prosody.breath, rng)
     if prosody.shimmer:
         steps = rng.standard_normal(len(wave) // 160 + 2) * prosody.shimmer
-        wave = wave * 10 ** (np.interp(np.arange(len(wave)) / 160, np.arange(len(steps)), steps) / 20)
+        track = np.interp(np.arange(len(wave)) / 160, np.arange(len(steps)), steps)
+        wave = wave * 10 ** (track / 20)
     wave = wave * (REFERENCE_RMS * 10 ** (prosody.gain / 20) / max(rms(wave), 1e-9))
     return np.clip(wave, -0.99, 0.99)
