@@ -157,6 +157,7 @@ def test_a_table_sorts_by_value_and_back(opened: Any) -> None:
 
 def test_a_table_filters_and_counts(opened: Any) -> None:
     css(opened, "#filter").send_keys("bilstm integrated")
+    wait_for(lambda: css(opened, "#shown").text)
     lines = opened.find_elements("css selector", "#results tbody tr")
     shown = [line for line in lines if line.is_displayed()]
     assert 0 < len(shown) < len(lines)
@@ -166,6 +167,7 @@ def test_a_table_filters_and_counts(opened: Any) -> None:
 
 def test_a_number_leads_to_its_line_and_a_line_to_its_rows(opened: Any) -> None:
     css(opened, "#filter").send_keys("no such line")
+    wait_for(lambda: css(opened, "#shown").text.startswith("0 of"))
     number = css(opened, ".answer .n")
     cell = number.get_attribute("href").split("#")[1]
     opened.execute_script("arguments[0].click()", number)
@@ -216,7 +218,7 @@ def test_utterances_filter_by_what_happened(opened: Any) -> None:
     choose(opened, "#of-emotion", "angry")
     assert 0 < len(opened.execute_script(listed)) < 7
     css(opened, "#find").send_keys("no such utterance")
-    assert opened.execute_script(listed) == []
+    wait_for(lambda: opened.execute_script(listed) == [])
     assert opened.get_log("browser") == []
 
 
@@ -252,3 +254,32 @@ def test_nothing_overflows_the_window(opened: Any, width: int) -> None:
         assert opened.execute_script(OVERFLOW) == []
     finally:
         opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_hundred_thousand_rows_open_without_freezing(
+    browser: Any,
+    tmp_path: Path,
+    make_rows: Callable[..., pl.DataFrame],
+    make_inputs: Callable[..., ReportInputs],
+) -> None:
+    rows = make_rows()
+    rows = pl.concat(rows.with_columns(pl.col("utterance") + f"-{n}") for n in range(13))
+    page = tmp_path / "large.html"
+    page.write_text(render_page(make_inputs(rows)), "utf-8")
+    browser.get(page.as_uri())
+    wait_for(lambda: browser.execute_script("return !document.getElementById('picker').hidden"), 60)
+    # Processor time of the page's own thread, whatever else the machine does.
+    browser.execute_cdp_cmd("Performance.enable", {})
+    before = thread_seconds(browser)
+    css(browser, "#find").send_keys("utt-0042")
+    wait_for(lambda: css(browser, "#found").text == "13 of 1093", 60)
+    css(browser, "#filter").send_keys("bilstm")
+    wait_for(lambda: css(browser, "#shown").text == "48 of 96 lines", 60)
+    assert thread_seconds(browser) - before < 5
+    assert browser.get_log("browser") == []
+
+
+def thread_seconds(browser: Any) -> float:
+    """Seconds that the page's thread has worked since the count began."""
+    metrics = browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    return next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")

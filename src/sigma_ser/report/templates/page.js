@@ -37,6 +37,12 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+// What is typed takes effect when the hand rests: a large page need not keep up with every key.
+const rested = (action) => {
+  let timer;
+  return () => { clearTimeout(timer); timer = setTimeout(action, 120); };
+};
+
 // Filter of the large table: every word must occur in the line.
 (() => {
   const box = document.getElementById("filter");
@@ -44,7 +50,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const rows = [...document.getElementById("results").tBodies[0].rows];
   const texts = rows.map((row) => row.textContent.toLowerCase());
   const status = document.getElementById("shown");
-  box.addEventListener("input", () => {
+  const filter = () => {
     const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     rows.forEach((row, i) => {
@@ -52,12 +58,13 @@ for (const table of document.querySelectorAll("table.sortable")) {
       shown += !row.hidden;
     });
     status.textContent = `${shown} of ${rows.length} lines`;
-  });
+  };
+  box.addEventListener("input", rested(filter));
   // A link to a line that the filter hides shows it again.
   addEventListener("hashchange", () => {
     if (document.getElementById(location.hash.slice(1))?.hidden) {
       box.value = "";
-      box.dispatchEvent(new Event("input"));
+      filter();
       document.getElementById(location.hash.slice(1)).scrollIntoView();
     }
   });
@@ -168,7 +175,7 @@ const methodText = ([method, panel, sparsity, epsilon]) => `${method}, ${panel},
     });
     fate.replaceChildren(tableOf(["Attack", "Victim", "Sparsity", "ε", "Heard before", "Heard after", "Outcome", "Spearman", "Passes"], rows));
   };
-  element("find").addEventListener("input", offer);
+  element("find").addEventListener("input", rested(offer));
   for (const id of ["of-emotion", "of-speaker", "of-outcome"]) element(id).addEventListener("change", offer);
   pick.addEventListener("change", show);
   picker.addEventListener("submit", (event) => event.preventDefault());
