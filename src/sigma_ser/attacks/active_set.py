@@ -124,6 +124,20 @@ class ActiveSet:
         )
         return self.budget.expand(units, self.lengths, scores.shape)
 
+    def pick(
+        self,
+        scores: Float[Tensor, "A T D"],
+        count: Int[Tensor, "A"],
+        where: Bool[Tensor, "A T D"],
+    ) -> Bool[Tensor, "A T D"]:
+        """The elements of the `count` units of largest score among those wholly in `where`."""
+        units = topk_support(
+            self.budget.unit_scores(scores, self.lengths),
+            count,
+            self.budget.unit_allowed(where, self.lengths, self.x.shape),
+        )
+        return self.budget.expand(units, self.lengths, self.x.shape)
+
     def gain(self, direction: Float[Tensor, "A T D"]) -> Float[Tensor, "A T D"]:
         """What each element adds to `<direction, delta>` when it goes to its bound."""
         if self.task.box is None:
@@ -217,6 +231,20 @@ class ActiveSet:
         if not self._free:
             kept[0].masked_fill_(~self.allowed, 0.0)
         return kept
+
+    def slope(
+        self, delta: Float[Tensor, "A T D"], loss: Loss
+    ) -> tuple[Float[Tensor, "A T D"], Float[Tensor, "A"]]:
+        """Gradient and value of `loss` at a point that is no result, so that nobody leaves."""
+        values: list[Tensor] = []
+
+        def objective(_: Tensor, logits: Tensor) -> tuple[Tensor, None]:
+            value = loss(logits, self.labels, self.target)
+            values.append(value.detach())
+            return value, None
+
+        (gradient,) = self.ascent(delta, objective, counts=False)
+        return gradient, values[0]
 
     def observe(
         self,

@@ -20,7 +20,8 @@ Loss = Callable[
 LossName = Literal["margin", "cross-entropy", "dlr", "cw-hinge"]
 
 
-def _largest_other(logits: Float[Tensor, "B C"], classes: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+def largest_other(logits: Float[Tensor, "B C"], classes: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+    """The largest logit of all classes but one."""
     return logits.scatter(1, classes[:, None], -torch.inf).amax(1)
 
 
@@ -34,8 +35,8 @@ def margin(
     tensor([-1.])
     """
     if target is None:
-        return _largest_other(logits, labels) - logits.gather(1, labels[:, None])[:, 0]
-    return logits.gather(1, target[:, None])[:, 0] - _largest_other(logits, target)
+        return largest_other(logits, labels) - logits.gather(1, labels[:, None])[:, 0]
+    return logits.gather(1, target[:, None])[:, 0] - largest_other(logits, target)
 
 
 def cross_entropy(
@@ -61,7 +62,7 @@ def difference_of_logits_ratio(
     true = logits.gather(1, labels[:, None])[:, 0]
     if target is None:
         spread = leaders[:, 0] - leaders[:, min(2, last)]
-        return (_largest_other(logits, labels) - true) / (spread + 1e-12)
+        return (largest_other(logits, labels) - true) / (spread + 1e-12)
     wanted = logits.gather(1, target[:, None])[:, 0]
     spread = leaders[:, 0] - 0.5 * (leaders[:, min(2, last)] + leaders[:, last])
     return (wanted - true) / (spread + 1e-12)

@@ -8,7 +8,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sigma_ser.core.registry import register
-from sigma_ser.core.topk import topk_support
 
 from .active_set import ActiveSet
 from .attack import SparseAttack, check_positive
@@ -77,12 +76,9 @@ def swapped(
     share: float,
 ) -> Bool[Tensor, "A T D"]:
     """The support with up to a `share` of its units, at least one, swapped for stronger ones."""
-    budget, lengths, shape = active.budget, active.lengths, active.x.shape
-    scores = budget.unit_scores(gain, lengths)
-    inside = budget.unit_allowed(support, lengths, shape)
-    outside = budget.unit_allowed(active.allowed, lengths, shape) & ~inside
     count = (active.units * share).long().clamp(min=1)
-    weakest = topk_support(-scores, count, inside)
-    contest = weakest | topk_support(scores, count, outside)
-    winners = topk_support(scores, weakest.sum(1), contest)
-    return budget.expand((inside & ~weakest) | winners, lengths, shape)
+    weakest = active.pick(-gain, count, support)
+    strongest = active.pick(gain, count, active.allowed & ~support)
+    leaving = active.budget.touched(weakest, active.lengths)
+    winners = active.pick(gain, leaving, weakest | strongest)
+    return (support & ~weakest) | winners

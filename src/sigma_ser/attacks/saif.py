@@ -50,7 +50,7 @@ class SAIF(SparseAttack):
         for step in range(self.steps):
             if step % self.cut_every == 0:
                 p, s, halvings, before = active.observe(cut(active, p, s), p, s, halvings, before)
-            gradient, value = self._climb(active, p * s)
+            gradient, value = active.slope(p * s, loss)
             halvings = halvings + (value < before)
             before = value
             mu = (0.5**halvings / (step + 1) ** 0.5)[:, None, None]
@@ -59,20 +59,6 @@ class SAIF(SparseAttack):
             w = active.support(gain) & (gain > 0)
             p, s = p + mu * (v - p), s + mu * (w.float() - s)
         active.observe(cut(active, p, s))
-
-    def _climb(
-        self, active: ActiveSet, delta: Float[Tensor, "A T D"]
-    ) -> tuple[Float[Tensor, "A T D"], Float[Tensor, "A"]]:
-        """Gradient and value of the loss at a point that is not sparse enough to count."""
-        values = []
-
-        def objective(_: Tensor, logits: Tensor) -> tuple[Tensor, None]:
-            value = LOSSES[self.loss](logits, active.labels, active.target)
-            values.append(value.detach())
-            return value, None
-
-        (gradient,) = active.ascent(delta, objective, counts=False)
-        return gradient, values[0]
 
 
 def cut(

@@ -100,6 +100,7 @@ class SigmaLambda(SparseAttack):
         self, active: ActiveSet, x: Float[Tensor, "A T D"], logits: Float[Tensor, "A C"]
     ) -> Float[Tensor, "A T D"]:
         """`|A(x)|` for the true class, still differentiable."""
+        active.meter.spend(2 * self.path if self.saliency == "integrated-gradients" else 1)
         mean = active.victim.mean
         if self.saliency == "integrated-gradients":
             shares = (torch.arange(self.path, device=x.device) + 0.5) / self.path
@@ -138,10 +139,9 @@ class SigmaLambda(SparseAttack):
 
 @contextlib.contextmanager
 def twice_differentiable() -> Iterator[None]:
-    """Only kernels that have a second derivative: no fused attention, no fused recurrent layers."""
+    """Only kernels that have a second derivative: no fused attention, no cuDNN recurrent layers."""
     with (
         sdpa_kernel(SDPBackend.MATH),
         torch.backends.cudnn.flags(enabled=False),
-        torch.backends.mkldnn.flags(enabled=False),
     ):
         yield

@@ -9,7 +9,6 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from sigma_ser.core.registry import register
-from sigma_ser.core.topk import topk_support
 
 from .active_set import ActiveSet
 from .attack import SparseAttack, check_positive
@@ -67,15 +66,13 @@ def redrawn(
     active: ActiveSet, support: Bool[Tensor, "A T D"], share: float
 ) -> tuple[Bool[Tensor, "A T D"], Bool[Tensor, "A T D"]]:
     """A support with a share of its units, at least one, drawn anew; and the new elements."""
-    budget, lengths, shape = active.budget, active.lengths, active.x.shape
-    inside = budget.unit_allowed(support, lengths, shape)
-    everywhere = budget.unit_allowed(active.allowed, lengths, shape)
-    lots = budget.unit_scores(active.noise.uniform(active.x) + 1.0, lengths)
-    leaving = topk_support(lots, (active.units * share).long().clamp(min=1), inside)
-    staying = inside & ~leaving
+    count = (active.units * share).long().clamp(min=1)
+    leaving = active.pick(active.noise.uniform(active.x) + 1.0, count, support)
+    staying = support & ~leaving
     # Those that leave may come back, with another sign: a budget may cover all that there is.
-    lots = budget.unit_scores(active.noise.uniform(active.x) + 1.0, lengths)
-    entering = topk_support(lots, leaving.sum(1), everywhere & ~staying)
-    return budget.expand(staying | entering, lengths, shape), budget.expand(
-        entering, lengths, shape
+    entering = active.pick(
+        active.noise.uniform(active.x) + 1.0,
+        active.budget.touched(leaving, active.lengths),
+        active.allowed & ~staying,
     )
+    return staying | entering, entering
