@@ -181,7 +181,9 @@ class Question:
         held: dict[int, int] = {}
 
         def note(tensor: Tensor) -> Tensor:
-            if not isinstance(tensor, torch.nn.Parameter):
+            # Weights, also transposed ones, are there once, however many rows there are.
+            weight = tensor if tensor._base is None else tensor._base
+            if not isinstance(weight, torch.nn.Parameter):
                 held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
