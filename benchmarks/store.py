@@ -20,16 +20,16 @@ import torch
 from safetensors.torch import save_file
 
 from sigma_ser.core.files import write_json
-from sigma_ser.encoders.store import (
+from sigma_ser.encoders.index import (
     CARD,
     FORMAT,
     INDEX,
     Entry,
-    FeatureStore,
     file_digest,
     shard_path,
     write_index,
 )
+from sigma_ser.encoders.store import FeatureStore
 
 
 def build(folder: Path, utterances: int, dim: int, shard_size: int = 250) -> None:

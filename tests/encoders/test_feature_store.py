@@ -24,8 +24,9 @@ from sigma_ser.core.errors import StoreError
 from sigma_ser.corpora.corpus import Corpus
 from sigma_ser.encoders.encoder import Encoder, load_encoder
 from sigma_ser.encoders.extraction import extract
+from sigma_ser.encoders.index import shard_path
 from sigma_ser.encoders.moments import Moments
-from sigma_ser.encoders.store import FeatureStore, shard_path
+from sigma_ser.encoders.store import FeatureStore
 from sigma_ser.execution.executor import Executor, load_executor
 
 

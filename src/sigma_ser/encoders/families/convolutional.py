@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sigma_ser.core.errors import EncoderError
 from sigma_ser.core.features import valid_frames
-from sigma_ser.encoders.encoder import Encoder
+from sigma_ser.encoders.family import Encoder
 from sigma_ser.encoders.source import load_checked
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sigma_ser.audio.recording import SAMPLE_RATE
 from sigma_ser.core.errors import EncoderError
 from sigma_ser.core.registry import register
-from sigma_ser.encoders.encoder import Encoder
+from sigma_ser.encoders.family import Encoder
 from sigma_ser.encoders.source import load_checked, quiet_transformers
 
 

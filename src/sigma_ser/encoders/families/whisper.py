@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sigma_ser.core.errors import EncoderError
 from sigma_ser.core.registry import register
-from sigma_ser.encoders.encoder import Encoder
+from sigma_ser.encoders.family import Encoder
 
 # Two mel frames of 160 samples make one frame of the encoder.
 _HOP = 320

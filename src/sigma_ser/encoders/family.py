@@ -1,0 +1,308 @@
+"""What every family of encoders offers, and the few things that each one says for itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sigma_ser.audio.recording import SAMPLE_RATE
+from sigma_ser.core.errors import AudioError, EncoderError
+from sigma_ser.core.features import valid_frames
+from sigma_ser.core.files import content_key
+
+from .batches import Piece, cut, group_equal, group_padded
+from .layers import HiddenStates, resolve_layer
+from .source import Source
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How an encoder is applied; see `load_encoder` for what each one means."""
+
+    layer: int | str = -1
+    device: str = "cpu"
+    dtype: str = "float32"
+    context: str | None = None
+    normalise: bool | None = None
+    chunk_seconds: float = 30.0
+    overlap_seconds: float = 2.0
+    batch_seconds: float | None = None
+
+
+class Encoder(ABC):
+    """A frozen encoder with one choice of layer; families say how their models are used.
+
+    A family is one file with one subclass, registered under its `model_type`:
+    it loads the model (:meth:`build`), turns a wave into model inputs (:meth:`prepare`), counts
+    frames (:meth:`frames`) and runs a batch (:meth:`run`).
+    """
+
+    family: ClassVar[str]
+    contexts: ClassVar[tuple[str, ...]] = ()
+    """What `context` may be, the default first."""
+    hop: int = 320
+    """Samples at 16 kHz from one frame to the next."""
+    receptive_field: int = 400
+    """Samples at 16 kHz that the first frame needs: shorter waves are refused."""
+    stride: int = 320
+    """Steps of the model's input from one frame to the next."""
+    window: int = 400
+    """Steps of the model's input that one frame sees."""
+
+    def __init__(self, source: Source, settings: Settings) -> None:
+        if settings.dtype not in _DTYPES:
+            raise EncoderError(f"dtype must be one of {', '.join(_DTYPES)}, got {settings.dtype!r}")
+        if settings.chunk_seconds <= 2 * settings.overlap_seconds or settings.overlap_seconds < 0:
+            raise EncoderError(
+                f"chunk_seconds ({settings.chunk_seconds:g}) must be more than twice "
+                f"overlap_seconds ({settings.overlap_seconds:g}), which is at least 0"
+            )
+        if settings.context is not None and settings.context not in self.contexts:
+            known = ", ".join(self.contexts) or "none for this family, leave it out"
+            raise EncoderError(f"context={settings.context!r} is not possible here: {known}")
+        self.source = source
+        self.settings = settings
+        self.context = settings.context or next(iter(self.contexts), None)
+        self.device = torch.device(settings.device)
+        self.dtype = _DTYPES[settings.dtype]
+        self.model = self.build().to(self.device, self.dtype).eval().requires_grad_(False)
+        stack = self.stack()
+        self.layers = len(stack)
+        self.layer = resolve_layer(settings.layer, self.layers)
+        self._states = HiddenStates(stack, self.layer)
+        self.measure()
+
+    # What a family says.
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The model with its weights."""
+
+    @abstractmethod
+    def stack(self) -> nn.ModuleList:
+        """The transformer layers of the model."""
+
+    @abstractmethod
+    def prepare(self, wave: Float[np.ndarray, "N"]) -> Tensor:
+        """The model's input for one whole utterance, time first."""
+
+    @abstractmethod
+    def frames(self, samples: int) -> int:
+        """How many frames a wave of so many samples has; 0 if it is too short."""
+
+    @abstractmethod
+    def run(self, inputs: Tensor, lengths: list[int] | None) -> Tensor:
+        """The last hidden state `(B, T, D)` of inputs `(B, N, ...)`, which lie on the CPU.
+
+        `lengths` are the valid input steps where the batch is padded, `None` where all are equal.
+        """
+
+    @abstractmethod
+    def steps(self, size: int) -> int:
+        """How many frames the model makes of an input of `size` steps."""
+
+    def measure(self) -> None:  # noqa: B027 - most families have nothing to set
+        """Set hop, receptive field, stride and window, where they depend on the model."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Channels of one hidden state."""
+
+    @property
+    def may_pad(self) -> bool:
+        """Whether features do not change under padding; True only where a test proves it."""
+        return False
+
+    def preprocessing(self) -> dict[str, Any]:
+        """What the family does to a wave before the model, as plain data."""
+        return {}
+
+    # What every encoder offers.
+
+    def place(self, tensor: Tensor) -> Tensor:
+        """A tensor where the model is, in its type."""
+        return tensor.to(self.device, self.dtype)
+
+    @property
+    def dim(self) -> int:
+        """Channels `D` of the features."""
+        return self.width * (self.layers + 1 if self.layer == "all" else 1)
+
+    @property
+    def frame_seconds(self) -> float:
+        """Time from one frame to the next."""
+        return self.hop / SAMPLE_RATE
+
+    def frame_times(self, frames: int) -> Float[Tensor, "T"]:
+        """The middle of each frame in seconds, as its convolutions see it."""
+        first = self.receptive_field / 2 / SAMPLE_RATE
+        return first + self.frame_seconds * torch.arange(frames, dtype=torch.float32)
+
+    @cached_property
+    def card(self) -> dict[str, Any]:
+        """Everything that determines the features, as plain data."""
+        import transformers
+
+        return {
+            "name": self.source.name,
+            "family": self.family,
+            "model_type": self.source.model_type,
+            "revision": self.source.revision,
+            "weights": self.source.digest(),
+            "config": content_key(self.source.config),
+            "layer": self.layer,
+            "layers": self.layers,
+            "dim": self.dim,
+            "frame_seconds": self.frame_seconds,
+            "receptive_field": self.receptive_field,
+            "context": self.context,
+            "preprocessing": self.preprocessing(),
+            "chunk_seconds": self.settings.chunk_seconds,
+            "overlap_seconds": self.settings.overlap_seconds,
+            "batch_seconds": self.batch_seconds,
+            "dtype": self.settings.dtype,
+            "device": self.device.type,
+            "transformers": transformers.__version__,
+            "torch": torch.__version__,
+        }
+
+    @property
+    def key(self) -> str:
+        """A hash of the card without names: the same weights under another path agree."""
+        named = ("name", "revision")
+        return content_key({name: value for name, value in self.card.items() if name not in named})
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """Keywords for `load_encoder` that load the same encoder in another process."""
+        return {
+            "name_or_path": self.source.name
+            if self.source.revision is None
+            else str(self.source.folder),
+            "allow_pickle": self.source.pickled,
+            **asdict(self.settings),
+        }
+
+    @property
+    def batch_seconds(self) -> float:
+        """Audio that is encoded together, in seconds."""
+        if self.settings.batch_seconds is not None:
+            return self.settings.batch_seconds
+        return 16.0 if self.device.type == "cpu" else 240.0
+
+    def check(self, wave: Float[np.ndarray, "N"]) -> None:
+        """Raise an :class:`AudioError` if a wave gives no features."""
+        if self.frames(len(wave)) < 1:
+            raise AudioError(
+                f"a wave of {len(wave)} samples is shorter than the {self.receptive_field} that "
+                f"one frame of this {self.family} encoder needs; leave it out",
+                reason="too-short",
+            )
+        if not np.isfinite(wave).all():
+            raise AudioError("a wave has NaN or infinite samples; leave it out", "non-finite")
+
+    def encode(
+        self, waves: Sequence[Float[np.ndarray, "_"]], batched: bool = True
+    ) -> list[Float[Tensor, "_ D"]]:
+        """The features of each wave.
+
+        Waves go through the model in batches of equal length, or padded where the family's
+        conformance test proves that this changes nothing beyond 1e-5. Where memory runs out, the
+        batch is halved.
+
+        Args:
+            waves: mono float32 at 16 kHz.
+            batched: `False` encodes one by one, as a direct call of the model would.
+
+        Returns:
+            `(T_i, D)` float32 on the CPU for each wave, in order.
+
+        Raises:
+            AudioError: if a wave is too short for one frame, or not finite.
+            EncoderError: if memory does not suffice for a single piece, or features overflow.
+        """
+        pieces: list[tuple[int, Piece, Tensor]] = []
+        for position, wave in enumerate(waves):
+            self.check(wave)
+            inputs, frames = self.prepare(wave), self.frames(len(wave))
+            for piece in self._cut(frames):
+                start = piece.first * self.stride
+                # What is left over behind the last frame counts in the means of a group norm.
+                last = piece.last == frames
+                end = None if last else (piece.last - 1) * self.stride + self.window
+                pieces.append((position, piece, inputs[start:end]))
+        sizes = [len(inputs) for _, _, inputs in pieces]
+        parts: list[Tensor | None] = [None] * len(pieces)
+        for group in self._groups(sizes) if batched else [[row] for row in range(len(pieces))]:
+            for row, part in zip(group, self._encode([pieces[i][2] for i in group]), strict=True):
+                piece = pieces[row][1]
+                parts[row] = part[piece.skip : piece.skip + piece.keep]
+        whole: list[list[Tensor]] = [[] for _ in waves]
+        for (position, _, _), found in zip(pieces, parts, strict=True):
+            assert found is not None
+            whole[position].append(found)
+        return [torch.cat(part) if len(part) > 1 else part[0] for part in whole]
+
+    def _cut(self, frames: int) -> list[Piece]:
+        overlap = round(self.settings.overlap_seconds / self.frame_seconds)
+        return cut(frames, self._chunk_frames(), overlap)
+
+    def _chunk_frames(self) -> int:
+        return round(self.settings.chunk_seconds / self.frame_seconds)
+
+    def _groups(self, sizes: Sequence[int]) -> list[list[int]]:
+        budget = round(self.batch_seconds / self.frame_seconds) * self.stride
+        return group_padded(sizes, budget) if self.may_pad else group_equal(sizes, budget)
+
+    def _encode(self, inputs: list[Tensor]) -> list[Float[Tensor, "_ D"]]:
+        """One batch; halved where memory runs out."""
+        try:
+            return self._encode_at_once(inputs)
+        except RuntimeError as error:
+            if not any(sign in str(error) for sign in _OUT_OF_MEMORY):
+                raise
+            if len(inputs) == 1:
+                raise EncoderError(
+                    f"there is not enough memory on {self.device} for one piece of audio; "
+                    "lower chunk_seconds, or use a smaller encoder"
+                ) from error
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = len(inputs) // 2
+        return [*self._encode(inputs[:half]), *self._encode(inputs[half:])]
+
+    def _encode_at_once(self, inputs: list[Tensor]) -> list[Float[Tensor, "_ D"]]:
+        sizes = [len(item) for item in inputs]
+        padded = len(set(sizes)) > 1
+        batch = nn.utils.rnn.pad_sequence(inputs, batch_first=True)
+        lengths = sizes if padded else None
+        with torch.no_grad():
+            states = self._states(lambda: self.run(batch, lengths))
+        states = states.float().cpu()
+        if not bool(torch.isfinite(states).all()):
+            self._check_finite(states, [self.steps(size) for size in sizes])
+        # Clones, so that the features of one utterance do not keep the whole batch alive.
+        return [row[: self.steps(size)].clone() for row, size in zip(states, sizes, strict=True)]
+
+    def _check_finite(self, states: Float[Tensor, "B T D"], frames: Sequence[int]) -> None:
+        valid = valid_frames(torch.tensor(frames), states.shape[1])[:, :, None]
+        if not bool(torch.isfinite(states.masked_fill(~valid, 0.0)).all()):
+            raise EncoderError(
+                f"{self.source.name} gave features that are not finite in {self.settings.dtype}; "
+                'use dtype="float32"'
+            )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.source.name!r}, layer={self.layer!r})"
