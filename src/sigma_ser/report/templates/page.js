@@ -191,8 +191,8 @@ const methodText = ([method, panel, sparsity, epsilon]) => `${method}, ${panel},
     label.hidden = attempts.length < 2;
     turn();
   }
-  // A page with many rows comes up first and unpacks them when it is idle.
-  (window.requestIdleCallback ?? setTimeout)(() => { prepare(); picker.hidden = false; offer(); });
+  // A page with many rows comes up first and unpacks them then.
+  setTimeout(() => { prepare(); picker.hidden = false; offer(); }, 30);
   for (const [i, article] of [...articles.values()].entries()) article.hidden = i > 0;
 
   // The play head runs over all pictures; a click in one plays from there.
