@@ -9,7 +9,7 @@ import typer
 
 from sigma_ser.core.errors import SigmaError
 
-from . import catalogue, compare, corpus, demo, doctor, extract, leaderboard, report, run
+from . import catalogue, compare, corpus, demo, doctor, explain, extract, leaderboard, report, run
 
 app = typer.Typer(
     name="sigma-ser",
@@ -24,6 +24,7 @@ app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.add_typer(corpus.app, name="corpus")
 app.command("extract")(extract.extract)
+app.command("explain")(explain.explain)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("leaderboard")(leaderboard.leaderboard)

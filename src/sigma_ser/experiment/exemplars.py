@@ -10,6 +10,7 @@ import torch
 from sigma_ser.audio.reading import read_audio
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.errors import RunError
+from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.files import content_key
 from sigma_ser.core.passes import per_channel
 from sigma_ser.corpora.corpus import Corpus
@@ -17,7 +18,7 @@ from sigma_ser.report.exemplar import Exemplar
 
 from .measurement import run_attack
 from .plan import AttackStep, Plan
-from .work import Conditions, PartTask, RunPaths, load_victim, make_attack, make_explainer, pieces
+from .work import AsKept, Conditions, PartTask, RunPaths, load_victim, make_attack, pieces
 
 if TYPE_CHECKING:
     import polars as pl
@@ -77,10 +78,13 @@ def _attack_again(task: PartTask, step: AttackStep, utterance: str) -> Exemplar:
     mapped = step.reference or step.mask
     maps = [torch.zeros_like(batch.x)] * 2
     if mapped is not None:
-        explainer, seeds = make_explainer(mapped), piece.explain_seeds(mapped)
+        bank = piece.bank(mapped)
         maps = [
-            explainer(
-                victim, type(batch)(x, batch.lengths, batch.ids), piece.labels, seeds=seeds
+            AsKept(bank)(
+                victim,
+                FeatureBatch(x, batch.lengths, batch.ids),
+                piece.labels,
+                seeds=bank.seeds(batch),
             ).saliency
             for x in (batch.x, x_adv)
         ]

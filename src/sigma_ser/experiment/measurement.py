@@ -16,7 +16,7 @@ from sigma_ser.core.rows import CONSISTENCY_METRICS, schema
 from sigma_ser.core.seeds import utterance_seeds
 
 from .plan import AttackStep
-from .work import Piece, load_victim, make_explainer
+from .work import AsKept, Piece, load_victim
 
 _SIZES = ("l0", "l0_share", "l2", "linf", "frames_touched", "channels_touched")
 
@@ -116,15 +116,20 @@ def _outcome(
 
 
 def _mask_costs(piece: Piece, step: AttackStep) -> dict[str, list[Any]]:
-    count = len(piece.batch)
     if step.mask is None:
+        count = len(piece.batch)
         free: dict[str, list[Any]] = {
             "mask_forwards": [0] * count,
             "mask_backwards": [0] * count,
             "mask_seconds": [0.0] * count,
         }
         return free
-    return {f"mask_{name}": value.tolist() for name, value in piece.costs(step.mask).items()}
+    told = piece.bank(step.mask).explain(piece.batch, piece.labels)
+    return {
+        "mask_forwards": told.forwards.tolist(),
+        "mask_backwards": told.backwards.tolist(),
+        "mask_seconds": piece.mask_seconds(step.mask),
+    }
 
 
 def _consistency(
@@ -137,9 +142,9 @@ def _consistency(
 
     if step.reference is None or step.floor is None:
         return {}
-    task = piece.task
+    task, bank = piece.task, piece.bank(step.reference)
     scores = consistency(
-        make_explainer(step.reference),
+        AsKept(bank),
         load_victim(task.paths.victim(step.victim)),
         piece.batch,
         result.x_adv,
@@ -147,8 +152,8 @@ def _consistency(
         Budget(**step.budget),
         mask=mask,
         frame_seconds=task.conditions.frame_seconds,
-        clean=piece.maps(step.reference),
-        seeds=piece.explain_seeds(step.reference),
+        clean=bank.explain(piece.batch, piece.labels).saliency,
+        seeds=bank.seeds(piece.batch),
     )
     floors = load_file(task.paths.floor(step.floor, task.part))
     scores |= {name: values[piece.rows] for name, values in floors.items()}

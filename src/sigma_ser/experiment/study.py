@@ -36,7 +36,7 @@ from .exemplars import make_exemplars
 from .lock import run_lock
 from .plan import Plan, VictimStep, key_of_features, make_plan
 from .progress import Progress, Silent
-from .work import Conditions, PartTask, RunPaths, TrainTask, train_victim, work
+from .work import Conditions, PartTask, RunPaths, TrainTask, close_opened, train_victim, work
 
 if TYPE_CHECKING:
     import polars as pl
@@ -137,6 +137,7 @@ class _Run:
         folds = _chosen_folds(self.config, corpus)
         encoding = self.config.encoder
         encoder = load_encoder(encoding.name, layer=encoding.layer, **encoding.settings)
+        close_opened()  # of an earlier run, whose files may have been deleted since
         with run_lock(self.folder):
             self._begin()
             key = key_of_features(corpus, encoder.key)

@@ -6,30 +6,30 @@ does nothing if that file is there. What it writes depends on the task alone.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from sigma_ser.core.budget import Budget
-from sigma_ser.core.contracts import Attack, Explainer
+from sigma_ser.core.contracts import Attack, Explanation, MapKind, Victim
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.files import whole_file, write_json
 from sigma_ser.core.rows import schema
-from sigma_ser.core.seeds import utterance_seeds
 from sigma_ser.core.utterance import Utterance
 
-from .maps import AtKeptPrecision, MapWriter, read_costs, read_maps
 from .plan import AttackStep, FloorStep, SaliencyStep, VictimStep
 
 if TYPE_CHECKING:
     from sigma_ser.encoders.store import FeatureStore
+    from sigma_ser.masks.bank import MaskBank
     from sigma_ser.victims.checkpoint import TrainedVictim
 
 
@@ -45,8 +45,8 @@ class RunPaths:
         return self.folder / "victims" / step.key
 
     def saliency(self, step: SaliencyStep, part: int) -> Path:
-        """File with the maps of one part."""
-        return self.folder / "saliency" / step.key / f"part-{part:05d}.safetensors"
+        """File that says that the maps of one part are in the bank, and what they took."""
+        return self.folder / "saliency" / "done" / step.key / f"part-{part:05d}.json"
 
     def floor(self, step: FloorStep, part: int) -> Path:
         """File with the floors of one part."""
@@ -119,30 +119,45 @@ class Piece:
         """What is known about each utterance."""
         return self.task.utterances[self.rows]
 
-    def maps(self, step: SaliencyStep) -> Float[Tensor, "B T D"]:
-        """The maps that an earlier step kept."""
-        return read_maps(self.task.paths.saliency(step, self.task.part), self.rows)
+    def bank(self, step: SaliencyStep) -> MaskBank:
+        """The maps of one explainer on one victim."""
+        return load_bank(self.task.paths, step, self.task.conditions.seed)
 
-    def costs(self, step: SaliencyStep) -> Mapping[str, Tensor]:
-        """What these maps cost, `(B,)` each."""
-        return read_costs(self.task.paths.saliency(step, self.task.part), self.rows)
-
-    def explain_seeds(self, step: SaliencyStep) -> Int[Tensor, "B"]:
-        """The same noise whenever this explainer looks at these utterances."""
-        return utterance_seeds(self.batch.ids, self.task.conditions.seed, "explain", step.name)
+    def mask_seconds(self, step: SaliencyStep) -> list[float]:
+        """How long each utterance was explained when its map was made."""
+        done = self.task.paths.saliency(step, self.task.part).read_text("utf-8")
+        seconds: list[float] = json.loads(done)["seconds"][self.rows]
+        return seconds
 
     def mask(self, step: FloorStep | AttackStep) -> Bool[Tensor, "B T D"] | None:
-        """The mask of a cell, from the maps that an earlier step kept; native cells have none."""
-        from sigma_ser.masks.topk import ranking_scale, topk_mask
-
+        """The mask of a cell, out of the bank; native cells have none."""
         if step.mask is None or step.scope is None:
             return None
-        # A gradient ranks by the scale of the victim that it belongs to.
-        source = load_victim(self.task.paths.victim(step.mask.victim))
-        scale = ranking_scale(make_explainer(step.mask).kind, source, self.batch)
-        return topk_mask(
-            self.maps(step.mask), self.batch.lengths, Budget(**step.budget), step.scope, scale=scale
-        )
+        bank = self.bank(step.mask)
+        return bank.mask(self.batch, self.labels, Budget(**step.budget), step.scope)
+
+
+@dataclass(frozen=True)
+class AsKept:
+    """The explainer of a bank, with every map rounded as the bank keeps it."""
+
+    bank: MaskBank
+
+    @property
+    def kind(self) -> MapKind:
+        """As that of the explainer."""
+        return self.bank.explainer.kind
+
+    def __call__(
+        self,
+        victim: Victim,
+        batch: FeatureBatch,
+        labels: Int[Tensor, "B"],
+        *,
+        seeds: Int[Tensor, "B"] | None = None,
+    ) -> Explanation:
+        """Explain, then round."""
+        return self.bank.as_kept(self.bank.explainer(victim, batch, labels, seeds=seeds), batch)
 
 
 def train_victim(task: TrainTask) -> Path:
@@ -179,14 +194,12 @@ def work(task: PartTask) -> Path:
 
 
 def _explain(task: PartTask, step: SaliencyStep) -> None:
-    victim = load_victim(task.paths.victim(step.victim))
-    explainer = make_explainer(step)
-    writer = MapWriter()
+    seconds: list[float] = []
     for piece in pieces(task):
         started = time.perf_counter()
-        explanation = explainer(victim, piece.batch, piece.labels, seeds=piece.explain_seeds(step))
-        writer.add(piece.batch, explanation, time.perf_counter() - started)
-    writer.write(task.target)
+        piece.bank(step).fill(piece.batch, piece.labels)
+        seconds += [(time.perf_counter() - started) / len(piece.batch)] * len(piece.batch)
+    write_json(task.target, {"bank": piece.bank(step).key, "seconds": seconds})
 
 
 def _floor(task: PartTask, step: FloorStep) -> None:
@@ -195,21 +208,22 @@ def _floor(task: PartTask, step: FloorStep) -> None:
     from sigma_ser.evaluate.consistency_floor import consistency_floor
 
     victim = load_victim(task.paths.victim(step.victim))
-    explainer = make_explainer(step.reference)
-    scores = [
-        consistency_floor(
-            explainer,
-            victim,
-            piece.batch,
-            piece.labels,
-            Budget(**step.budget),
-            mask=piece.mask(step),
-            frame_seconds=task.conditions.frame_seconds,
-            clean=piece.maps(step.reference),
-            seeds=piece.explain_seeds(step.reference),
+    scores = []
+    for piece in pieces(task):
+        bank = piece.bank(step.reference)
+        scores.append(
+            consistency_floor(
+                AsKept(bank),
+                victim,
+                piece.batch,
+                piece.labels,
+                Budget(**step.budget),
+                mask=piece.mask(step),
+                frame_seconds=task.conditions.frame_seconds,
+                clean=bank.explain(piece.batch, piece.labels).saliency,
+                seeds=bank.seeds(piece.batch),
+            )
         )
-        for piece in pieces(task)
-    ]
     joined = {name: torch.cat([part[name] for part in scores]).double() for name in scores[0]}
     with whole_file(task.target) as aside:
         save_file(joined, aside)
@@ -240,18 +254,36 @@ def pieces(task: PartTask) -> Iterator[Piece]:
         yield Piece(task, store.batch(ids), store.labels(ids), rows)
 
 
-def make_explainer(step: SaliencyStep) -> Explainer:
-    """The explainer that a step names, with its settings, at the precision of kept maps."""
-    from sigma_ser.explainers.explanation import make_explainer as make
-
-    return AtKeptPrecision(make(step.name, **step.settings))
-
-
 def make_attack(step: AttackStep) -> Attack:
     """The attack that a step names, with its settings."""
     from sigma_ser.attacks.factory import attack
 
     return attack(step.attack, **step.settings)
+
+
+def load_bank(paths: RunPaths, step: SaliencyStep, seed: int) -> MaskBank:
+    """The bank of a step, opened once in each process."""
+    return _bank(paths, paths.victim(step.victim), step.name, json.dumps(dict(step.settings)), seed)
+
+
+@lru_cache(maxsize=16)
+def _bank(paths: RunPaths, victim: Path, explainer: str, settings: str, seed: int) -> MaskBank:
+    from sigma_ser.explainers.explanation import make_explainer
+    from sigma_ser.masks.bank import MaskBank
+
+    return MaskBank(
+        paths.folder / "saliency",
+        make_explainer(explainer, **json.loads(settings)),
+        load_victim(victim),
+        features=paths.features.name,
+        seed=seed,
+    )
+
+
+def close_opened() -> None:
+    """Forget stores, victims and banks that this process has open."""
+    for opened in (_store, load_victim, _bank):
+        opened.cache_clear()
 
 
 @lru_cache(maxsize=4)

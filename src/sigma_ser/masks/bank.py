@@ -15,6 +15,7 @@ through the bank's float16 also when it has just been made.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,10 +131,23 @@ class MaskBank:
             return 0
         rows = torch.tensor(missing, device=batch.device)
         part, classes = batch.select(rows), labels.to(batch.device)[rows]
-        seeds = None if self.seed is None else utterance_seeds(part.ids, "bank", self.seed)
-        told = explanation(self.explainer, self.victim, part, classes, seeds=seeds)
+        told = explanation(self.explainer, self.victim, part, classes, seeds=self.seeds(part))
         self._write(part, [names[row] for row in missing], told)
         return len(missing)
+
+    def seeds(self, batch: FeatureBatch) -> Int[Tensor, "B"] | None:
+        """The noise with which these utterances are explained, whatever becomes of them."""
+        return None if self.seed is None else utterance_seeds(batch.ids, "bank", self.seed)
+
+    def as_kept(self, told: Explanation, batch: FeatureBatch) -> Explanation:
+        """An explanation that is not kept, rounded as if it were.
+
+        Compared with a kept one, an input that nobody changed then keeps its map exactly.
+        """
+        scale = ranking_scale(self.explainer.kind, self.victim, batch)
+        halved, peaks = _halved(told.saliency if scale is None else told.saliency * scale)
+        saliency = halved.float() * peaks[:, None, None]
+        return dataclasses.replace(told, saliency=saliency if scale is None else saliency / scale)
 
     def explain(self, batch: FeatureBatch, labels: Int[Tensor, "B"]) -> Explanation:
         """The maps for class `labels`, explained where they are missing.
@@ -205,14 +219,12 @@ class MaskBank:
         from safetensors.torch import save_file
 
         scale = ranking_scale(self.explainer.kind, self.victim, batch)
-        ranked = (told.saliency if scale is None else told.saliency * scale).cpu()
-        peaks = ranked.abs().amax((1, 2))
+        halved, peaks = _halved((told.saliency if scale is None else told.saliency * scale).cpu())
         maps, facts = {}, {}
         for row, (name, length) in enumerate(zip(names, batch.lengths.tolist(), strict=True)):
-            peak = float(peaks[row]) or 1.0
-            maps[name] = (ranked[row, :length] / peak).half()
+            maps[name] = halved[row, :length].contiguous()
             facts[name] = {
-                "peak": peak,
+                "peak": float(peaks[row]),
                 "forwards": int(told.forwards[row]),
                 "backwards": int(told.backwards[row]),
                 "completeness": None
@@ -239,6 +251,15 @@ class MaskBank:
         self._parts[part] = opened
         for name, fact in facts.items():
             self._entries.setdefault(name, _Entry(part, **fact))
+
+
+def _halved(
+    ranked: Float[Tensor, "B T D"],
+) -> tuple[Float16[Tensor, "B T D"], Float[Tensor, "B"]]:
+    """Maps as float16 after division by their peaks: a gradient may be below its smallest."""
+    peaks = ranked.abs().amax((1, 2))
+    peaks = torch.where(peaks > 0, peaks, 1.0)
+    return (ranked / peaks[:, None, None]).half(), peaks
 
 
 def _names(batch: FeatureBatch, labels: Int[Tensor, "B"]) -> list[str]:

@@ -15,7 +15,7 @@ def mean_pool(h: Float[Tensor, "B T H"], lengths: Int[Tensor, "B"]) -> Float[Ten
     return h.masked_fill(~valid, 0.0).sum(1) / lengths[:, None].to(h.dtype)
 
 
-def statistics_pool(h: Float[Tensor, "B T H"], lengths: Int[Tensor, "B"]) -> Float[Tensor, "B 2H"]:
+def statistics_pool(h: Float[Tensor, "B T H"], lengths: Int[Tensor, "B"]) -> Float[Tensor, "B 2*H"]:
     """Mean and standard deviation over the valid frames (Snyder et al. 2018, x-vectors)."""
     mean = mean_pool(h, lengths)
     variance = mean_pool((h - mean[:, None, :]) ** 2, lengths)
