@@ -50,7 +50,7 @@ def granularities(name: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("name", NAMES)
 @settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
