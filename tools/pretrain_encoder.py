@@ -2,7 +2,7 @@
 
     python tools/pretrain_encoder.py synthesise --work DIR   # about 12 minutes on one core
     python tools/pretrain_encoder.py targets --work DIR      # about 5 minutes
-    python tools/pretrain_encoder.py train --work DIR --steps 3000
+    python tools/pretrain_encoder.py train --work DIR        # about 40 minutes on two shared cores
     python tools/pretrain_encoder.py export --work DIR --out src/sigma_ser/demo/encoder
 
 ``train`` goes on from the last checkpoint. The rate warms up, stays, and falls over the last
@@ -62,7 +62,7 @@ class Crops:
 
 
 def draw_mask(batch: int, rng: np.random.Generator, share: float = 0.045) -> np.ndarray:
-    """Spans of 10 frames; each frame starts one with probability ``share`` (about 37 % masked)."""
+    """Spans of 10 frames; each frame starts one with probability ``share`` (about 41 % masked)."""
     starts = rng.random((batch, CROP_FRAMES)) < share
     starts[np.arange(batch), rng.integers(CROP_FRAMES, size=batch)] = True
     mask = np.zeros_like(starts)
@@ -157,7 +157,10 @@ def train(rank: int, options: argparse.Namespace, port: int) -> None:
         mask = torch.from_numpy(draw_mask(len(clips), rng))
         for group in optimiser.param_groups:
             group["lr"] = rate_at(step, options.steps, options.rate)
-        report = model(*map(torch.from_numpy, (normalise(damage(waves, rng)), *rest)), mask)
+        heard = damage(waves, rng)
+        # at recording level, but with the scale that unit variance will have
+        heard = heard * 20.0 if step < options.level_until else normalise(heard)
+        report = model(*map(torch.from_numpy, (heard, *rest)), mask)
         optimiser.zero_grad(set_to_none=True)
         report["loss"].backward()
         average_over_processes(model, report)
@@ -191,10 +194,12 @@ def main() -> None:
     parser.add_argument("stage", choices=("synthesise", "targets", "train", "export"))
     parser.add_argument("--work", type=Path, required=True, help="speech and checkpoints")
     parser.add_argument("--clips", type=int, default=6000)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=5200)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--every", type=int, default=250, help="steps between checkpoints")
+    parser.add_argument("--every", type=int, default=200, help="steps between checkpoints")
+    level = "keep recording levels up to this step, then unit variance"
+    parser.add_argument("--level-until", type=int, default=3200, help=level)
     parser.add_argument("--seed", type=int, default=20260630)
     parser.add_argument("--threads", type=int, default=2)
     default = Path(__file__).parents[1] / "src" / "sigma_ser" / "demo" / "encoder"
