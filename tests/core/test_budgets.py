@@ -96,7 +96,6 @@ def test_only_fully_masked_units_qualify() -> None:
         {"sparsity": 0.1, "epsilon": -1.0},
         {"sparsity": 0.1, "epsilon": math.inf},
         {"sparsity": 0.1, "epsilon": math.nan},
-        {"sparsity": 0.1, "granularity": "pixel"},
         {"sparsity": 0.1, "granularity": "segment", "segment_frames": 0},
     ],
 )

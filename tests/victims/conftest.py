@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
+from sigma_ser.encoders.store import FeatureStore
+
 CLASSES = ("angry", "neutral", "sad")
 CHANNELS = 10
 
 
-class SmallStore:
+class SmallStore(FeatureStore):
     """Stands in for a `FeatureStore`: utterances of class `c` lean towards channel `c`."""
 
     class_names = CLASSES

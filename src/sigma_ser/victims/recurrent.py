@@ -35,7 +35,7 @@ class Bidirectional(nn.Module):
 
     def forward(
         self, x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]
-    ) -> Float[Tensor, "B T 2*H"]:
+    ) -> Float[Tensor, "B T W"]:
         """Both directions side by side; what lies on padding has no meaning."""
         ahead = self.ahead(x)[0]
         back = reverse_frames(self.back(reverse_frames(x, lengths))[0], lengths)
