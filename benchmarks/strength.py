@@ -10,33 +10,28 @@ a row for each attack: in every cell the attack success rate in per cent with it
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import sigma_ser as ss
 from sigma_ser.core.contracts import AttackResult, Victim
 from sigma_ser.core.features import FeatureBatch
+from sigma_ser.statistics.proportion import wilson_interval
 
 CELLS = [(0.5, 0.01), (0.5, 0.02), (1.0, 0.01), (1.0, 0.02)]
 ATTACKS = ("random", "oneshot", "dual-averaging", "reselect", "spgd", "sigma-zero", "saif", "pgd0")
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """95 % interval of a rate (Wilson 1927)."""
-    z, rate = 1.96, successes / trials
-    centre = rate + z * z / (2 * trials)
-    spread = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials**2))
-    return (centre - spread) / (1 + z * z / trials), (centre + spread) / (1 + z * z / trials)
-
-
 def cell(result: AttackResult, taken: float) -> str:
     """One cell of the table."""
     successes, trials = int(result.success.sum()), len(result.success)
-    low, high = wilson(successes, trials)
+    low, high = (
+        float(end[0]) for end in wilson_interval(np.array([successes]), np.array([trials]))
+    )
     passes = float((result.forwards + result.backwards).float().mean())
     each = f"{taken / successes:.2f}" if successes else "-"
     return (
@@ -75,7 +70,9 @@ def main() -> None:
         cells = []
         for epsilon, sparsity in CELLS:
             started = time.perf_counter()
-            result = ss.attack(name)(victim, batch, labels, ss.Budget(sparsity, epsilon=epsilon))
+            result = ss.attack(name)(
+                victim, batch, labels, ss.Budget(sparsity=sparsity, epsilon=epsilon)
+            )
             cells.append(cell(result, time.perf_counter() - started))
         print(f"{name:18s}", " | ".join(cells), flush=True)
 

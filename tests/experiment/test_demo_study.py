@@ -1,0 +1,70 @@
+"""What the demo claims, on its own corpus, encoder and budget."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import sigma_ser as ss
+from sigma_ser.demo import study_path
+
+SPARSITY = 0.01
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> ss.Study:
+    """The demo at one of its budgets, without consistency and with the attacks compared here."""
+    values = tomllib.loads(study_path().read_text("utf-8"))
+    values["budgets"]["sparsity"] = [SPARSITY]
+    values["consistency"] = {"explainer": None}
+    values["evaluation"]["exemplars"] = 0
+    values["executor"] = {"name": "inline"}
+    values["attacks"] = [
+        {
+            "name": "dual-averaging",
+            "explainers": ["integrated-gradients", "gradient", "random"],
+            "scopes": [8],
+        },
+        {"name": "pgd", "native": False, "explainers": ["integrated-gradients"]},
+        {"name": "random"},
+    ]
+    return ss.run(values, out=tmp_path_factory.mktemp("demo") / "run")
+
+
+def _asr(study: ss.Study, victim: str, attack: str, explainer: str | None) -> float:
+    cells = study.summary.filter(
+        (pl.col("victim") == victim)
+        & (pl.col("attack") == attack)
+        & pl.col("explainer").eq_missing(pl.lit(explainer, pl.String))
+    )
+    return float(cells["asr"].item())
+
+
+@pytest.mark.study
+def test_both_victims_know_the_emotions_of_voices_they_never_heard(study: ss.Study) -> None:
+    assert [victim["test_utterances"] for victim in study.victims] == [168, 168]
+    for victim in study.victims:
+        assert victim["uar"] >= 0.60, victim["name"]  # chance: 1/7
+
+
+@pytest.mark.study
+@pytest.mark.parametrize("victim", ["mlp", "bilstm"])
+def test_an_explanation_points_at_what_matters(study: ss.Study, victim: str) -> None:
+    native = _asr(study, victim, "dual-averaging", None)
+    assert 0.5 <= native <= 0.9
+    in_random = _asr(study, victim, "dual-averaging", "random")
+    assert _asr(study, victim, "dual-averaging", "gradient") >= in_random + 0.20
+    assert _asr(study, victim, "dual-averaging", "integrated-gradients") >= in_random + 0.10
+    assert native >= _asr(study, victim, "pgd", "integrated-gradients")
+    assert _asr(study, victim, "random", None) <= 0.1
+
+
+@pytest.mark.study
+def test_every_row_keeps_its_budget(study: ss.Study) -> None:
+    rows = study.rows
+    assert (rows["l0"] <= rows["budget_elements"]).all()
+    assert (rows["linf"] <= rows["epsilon"] * (1 + 1e-4)).all()
+    assert Path(study.report).stat().st_size < 15e6
