@@ -11,14 +11,11 @@ import pytest
 import sigma_ser as ss
 from sigma_ser.demo import study_path
 
-SPARSITY = 0.01
-
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> ss.Study:
-    """The demo at one of its budgets, without consistency and with the attacks compared here."""
+    """The demo without consistency and with the attacks compared here."""
     values = tomllib.loads(study_path().read_text("utf-8"))
-    values["budgets"]["sparsity"] = [SPARSITY]
     values["consistency"] = {"explainer": None}
     values["evaluation"]["exemplars"] = 0
     values["executor"] = {"name": "inline"}
