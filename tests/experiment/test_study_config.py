@@ -93,6 +93,8 @@ def test_relative_folders_are_relative_to_the_file(tmp_path: Path) -> None:
         ({"attacks": [{"name": "dual-avraging"}]}, "did you mean dual-averaging"),
         ({"attacks": [{"name": "pgd", "step": 3}]}, "step"),
         ({"attacks": [{"name": "pgd", "explainers": ["gradiant"]}]}, "did you mean gradient"),
+        ({"encoder": {"name": "demo", "contxt": "utterance"}}, "encoder.contxt.*context"),
+        ({"encoder": {"name": "dmo"}}, "demo"),
         ({"corpus": {"name": "tes", "protocol": "tess-word"}}, "did you mean tess"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import platform
@@ -278,6 +279,13 @@ def check_names(config: StudyConfig) -> None:
         make_explainer(str(settings.pop("name", name)), **settings)
     for section in config.attacks:
         attack(section.name, **section.settings)
+    known = set(inspect.signature(load_encoder).parameters) - {"name_or_path", "layer"}
+    for key in config.encoder.settings:
+        if key not in known:
+            raise ConfigError(
+                f"encoder.{key}: load_encoder has no such setting; known: "
+                f"{', '.join(sorted(known))}"
+            )
 
 
 def _chosen_folds(config: StudyConfig, corpus: Corpus) -> list[Fold]:
