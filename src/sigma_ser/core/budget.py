@@ -26,8 +26,10 @@ class Budget:
 
     Args:
         sparsity: share of the valid units, in (0, 1]. Give this or `count`.
-        count: the same as a number of elements, at least those of one unit.
-        epsilon: bound on `|delta[t, d]|` in units of `scale[d]`, at least 0: a number, or `(D,)`.
+        count: the same as a number of elements, at least those of one unit; `(B,)` gives each
+            utterance of a batch its own.
+        epsilon: bound on `|delta[t, d]|` in units of `scale[d]`, at least 0: a number, `(D,)`, or
+            `(B, D)` or `(B, 1)` for each utterance of a batch its own.
         granularity: the units that are chosen whole: single `element`s, `frame`s (rows),
             `channel`s (columns), or `segment`s (runs of at least `segment_frames` frames).
         segment_frames: length of a segment; the last one takes what is left over.
@@ -37,7 +39,7 @@ class Budget:
     """
 
     sparsity: float | None = None
-    count: int | None = None
+    count: int | Int[Tensor, "B"] | None = None
     epsilon: float | Tensor = 0.5
     granularity: Granularity = "element"
     segment_frames: int = 10
@@ -47,7 +49,7 @@ class Budget:
             raise BudgetError("give a budget either sparsity= (a share) or count= (elements)")
         if self.sparsity is not None and not 0 < self.sparsity <= 1:
             raise BudgetError(f"sparsity must lie in (0, 1], got {self.sparsity}")
-        if self.count is not None and self.count < 1:
+        if self.count is not None and bool((torch.as_tensor(self.count) < 1).any()):
             raise BudgetError(f"count must be at least 1 element, got {self.count}")
         if self.granularity not in GRANULARITIES:
             raise BudgetError(
@@ -56,20 +58,21 @@ class Budget:
         if self.segment_frames < 1:
             raise BudgetError(f"segment_frames must be at least 1, got {self.segment_frames}")
         epsilon = torch.as_tensor(self.epsilon, dtype=torch.float64)
-        if epsilon.ndim > 1 or not bool(((epsilon >= 0) & torch.isfinite(epsilon)).all()):
+        if epsilon.ndim > 2 or not bool(((epsilon >= 0) & torch.isfinite(epsilon)).all()):
             raise BudgetError(
-                f"epsilon must be finite and at least 0, a number or one for each channel, "
-                f"got {self.epsilon}"
+                f"epsilon must be finite and at least 0, a number, one for each channel (D,), or "
+                f"one for each utterance (B, 1), got {self.epsilon}"
             )
 
-    def bound(self, scale: Float[Tensor, "D"]) -> Float[Tensor, "D"]:
-        """The largest change of each channel, in feature units."""
+    def bound(self, scale: Float[Tensor, "D"]) -> Float[Tensor, "*B D"]:
+        """The largest change of each channel, in feature units: `(D,)`, or `(B, 1, D)`."""
         epsilon = torch.as_tensor(self.epsilon, dtype=scale.dtype, device=scale.device)
-        if epsilon.ndim == 1 and epsilon.shape != scale.shape:
+        widths = (1, len(scale)) if epsilon.ndim == 2 else (len(scale),)
+        if epsilon.ndim and epsilon.shape[-1] not in widths:
             raise BudgetError(
-                f"epsilon has {len(epsilon)} channels, the features have {len(scale)}"
+                f"epsilon has {epsilon.shape[-1]} channels, the features have {len(scale)}"
             )
-        return epsilon * scale
+        return (epsilon[:, None, :] if epsilon.ndim == 2 else epsilon) * scale
 
     def available(self, lengths: Int[Tensor, "B"], channels: int) -> Int[Tensor, "B"]:
         """How many units each utterance has."""
@@ -94,10 +97,13 @@ class Budget:
             shares = [max(1, math.floor(self.sparsity * n + _ROUNDING)) for n in available.tolist()]
             return torch.tensor(shares, device=lengths.device, dtype=torch.long)
         assert self.count is not None
+        count = torch.as_tensor(self.count, device=lengths.device)
+        if count.ndim and count.shape != lengths.shape:
+            raise BudgetError(
+                f"count is given for {len(count)} utterances, the batch has {len(lengths)}"
+            )
         units = torch.div(
-            torch.full_like(lengths, self.count),
-            self._unit_elements(lengths, channels),
-            rounding_mode="floor",
+            count.expand_as(lengths), self._unit_elements(lengths, channels), rounding_mode="floor"
         )
         if bool((units < 1).any()):
             raise BudgetError(
