@@ -114,14 +114,14 @@ def test_epsilon_per_channel() -> None:
 def test_each_utterance_may_have_a_budget_of_its_own():
     """What a bisection needs: it is the same as one budget after the other."""
     lengths, scale = torch.tensor([4, 2]), torch.tensor([1.0, 2.0, 0.5])
-    own = Budget(count=torch.tensor([5, 2]), epsilon=torch.tensor([[0.5], [2.0]]))
+    own = ss.Budget(count=torch.tensor([5, 2]), epsilon=torch.tensor([[0.5], [2.0]]))
     for row, (count, epsilon) in enumerate([(5, 0.5), (2, 2.0)]):
-        alone = Budget(count=count, epsilon=epsilon)
+        alone = ss.Budget(count=count, epsilon=epsilon)
         assert own.units(lengths, 3)[row] == alone.units(lengths, 3)[row]
         torch.testing.assert_close(own.bound(scale)[row, 0], alone.bound(scale))
-    with pytest.raises(BudgetError, match="2 utterances, the batch has 1"):
+    with pytest.raises(ss.errors.BudgetError, match="2 utterances, the batch has 1"):
         own.units(lengths[:1], 3)
-    with pytest.raises(BudgetError, match="channels"):
-        Budget(count=1, epsilon=torch.ones(2, 4)).bound(scale)
-    with pytest.raises(BudgetError, match="at least 1"):
-        Budget(count=torch.tensor([3, 0]))
+    with pytest.raises(ss.errors.BudgetError, match="channels"):
+        ss.Budget(count=1, epsilon=torch.ones(2, 4)).bound(scale)
+    with pytest.raises(ss.errors.BudgetError, match="at least 1"):
+        ss.Budget(count=torch.tensor([3, 0]))
