@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -48,54 +49,72 @@ def pooled(study: Study) -> pl.DataFrame:
 
 
 def print_tables(study: Study) -> None:
-    """Print victims and attacks, strongest first."""
+    """Print victims, then a table for each victim and budget, strongest attack first.
+
+    Every line fits a terminal of 80 columns: a table that wraps is not read.
+    """
     console = Console()
-    victims = Table("victim", "fold", "UAR", "95 %", "accuracy", "test utterances", title="Victims")
+    victims = Table("victim", "fold", "UAR", "95 %", "accuracy", "tested", box=box.SIMPLE)
     for victim in study.victims:
         victims.add_row(
             victim["name"],
             victim["fold"],
             _percent(victim["uar"]),
-            f"{_percent(victim['uar_low'])} to {_percent(victim['uar_high'])}",
+            _interval(victim["uar_low"], victim["uar_high"]),
             _percent(victim["accuracy"]),
             str(victim["test_utterances"]),
         )
     console.print(victims)
-    attacks = Table(
-        "victim", "attack", "mask", "scope", "sparsity", "epsilon", "success", "95 %",
-        "top-k kept", "Spearman", "passes", "s",
-        title="Attacks on correctly recognised utterances",
-    )  # fmt: skip
     cells = pooled(study).sort(
         ["victim", "sparsity", "epsilon", "asr"], descending=[False, False, False, True]
     )
+    for (name, granularity, sparsity, epsilon), group in cells.group_by(
+        "victim", "granularity", "sparsity", "epsilon", maintain_order=True
+    ):
+        units = "values" if granularity == "element" else f"values, in whole {granularity!s}s"
+        console.print(
+            f"[bold]{name}[/], {group['utterances'].max()} utterances: {100 * sparsity:g} % of the "
+            f"{units}, each by at most {epsilon:g} deviations"
+        )
+        console.print(_attacks(group))
+    console.print(
+        "fooled: of the utterances recognised before. kept: what is left of the explanation, the "
+        "share of its most salient values that stay so. passes: through the victim, a mean per "
+        "utterance, without the explanation that made the mask."
+    )
+    console.print(f"Report: {study.report}", soft_wrap=True)
+
+
+def _attacks(cells: pl.DataFrame) -> Table:
+    """The attacks of one victim at one budget."""
+    table = Table("attack", "inside", box=box.SIMPLE, pad_edge=False)
+    table.columns[1].min_width = 24
+    for heading in ("fooled", "95 %", "kept", "passes"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for cell in cells.iter_rows(named=True):
-        attacks.add_row(
-            cell["victim"],
+        table.add_row(
             cell["attack"],
             _mask(cell),
-            "" if cell["scope"] is None else str(cell["scope"]),
-            f"{cell['sparsity']:g}",
-            f"{cell['epsilon']:g}",
-            f"{_percent(cell['asr'])} of {cell['utterances']}",
-            f"{_percent(cell['asr_low'])} to {_percent(cell['asr_high'])}",
+            _percent(cell["asr"]),
+            _interval(cell["asr_low"], cell["asr_high"]),
             _fraction(cell["topk_intersection"]),
-            _fraction(cell["spearman"]),
             f"{cell['forwards'] + cell['backwards']:.0f}",
-            f"{cell['seconds']:.3f}",
         )
-    console.print(attacks)
-    console.print(
-        "Passes and seconds are means per utterance, without the explanation that made the mask."
-    )
-    console.print(f"Report: {study.report}")
+    return table
 
 
 def _mask(cell: dict[str, Any]) -> str:
     if cell["explainer"] is None:
-        return "its own choice"
+        return "free choice"
     source = "" if cell["mask_source"] == "own" else f" of {cell['mask_source']}"
-    return f"{cell['explainer']}{source}"
+    times = "" if cell["scope"] in (None, 1) else f" x {cell['scope']}"
+    return f"{cell['explainer']}{source}{times}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return "n/a"
+    return f"{100 * low:.0f} to {100 * high:.0f} %"
 
 
 def _percent(rate: float | None) -> str:
