@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .experiment.study import run as run
     from .explainers.explanation import explain as explain
     from .masks.topk import topk_mask as topk_mask
-    from .victims.checkpoint import load_victim as load_victim
+    from .victims.loading import load_victim as load_victim
     from .victims.training import train as train
     from .victims.victim import wrap as wrap
 
@@ -56,7 +56,7 @@ _HOMES = {
     "extract": "encoders.extraction",
     "load_corpus": "corpora.corpus",
     "load_encoder": "encoders.encoder",
-    "load_victim": "victims.checkpoint",
+    "load_victim": "victims.loading",
     "make_folds": "corpora.folds",
     "registry": "core.registry",
     "run": "experiment.study",

@@ -49,7 +49,7 @@ def explain(
     from sigma_ser.core.errors import ExplainerError
     from sigma_ser.encoders.store import FeatureStore
     from sigma_ser.explainers.explanation import make_explainer
-    from sigma_ser.victims.checkpoint import load_victim
+    from sigma_ser.victims.loading import load_victim
 
     features, model = FeatureStore(store), load_victim(victim)
     names = explainers or ["gradient", "integrated-gradients"]

@@ -10,15 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sigma_ser.core import registry
 from sigma_ser.core.errors import VictimError
 from sigma_ser.core.files import whole_file, write_json
+from sigma_ser.encoders.store import FeatureStore
 
 from .victim import Standardised, WrappedVictim
 
 WEIGHTS, CARD = "victim.safetensors", "card.json"
+# Entries of an encoder's card that may differ while the features agree.
+_HARMLESS = frozenset(
+    {"name", "revision", "versions", "transformers", "torch", "device", "batch_seconds"}
+)
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,26 @@ class TrainedVictim(WrappedVictim):
         """Hash of the weights: what an explanation of this victim is filed under."""
         return fingerprint(self.module)
 
+    @property
+    def layer_weights(self) -> Float[Tensor, "L"] | None:
+        """The frozen weights of the hidden states it hears; `None` if it hears one layer."""
+        named = self.card.encoder.get("weights_of_layers")
+        return None if named is None else torch.tensor([float(weight) for weight in named])
+
+    def heard(self, store: FeatureStore) -> FeatureStore:
+        """A store as this victim hears it: where it has learnt to weigh layers, their sum.
+
+        Raises:
+            VictimError: if the features are those of another encoder.
+            StoreError: if the store has another number of layers.
+        """
+        weights = self.layer_weights
+        heard = store if weights is None or store.layers == 1 else store.weighted(weights)
+        self.check_encoder(heard.card["encoder"])
+        return heard
+
     def check_encoder(self, encoder_card: Mapping[str, Any]) -> None:
-        """Refuse features of another encoder.
+        """Refuse features of another encoder; another path to the same weights is none.
 
         Raises:
             VictimError: names what differs.
@@ -64,7 +88,7 @@ class TrainedVictim(WrappedVictim):
         differing = [
             name
             for name, value in self.card.encoder.items()
-            if name != "versions" and theirs.get(name) != value
+            if name not in _HARMLESS and theirs.get(name) != value
         ]
         if differing:
             shown = ", ".join(
@@ -142,15 +166,6 @@ def make_head(name: str, channels: int, classes: int, settings: Mapping[str, Any
     except TypeError as fault:
         raise VictimError(f"head {name!r} cannot be made: {fault}") from fault
     return head
-
-
-def load_victim(source: Path | str) -> TrainedVictim:
-    """Load a victim from the folder where `save` or a run put it.
-
-    Raises:
-        VictimError: if the folder holds no intact victim.
-    """
-    return TrainedVictim.load(source)
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -10,6 +10,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sigma_ser.core.errors import VictimError
+from sigma_ser.core.passes import per_channel
+
+# A channel that never moves in training would make every epsilon zero and divide by zero.
+_SMALLEST_SCALE = 1e-6
+
+
+def usable_scale(deviation: Float[Tensor, "D"]) -> Float[Tensor, "D"]:
+    """Standard deviations as a scale: above 0 also where a channel never moves."""
+    return deviation.clamp(min=_SMALLEST_SCALE)
 
 
 class Standardised(nn.Module):
@@ -67,7 +76,9 @@ class WrappedVictim:
 
         Raises:
             VictimError: if the module is in training mode, or its logits are not usable.
+            ShapeError: if the features have not as many channels as `scale`.
         """
+        per_channel(self.scale, x)
         if self.module.training:
             raise VictimError(
                 "the victim is in training mode, where dropout and batch statistics make its "

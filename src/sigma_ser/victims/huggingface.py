@@ -1,0 +1,140 @@
+"""Audio classifiers of `transformers` as victims: the part behind a hidden state of theirs.
+
+A `...ForSequenceClassification` model is a front end, a stack of transformer layers, and a head:
+projection, mean over frames, linear. Fed with state `i` of the stack (counted as in
+`load_encoder`: 0 enters the first layer, `n` leaves the last), the layers from `i` on and the head
+are a victim on features. Positional convolutions and group norms lie before state 0, so everything
+that is left ignores padding exactly once the attention is masked by the lengths.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sigma_ser.core.errors import EncoderError, VictimError
+from sigma_ser.core.features import valid_frames
+from sigma_ser.encoders.layers import resolve_layer
+from sigma_ser.encoders.source import find_source, load_checked
+
+from .pooling import mean_pool
+
+# Families whose encoder is a positional convolution, a norm, and a stack of layers.
+_FAMILIES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio")
+
+
+class _Nothing(nn.Module):
+    """Stands where the positional convolution was: state 0 holds the positions already."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        return torch.zeros_like(h)
+
+
+class RestOfClassifier(nn.Module):
+    """The layers behind a hidden state, and the classifier's own head.
+
+    Args:
+        model: a `...ForSequenceClassification` model; what lies before the state is taken away.
+        layer: the state, from 0 to the number of layers, or `"all"` for a model that sums its
+            layers: then only the head is left, and the sum is what it is fed.
+    """
+
+    def __init__(self, model: Any, layer: int | Literal["all"]) -> None:
+        super().__init__()
+        self.project, self.classify = model.projector, model.classifier
+        base = getattr(model, model.base_model_prefix)
+        encoder, layers = base.encoder, base.encoder.layers
+        if layer == "all" or layer == len(layers):
+            self.encoder = None
+            return
+        if layer > 0 and hasattr(layers[0].attention, "rel_attn_embed"):
+            # WavLM's first layer owns the relative positions that all layers share.
+            layers[layer].attention.rel_attn_embed = layers[0].attention.rel_attn_embed
+        encoder.layers = layers[layer:]
+        encoder.pos_conv_embed = _Nothing()
+        if not _norm_comes_last(model.config):
+            # Post-norm stacks normalise once, before state 0.
+            encoder.layer_norm = nn.Identity()
+        self.encoder = encoder
+
+    def forward(self, x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Float[Tensor, "B C"]:
+        """Logits of hidden states, or of the sum of layers."""
+        if self.encoder is not None:
+            valid = valid_frames(lengths, x.shape[1])
+            # A copy: the encoder clears padding in place.
+            cleared = x.masked_fill(~valid[:, :, None], 0.0)
+            with warnings.catch_warnings():
+                # WavLM hands torch a mask of one type and a bias of another.
+                warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
+                x = self.encoder(cleared, attention_mask=valid).last_hidden_state
+        logits: Tensor = self.classify(mean_pool(self.project(x), lengths))
+        return logits
+
+
+def load_classifier(
+    name_or_path: str | Path, layer: int | str, revision: str | None
+) -> tuple[RestOfClassifier, tuple[str, ...], Tensor | None]:
+    """The rest of a classifier behind a layer, its class names, and its weights of layers.
+
+    Args:
+        name_or_path: a folder, or a Hugging Face id, with safetensors weights.
+        layer: as for `load_encoder`; `"all"` for models with `use_weighted_layer_sum`.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        VictimError: if there is no such model, its weights do not fit, it is of a family whose
+            head is something else, or the layer does not determine its answer.
+    """
+    try:
+        source = find_source(name_or_path, revision)
+        config = SimpleNamespace(**source.config)
+        if source.model_type not in _FAMILIES:
+            raise VictimError(
+                f"{source.name} is of the family {source.model_type or 'unknown'!r}; as victims "
+                f"{', '.join(_FAMILIES)} are known, others can be given with ss.wrap(module)"
+            )
+        if getattr(config, "add_adapter", False):
+            raise VictimError(
+                f"{source.name} has an adapter behind its layers, which changes the frame rate; "
+                "give the part of it that you attack with ss.wrap(module)"
+            )
+        model = load_checked(source, "AutoModelForAudioClassification").eval()
+        summed = bool(model.config.use_weighted_layer_sum)
+        chosen = _chosen_layer(source.name, layer, model.config, summed)
+    except EncoderError as fault:
+        raise VictimError(str(fault)) from fault
+    weights = model.layer_weights.detach().softmax(-1) if summed else None
+    labels = tuple(str(model.config.id2label[i]) for i in range(model.config.num_labels))
+    return RestOfClassifier(model, chosen).requires_grad_(False).eval(), labels, weights
+
+
+def _chosen_layer(name: str, layer: int | str, config: Any, summed: bool) -> int | Literal["all"]:
+    if summed:
+        if layer != "all":
+            raise VictimError(
+                f"{name} classifies a weighted sum of all its layers, which no single layer "
+                'determines; load it with layer="all", and give it features of all layers'
+            )
+        if _norm_comes_last(config):
+            raise VictimError(
+                f"{name} sums its layers, and versions of transformers differ in whether the last "
+                "of them is normalised; give the part of it that you attack with ss.wrap(module)"
+            )
+        return "all"
+    chosen = resolve_layer(layer, config.num_hidden_layers)
+    if not isinstance(chosen, int):
+        raise VictimError(
+            f"{name} classifies its last layer, so there is nothing behind {layer!r}; "
+            "choose a layer by its number"
+        )
+    return chosen
+
+
+def _norm_comes_last(config: Any) -> bool:
+    return bool(getattr(config, "do_stable_layer_norm", False))

@@ -1,0 +1,115 @@
+"""How a head is trained: every setting, its range, and adversarial training."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sigma_ser.core.budget import Budget
+from sigma_ser.core.contracts import Attack
+from sigma_ser.core.errors import VictimError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How a head is trained.
+
+    Args:
+        epochs: passes over the training part, at the most.
+        batch_size: utterances a step.
+        learning_rate: peak of the schedule (linear warm-up, then cosine to 0).
+        warmup: share of the steps that warm up.
+        weight_decay: of AdamW (Loshchilov & Hutter 2019), on matrices only.
+        label_smoothing: share of the target spread over all classes (Szegedy et al. 2016).
+        class_weights: weigh classes by their inverse frequency.
+        noise: standard deviation of Gaussian noise on standardised features.
+        mixup: alpha of mixup (Zhang et al. 2018) of the features of two utterances; 0 off.
+        clip: largest norm of a gradient.
+        patience: epochs without a better validation UAR before it stops.
+
+    Raises:
+        VictimError: if a value is out of its range.
+    """
+
+    epochs: int = 40
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    warmup: float = 0.1
+    weight_decay: float = 1e-2
+    label_smoothing: float = 0.1
+    class_weights: bool = True
+    noise: float = 0.0
+    mixup: float = 0.0
+    clip: float = 1.0
+    patience: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "patience"):
+            if getattr(self, name) < 1:
+                raise VictimError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise VictimError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("weight_decay", "noise", "mixup"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise VictimError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("warmup", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise VictimError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> TrainingSettings:
+        """Settings from a mapping.
+
+        Raises:
+            VictimError: names a setting that does not exist, and those that do.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(given) - known)
+        if unknown:
+            raise VictimError(
+                f"training has no setting {unknown[0]!r}; known: {', '.join(sorted(known))}"
+            )
+        return cls(**given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialTraining:
+    """Train on attacked features beside the clean ones, to harden a victim.
+
+    The loss of a step is `(1 - share) * clean + share * attacked`, where each utterance is
+    attacked anew against the victim as it is at that step, with dropout off (Madry et al. 2018,
+    eq. 2.1; the mixture of Goodfellow et al. 2015, section 6). An attack that stops at the first
+    success gives the mild examples of Zhang et al. 2020 (friendly adversarial training).
+
+    Args:
+        attack: any attack, such as `ss.attack("dual-averaging", steps=5)`.
+        budget: what it may change.
+        share: weight of the attacked features, in (0, 1].
+
+    Raises:
+        VictimError: if `share` is out of its range.
+    """
+
+    attack: Attack
+    budget: Budget
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise VictimError(f"share must lie in (0, 1], got {self.share}")
+
+    def described(self) -> dict[str, Any]:
+        """Plain data for the victim's card."""
+        epsilon = self.budget.epsilon
+        return {
+            "attack": repr(self.attack),
+            "sparsity": self.budget.sparsity,
+            "count": self.budget.count,
+            "epsilon": epsilon if isinstance(epsilon, int | float) else epsilon.tolist(),
+            "granularity": self.budget.granularity,
+            "share": self.share,
+        }

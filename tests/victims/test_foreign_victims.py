@@ -1,0 +1,196 @@
+"""Classifiers of `transformers` and the user's own code as victims: equal to themselves, whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import sigma_ser as ss
+
+_SMALL = {
+    "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24,
+    "conv_dim": (8, 8), "conv_kernel": (10, 8), "conv_stride": (80, 4),
+    "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2,
+    "classifier_proj_size": 12,
+    "num_labels": 4, "id2label": dict(enumerate(["neu", "hap", "ang", "sad"])),
+    "label2id": {"neu": 0, "hap": 1, "ang": 2, "sad": 3},
+}  # fmt: skip
+_PLAIN = {"feat_extract_norm": "group"}
+_PRE_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+_DATA2VEC = {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 5}
+FAMILIES = {
+    "wav2vec2": ("Wav2Vec2", _PLAIN),
+    "wav2vec2-pre-norm": ("Wav2Vec2", _PRE_NORM),
+    "hubert": ("Hubert", _PLAIN),
+    "hubert-pre-norm": ("Hubert", _PRE_NORM),
+    "wavlm": ("WavLM", _PLAIN),
+    "wavlm-pre-norm": ("WavLM", _PRE_NORM),
+    "unispeech": ("UniSpeech", _PLAIN),
+    "unispeech-sat": ("UniSpeechSat", _PLAIN),
+    "data2vec-audio": ("Data2VecAudio", _DATA2VEC),
+}
+LABELS = ("neu", "hap", "ang", "sad")
+
+
+def _save(folder: Path, family: str, **more: object) -> torch.nn.Module:
+    import transformers
+
+    name, settings = FAMILIES[family]
+    config = getattr(transformers, f"{name}Config")(**{**_SMALL, **settings, **more})
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{name}ForSequenceClassification")(config).eval()
+    with torch.no_grad():
+        # Norms that do nothing would hide one that is left out or done twice.
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False}))
+    return model
+
+
+@pytest.fixture(params=FAMILIES)
+def saved(request: pytest.FixtureRequest, tmp_path: Path):
+    return tmp_path, _save(tmp_path, request.param)
+
+
+def _waves() -> list[np.ndarray]:
+    rng = np.random.default_rng(3)
+    return [rng.standard_normal(samples).astype(np.float32) for samples in (6400, 4321)]
+
+
+def test_encoder_and_rest_together_are_the_whole_model(saved) -> None:
+    folder, model = saved
+    waves = _waves()
+    with torch.no_grad():
+        expected = torch.cat([model(torch.from_numpy(wave)[None]).logits for wave in waves])
+    for layer in (0, 1, 2, 3, -1):
+        encoder = ss.load_encoder(str(folder), layer=layer)
+        victim = ss.load_victim(f"hf:{folder}", layer=layer)
+        assert victim.labels == LABELS
+        features = [encoder.encode([wave])[0] for wave in waves]
+        batch = ss.FeatureBatch(
+            torch.nn.utils.rnn.pad_sequence(features, batch_first=True),
+            torch.tensor([len(item) for item in features]),
+        )
+        # Each utterance was a call of its own; here they share a padded batch.
+        torch.testing.assert_close(victim(batch.x, batch.lengths), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_padding_has_no_influence_and_no_gradient(saved) -> None:
+    folder, _ = saved
+    victim = ss.load_victim(f"hf:{folder}", layer=1)
+    x = torch.randn(2, 9, 16, generator=torch.Generator().manual_seed(1))
+    lengths = torch.tensor([9, 5])
+    loud = x.clone()
+    loud[1, 5:] = 1e3
+    loud.requires_grad_()
+    logits = victim(loud, lengths)
+    (gradient,) = torch.autograd.grad(logits[:, 1].sum(), loud)
+    assert (gradient[1, 5:] == 0).all()
+    assert (gradient[1, :5] != 0).any()
+    alone = x[1:, :5].clone().requires_grad_()
+    own = victim(alone, lengths[1:])
+    torch.testing.assert_close(logits[1], own[0], atol=1e-5, rtol=1e-5)
+    (slope,) = torch.autograd.grad(own[:, 1].sum(), alone)
+    torch.testing.assert_close(gradient[1, :5], slope[0], atol=1e-5, rtol=1e-4)
+
+
+def test_the_sum_of_layers_of_a_classifier_is_the_surface(tmp_path: Path) -> None:
+    from sigma_ser.victims.layers import weighted_sum
+
+    model = _save(tmp_path, "wavlm", use_weighted_layer_sum=True)
+    wave = _waves()[0]
+    with pytest.raises(ss.errors.VictimError, match='layer="all"'):
+        ss.load_victim(f"hf:{tmp_path}", layer=2)
+    victim = ss.load_victim(f"hf:{tmp_path}", layer="all")
+    states = ss.load_encoder(str(tmp_path), layer="all").encode([wave])[0]
+    x = weighted_sum(states[None], victim.layer_weights)
+    assert x.shape[2] == 16
+    with torch.no_grad():
+        expected = model(torch.from_numpy(wave)[None]).logits
+    torch.testing.assert_close(victim(x, torch.tensor([x.shape[1]])), expected)
+
+
+def test_an_attack_runs_on_a_classifier_behind_a_layer(tmp_path: Path) -> None:
+    _save(tmp_path, "wavlm")
+    batch = ss.FeatureBatch(torch.randn(3, 12, 16), torch.tensor([12, 7, 9]))
+    victim = ss.load_victim(f"hf:{tmp_path}", layer=2, scale=batch.x.std((0, 1)))
+    labels = victim(batch.x, batch.lengths).argmax(1)
+    attack = ss.attack("dual-averaging", steps=5)
+    result = attack(victim, batch, labels, ss.Budget(sparsity=0.2, epsilon=1.0))
+    assert (result.x_adv != batch.x).any()
+
+
+def test_classifiers_that_cannot_be_cut_are_refused(tmp_path: Path) -> None:
+    _save(tmp_path / "one", "hubert")
+    with pytest.raises(ss.errors.VictimError, match="no layer 4"):
+        ss.load_victim(f"hf:{tmp_path / 'one'}", layer=4)
+    with pytest.raises(ss.errors.VictimError, match="nothing behind 'mean'"):
+        ss.load_victim(f"hf:{tmp_path / 'one'}", layer="mean")
+    config = tmp_path / "one" / "config.json"
+    told = json.loads(config.read_text())
+    for changed, said in (
+        ({"model_type": "whisper"}, "of the family 'whisper'"),
+        ({"add_adapter": True}, "has an adapter"),
+    ):
+        config.write_text(json.dumps({**told, **changed}))
+        with pytest.raises(ss.errors.VictimError, match=said):
+            ss.load_victim(f"hf:{tmp_path / 'one'}")
+    _save(tmp_path / "two", "hubert-pre-norm", use_weighted_layer_sum=True)
+    with pytest.raises(ss.errors.VictimError, match="versions of transformers differ"):
+        ss.load_victim(f"hf:{tmp_path / 'two'}", layer="all")
+
+
+def test_a_model_without_its_head_or_without_safetensors_is_refused(tmp_path: Path) -> None:
+    model = _save(tmp_path / "whole", "wav2vec2")
+    model.wav2vec2.save_pretrained(tmp_path / "headless")
+    with pytest.raises(ss.errors.VictimError, match="would stay random"):
+        ss.load_victim(f"hf:{tmp_path / 'headless'}")
+    shutil.copytree(tmp_path / "whole", tmp_path / "pickled")
+    (tmp_path / "pickled" / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pickled" / "pytorch_model.bin")
+    with pytest.raises(ss.errors.VictimError, match="pickled"):
+        ss.load_victim(f"hf:{tmp_path / 'pickled'}")
+    with pytest.raises(ss.errors.VictimError, match="no folder"):
+        ss.load_victim(f"hf:{tmp_path / 'nowhere'}")
+
+
+_MINE = """
+import torch
+
+class Mine(torch.nn.Linear):
+    labels = ("angry", "sad")
+
+    def __init__(self, channels=4):
+        super().__init__(channels, 2)
+
+    def forward(self, x, lengths):
+        return super().forward(x.sum(1) / lengths[:, None])
+
+def nothing():
+    return 3
+"""
+
+
+def test_a_class_of_the_users_own_is_a_victim(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "my_own_recogniser.py").write_text(_MINE)
+    monkeypatch.chdir(tmp_path)
+    path = list(sys.path)
+    victim = ss.load_victim("my_own_recogniser:Mine", settings={"channels": 6}, scale=2.0)
+    assert victim.labels == ("angry", "sad")
+    assert victim(torch.zeros(3, 5, 6), torch.tensor([5, 4, 1])).shape == (3, 2)
+    assert float(victim.scale) == 2.0
+    assert sys.path == path
+    with pytest.raises(ss.errors.VictimError, match="cannot be made"):
+        ss.load_victim("my_own_recogniser:Mine", settings={"chanels": 6})
+    with pytest.raises(ss.errors.VictimError, match="gave a int"):
+        ss.load_victim("my_own_recogniser:nothing")
+    for absent in ("my_own_recogniser:Yours", "my_other_recogniser:Mine"):
+        with pytest.raises(ss.errors.VictimError, match="cannot be imported"):
+            ss.load_victim(absent)
