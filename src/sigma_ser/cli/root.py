@@ -9,7 +9,20 @@ import typer
 
 from sigma_ser.core.errors import SigmaError
 
-from . import catalogue, compare, corpus, demo, doctor, explain, extract, leaderboard, report, run
+from . import (
+    catalogue,
+    compare,
+    corpus,
+    demo,
+    doctor,
+    evaluate,
+    explain,
+    extract,
+    leaderboard,
+    report,
+    run,
+    train,
+)
 
 app = typer.Typer(
     name="sigma-ser",
@@ -24,6 +37,8 @@ app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.add_typer(corpus.app, name="corpus")
 app.command("extract")(extract.extract)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sigma_ser.core.contracts import Victim
+from sigma_ser.core.errors import VictimError
 from sigma_ser.encoders.store import FeatureStore
-from sigma_ser.statistics.classification import classification_scores
+from sigma_ser.statistics.bootstrap import mean_interval
+from sigma_ser.statistics.classification import (
+    accuracy,
+    classification_scores,
+    confusion_matrix,
+    uar,
+)
 
 
 @torch.inference_mode()
@@ -29,24 +37,48 @@ def predict_logits(
     return logits[torch.tensor(order).argsort()].clone()
 
 
-def evaluate(victim: Victim, store: FeatureStore, ids: Sequence[str]) -> dict[str, Any]:
+def evaluate(
+    victim: Victim,
+    store: FeatureStore,
+    ids: Sequence[str],
+    *,
+    speakers: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Score a victim on utterances of a store.
 
     Args:
-        victim: recogniser whose classes are those of the store.
-        store: features with labels.
+        victim: recogniser with the classes of the store, in any order.
+        store: features with labels, as the victim hears them.
         ids: utterances to score, at least one.
+        speakers: who speaks in each utterance, for scores of each speaker.
 
     Returns:
-        The scores of `statistics.classification_scores` and `calibration_error`, plain data.
+        Plain data, rates as fractions: the scores of `statistics.classification_scores`;
+        `accuracy_low` and `accuracy_high` (95 % bootstrap); `calibration_error`; `classes`, for
+        each its `utterances`, `precision`, `recall`, `f1` (`None` where they have no meaning);
+        with `speakers`, for each of them `utterances`, `uar` and `accuracy`.
+
+    Raises:
+        VictimError: if there is nothing to score, or the classes are not those of the store.
     """
+    if not ids:
+        raise VictimError("there is no utterance to score; choose another part or fold")
     logits = predict_logits(victim, store, ids)
+    logits = logits[:, _order_of_classes(victim, store.class_names, logits.shape[1])]
     labels = store.labels(ids)
     predictions = logits.argmax(1)
-    return {
+    hits = predictions == labels
+    low, high = mean_interval(hits.numpy().astype(float))
+    scores = {
         **classification_scores(labels.numpy(), predictions.numpy(), store.class_names),
-        "calibration_error": calibration_error(logits, predictions == labels),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "calibration_error": calibration_error(logits, hits),
     }
+    scores["classes"] = _of_classes(np.array(scores["confusion"]), store.class_names)
+    if speakers is not None:
+        scores["speakers"] = _of_speakers([speakers[name] for name in ids], labels, predictions)
+    return scores
 
 
 def calibration_error(
@@ -58,3 +90,50 @@ def calibration_error(
     gap = torch.zeros(bins, dtype=torch.double)
     gap.index_add_(0, bin_of, hits.double() - confidence)
     return float(gap.abs().sum() / len(hits))
+
+
+def _order_of_classes(victim: Victim, class_names: Sequence[str], classes: int) -> Int[Tensor, "C"]:
+    """Which logit belongs to each class of the store; unnamed logits are taken in order."""
+    named = tuple(victim.labels)
+    if sorted(named or class_names) != sorted(class_names) or classes != len(class_names):
+        raise VictimError(
+            f"the victim knows the classes {', '.join(named) or f'({classes} without names)'} and "
+            f"the store {', '.join(class_names)}; give the victim's classes by the store's names "
+            "with labels=, in the order of its logits"
+        )
+    return torch.tensor([(named or tuple(class_names)).index(name) for name in class_names])
+
+
+def _of_classes(
+    confusion: Int[np.ndarray, "C C"], class_names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    told, seen, hits = confusion.sum(0), confusion.sum(1), confusion.diagonal()
+    return {
+        name: {
+            "utterances": int(seen[row]),
+            "precision": _share(hits[row], told[row]),
+            "recall": _share(hits[row], seen[row]),
+            "f1": _share(2 * hits[row], told[row] + seen[row]),
+        }
+        for row, name in enumerate(class_names)
+    }
+
+
+def _of_speakers(
+    speakers: Sequence[str], labels: Int[Tensor, "N"], predictions: Int[Tensor, "N"]
+) -> dict[str, dict[str, Any]]:
+    classes = int(torch.maximum(labels, predictions).max()) + 1
+    scores = {}
+    for speaker in sorted(set(speakers)):
+        own = torch.tensor([name == speaker for name in speakers])
+        confusion = confusion_matrix(labels[own].numpy(), predictions[own].numpy(), classes)
+        scores[speaker] = {
+            "utterances": int(own.sum()),
+            "uar": uar(confusion),
+            "accuracy": accuracy(confusion),
+        }
+    return scores
+
+
+def _share(part: Any, whole: Any) -> float | None:
+    return float(part / whole) if whole else None

@@ -121,7 +121,7 @@ class ECAPA(nn.Module):
     """A small ECAPA-TDNN: three SE-Res2 blocks, their outputs joined, attentive statistics.
 
     Source: Desplanques et al. 2020, "ECAPA-TDNN: emphasized channel attention, propagation and
-    aggregation in TDNN based speaker verification". Differs from it: 128 channels in place of 512,
+    aggregation in TDNN based speaker verification". Differs from it: 64 channels in place of 512,
     a pointwise first layer (the features have seen their context already), layer norm in place of
     batch norm, and a linear classifier in place of an embedding with a margin.
 
@@ -138,7 +138,7 @@ class ECAPA(nn.Module):
         channels: int,
         classes: int,
         *,
-        hidden: int = 128,
+        hidden: int = 64,
         groups: int = 4,
         dropout: float = 0.2,
     ) -> None:
