@@ -14,7 +14,8 @@ def attack(name: str, **settings: Any) -> Attack:
     """Make an attack.
 
     Args:
-        name: one of `registry.names("attack")`.
+        name: one of `registry.names("attack")`, or `library:name` of another library (foolbox,
+            torchattacks, adv-lib, art).
         settings: its hyperparameters; what is not given keeps the default of its paper.
 
     Raises:
@@ -25,6 +26,10 @@ def attack(name: str, **settings: Any) -> Attack:
     >>> attack("random", draws=3)
     RandomCorner(draws=3)
     """
+    if ":" in name:
+        from .external.libraries import external_attack
+
+        return external_attack(name, **settings)
     make = registry.get("attack", name)
     known = list(inspect.signature(make).parameters)
     unknown = [setting for setting in settings if setting not in known]
