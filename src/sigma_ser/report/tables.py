@@ -51,7 +51,9 @@ def write_tables(
     for name, lines in (("victims", victims), ("leakage", leakage)):
         if lines:
             # Lists and tables (labels, confusion ...) have no place in a line of CSV.
-            plain = [{k: v for k, v in line.items() if not isinstance(v, list | dict)} for line in lines]
+            plain = [
+                {k: v for k, v in line.items() if not isinstance(v, list | dict)} for line in lines
+            ]
             _csv(folder / f"{name}.csv", pl.DataFrame(plain, infer_schema_length=None))
     here = at_budget(cells, budgets.reference).to_dicts() if budgets.reference else []
     p_values = against_best(rows, here)
