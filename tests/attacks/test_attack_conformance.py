@@ -25,7 +25,10 @@ from sigma_ser.core.features import FeatureBatch
 from sigma_ser.victims.victim import WrappedVictim, wrap
 
 NAMES = registry.names("attack")
-SHORT = {"steps": 5, "restarts": 1, "queries": 20, "generations": 3, "candidates": 6}
+SHORT = {
+    "steps": 5, "restarts": 1, "queries": 20, "generations": 3, "candidates": 6, "probes": 16,
+    "tries": 3, "searches": 2, "stages": 4, "refinements": 2, "samples": 2,
+}  # fmt: skip
 
 
 def short(name: str, **settings: Any) -> SparseAttack:

@@ -2,50 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sigma_ser.core.budget import Budget
 from sigma_ser.core.contracts import AttackResult
-from sigma_ser.core.errors import VictimError
-from sigma_ser.core.features import FeatureBatch, valid_frames
-from sigma_ser.core.passes import CountedVictim
-from sigma_ser.core.seeds import UtteranceNoise
-from sigma_ser.core.topk import topk_support
 
-from .limits import Limits, Meter, ObservedRange, SearchEnded, feasible
+from .limits import Meter, SearchEnded
 from .losses import Loss, margin
+from .sparse_ball import SparseBall
+from .task import Task, not_finite
 
 # What is climbed, of the perturbed features and their logits: `(value (A,), merit (A,) or None)`.
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Task:
-    """What an attack is asked to do with a batch, checked.
-
-    `labels` and `target` are `(B,)`, `mask` is `(B, T, D)` or `None`, `noise` draws for the whole
-    batch, `clean_logits` is `(B, C)`; `minimise` asks for the fewest units instead of `k`.
-    """
-
-    victim: CountedVictim
-    batch: FeatureBatch
-    labels: Int[Tensor, "B"]
-    target: Int[Tensor, "B"] | None
-    budget: Budget
-    mask: Bool[Tensor, "B T D"] | None
-    noise: UtteranceNoise
-    clean_logits: Float[Tensor, "B C"]
-    box: ObservedRange | None = None
-    limits: Limits = Limits()  # noqa: RUF009 - frozen
-    minimise: bool = False
-
-
-class ActiveSet:
+class ActiveSet(SparseBall):
     """The rows of a task that are not yet fooled, and the best perturbation of every row.
 
     Tensors of the active set have one row for each utterance that is left, cut to the longest of
@@ -55,26 +29,19 @@ class ActiveSet:
     loop of an attack need not ask.
 
     Attributes:
-        x: `(A, T, D)` clean features, zero on padding.
-        lengths, labels: `(A,)`. target: `(A,)` or `None`.
+        labels: `(A,)`. target: `(A,)` or `None`.
         rivals: `(A, C - 1)` the other classes, the likeliest on the clean input first.
-        lower, upper: the smallest and largest change of each element, `(D,)` or `(A, T, D)`.
-        units: `(A,)` how many units may change.
-        allowed: `(A, T, D)` elements of the units that may be chosen.
         noise: draws for each utterance that is left.
-        fooling: `(A,)` whether the last perturbation that counted fools.
+        fooling, margins: `(A,)` whether the last perturbation that counted fools, and its margin.
         best: `(A, T, D)` the best perturbation so far; best_margin, best_merit: `(A,)` its own.
     """
 
     def __init__(self, task: Task, rows: Int[Tensor, "A"]) -> None:
-        self.task = task
-        self.budget = task.budget
+        super().__init__(task)
         self.victim = task.victim
         self.meter = Meter(task.limits)
         self.steps = 0
-        batch, channels = task.batch, task.batch.x.shape[2]
-        self.bound = task.budget.bound(task.victim.scale)
-        self._all_units = task.budget.units(batch.lengths, channels)
+        batch = task.batch
         order = task.clean_logits.argsort(dim=1, descending=True, stable=True)
         others = order != task.labels[:, None]
         self._all_rivals = order[others].view(len(order), -1)
@@ -88,86 +55,23 @@ class ActiveSet:
             self.best = torch.zeros_like(self.x)
             self.best_margin = torch.full(rows.shape, -torch.inf, device=batch.device)
             self.best_merit = self.best_margin.clone()
+            self.margins = self.best_margin.clone()
             self.fooling = torch.zeros_like(rows, dtype=torch.bool)
             self.best_prediction = self.prediction[rows]
 
     def _enter(self, rows: Int[Tensor, "A"]) -> None:
-        """Take the utterances `rows` of the task into the set, cut to the longest of them."""
+        """Take the utterances `rows` of the task into the set."""
+        self.restrict(rows)
         task = self.task
         self.rows = rows
         self.owner = rows.cpu()  # kept there, because passes are booked there
-        self.lengths = task.batch.lengths[rows]
-        frames = int(self.lengths.max())
-        valid = valid_frames(self.lengths, frames)[:, :, None]
-        self.x = task.batch.x[rows, :frames].masked_fill(~valid, 0.0)
         self.labels = task.labels[rows]
         self.target = None if task.target is None else task.target[rows]
         self.rivals = self._all_rivals[rows]
-        self.units = self._all_units[rows]
-        self.lower, self.upper = feasible(self.x, self.bound, task.box)
         self.noise = task.noise.select(self.owner.tolist())
-        mask = None if task.mask is None else task.mask[rows, :frames]
-        self._choosable = task.budget.unit_allowed(mask, self.lengths, self.x.shape)
-        self.allowed = task.budget.expand(self._choosable, self.lengths, self.x.shape)
-        # Most batches have nothing to rule out, and a pass over them is saved at every step.
-        self._free = bool(self.allowed.all())
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    def support(self, scores: Float[Tensor, "A T D"]) -> Bool[Tensor, "A T D"]:
-        """The elements of the units with the largest scores (at least 0): `k` inside the mask."""
-        units = topk_support(
-            self.budget.unit_scores(scores, self.lengths),
-            self.units,
-            None if self._free else self._choosable,
-        )
-        return self.budget.expand(units, self.lengths, scores.shape)
-
-    def pick(
-        self,
-        scores: Float[Tensor, "A T D"],
-        count: Int[Tensor, "A"],
-        where: Bool[Tensor, "A T D"],
-    ) -> Bool[Tensor, "A T D"]:
-        """The elements of the `count` units of largest score among those wholly in `where`."""
-        units = topk_support(
-            self.budget.unit_scores(scores, self.lengths),
-            count,
-            self.budget.unit_allowed(where, self.lengths, self.x.shape),
-        )
-        return self.budget.expand(units, self.lengths, self.x.shape)
-
-    def gain(self, direction: Float[Tensor, "A T D"]) -> Float[Tensor, "A T D"]:
-        """What each element adds to `<direction, delta>` when it goes to its bound."""
-        if self.task.box is None:
-            return direction.abs().mul_(self.upper)
-        return torch.where(direction > 0, self.upper, self.lower).mul_(direction)
-
-    def extreme(
-        self, direction: Float[Tensor, "A T D"], support: Bool[Tensor, "A T D"]
-    ) -> Float[Tensor, "A T D"]:
-        """The corner of the ball in the direction's signs, on a support."""
-        if self.task.box is None:
-            return torch.sign(direction).mul_(self.upper).mul_(support)
-        corner = torch.where(direction > 0, self.upper, self.lower)
-        return corner.mul_(support & (direction != 0))
-
-    def corner(self, direction: Float[Tensor, "A T D"]) -> Float[Tensor, "A T D"]:
-        """`argmax <direction, delta>` over all perturbations within the budget.
-
-        The linear maximisation oracle of Frank-Wolfe methods over the k-sparse ball: the `k`
-        elements of largest gain, each at its bound.
-        """
-        return self.extreme(direction, self.support(self.gain(direction)))
-
-    def clip(self, delta: Float[Tensor, "A T D"]) -> Float[Tensor, "A T D"]:
-        """The nearest point of the ball (and box), in place."""
-        return torch.minimum(torch.maximum(delta, self.lower, out=delta), self.upper, out=delta)
-
-    def zeros(self) -> Float[Tensor, "A T D"]:
-        """A perturbation, or a sum of gradients, to start from."""
-        return torch.zeros_like(self.x)
 
     def gradient(
         self,
@@ -228,7 +132,7 @@ class ActiveSet:
             gone[stay.cpu()] = False
             self.victim.book_backwards(self.owner[gone], passes=-1)
             kept = self._drop(stay, gradient, *state)
-        if not self._free:
+        if not self.unrestricted:
             kept[0].masked_fill_(~self.allowed, 0.0)
         return kept
 
@@ -257,7 +161,7 @@ class ActiveSet:
         Raises:
             SearchEnded: if nobody is left or a limit is reached.
         """
-        stay = self._record(delta, self.logits(delta), merit)
+        stay = self._record(delta, self._answer(delta), merit)
         return state if stay is None else self._drop(stay, *state)
 
     def logits(self, delta: Float[Tensor, "A T D"]) -> Float[Tensor, "A C"]:
@@ -265,7 +169,15 @@ class ActiveSet:
 
         Raises:
             SearchEnded: if a limit is reached.
+            VictimError: if a logit is not finite.
         """
+        logits = self._answer(delta)
+        if not bool(torch.isfinite(logits).all()):
+            raise not_finite(self.task.batch, logits, self.owner)
+        return logits
+
+    def _answer(self, delta: Float[Tensor, "A T D"]) -> Float[Tensor, "A C"]:
+        """One forward pass."""
         self.meter.spend(1)
         with torch.no_grad():
             return self.victim(self.x + delta, self.lengths, self.owner)
@@ -274,6 +186,10 @@ class ActiveSet:
         """Whether the attack has reached its goal."""
         prediction = logits.argmax(1)
         return prediction != self.labels if self.target is None else prediction == self.target
+
+    def told(self, logits: Float[Tensor, "A C"]) -> Float[Tensor, "A"]:
+        """What the attack learns from an answer of the victim: its margin."""
+        return margin(logits, self.labels, self.target)
 
     def _record(
         self,
@@ -284,7 +200,7 @@ class ActiveSet:
         """Keep the best iterates; rows that stay, or `None` if all do."""
         self.steps += 1
         self.fooling = fooled = self.fooled(logits)
-        margins = margin(logits, self.labels, self.target)
+        self.margins = margins = self.told(logits)
         better, done = self._judge(delta, fooled, margins, merit)
         torch.where(better[:, None, None], delta, self.best, out=self.best)
         self.best_margin = torch.where(better, margins, self.best_margin)
@@ -295,12 +211,24 @@ class ActiveSet:
             raise not_finite(self.task.batch, logits, self.owner)
         if not some_done:
             return None
+        return self._leave(done)
+
+    def _leave(self, done: Bool[Tensor, "A"]) -> Int[Tensor, "S"]:
+        """Write down the results of those that are done; rows that stay."""
         self._settle(done.nonzero()[:, 0])
         stay = (~done).nonzero()[:, 0]
         if not len(stay):
             self.rows = self.rows[stay]
             raise SearchEnded
         return stay
+
+    def dismiss(self, done: Bool[Tensor, "A"], *state: Tensor) -> tuple[Tensor, ...]:
+        """Let utterances go with the best that they have; returns the state of those that stay.
+
+        Raises:
+            SearchEnded: if nobody stays.
+        """
+        return self._drop(self._leave(done), *state) if bool(done.any()) else state
 
     def _judge(
         self,
@@ -338,6 +266,7 @@ class ActiveSet:
         self.best_margin = self.best_margin[stay]
         self.best_merit = self.best_merit[stay]
         self.fooling = self.fooling[stay]
+        self.margins = self.margins[stay]
         self.best_prediction = self.best_prediction[stay]
         return tuple(left(tensor) for tensor in state)
 
@@ -356,15 +285,3 @@ class ActiveSet:
             forwards=self.victim.forwards.to(task.batch.device, copy=True),
             backwards=self.victim.backwards.to(task.batch.device, copy=True),
         )
-
-
-def not_finite(
-    batch: FeatureBatch, logits: Float[Tensor, "R C"], owner: Int[Tensor, "R"]
-) -> VictimError:
-    """The error for logits that are not finite, naming the first utterance that gave them."""
-    bad = (~torch.isfinite(logits)).any(1).cpu().nonzero()[0, 0]
-    name = batch.ids[int(owner[bad])]
-    return VictimError(
-        f"the victim gave logits that are not finite for utterance {name!r}; check its features "
-        "and the victim's weights"
-    )

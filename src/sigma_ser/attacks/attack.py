@@ -18,8 +18,9 @@ from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.passes import CountedVictim
 from sigma_ser.core.seeds import UtteranceNoise, utterance_seeds
 
-from .active_set import ActiveSet, Task, not_finite
+from .active_set import ActiveSet
 from .limits import Limits, ObservedRange, SearchEnded
+from .task import Task, not_finite
 
 
 class AttackInterrupted(KeyboardInterrupt):
@@ -168,12 +169,12 @@ class SparseAttack(ABC):
 _LIMITS = frozenset(field.name for field in dataclasses.fields(SparseAttack))
 
 
-def check_positive(attack: SparseAttack, *names: str) -> None:
-    """Raise :class:`AttackError` unless these settings are at least 1 (counts) or above 0."""
+def check_positive(attack: SparseAttack, *names: str, above: int = 0) -> None:
+    """Raise :class:`AttackError` unless these settings lie above 0, or above another number."""
     for name in names:
         value = getattr(attack, name)
-        if not value > 0:
-            raise AttackError(f"{type(attack).__name__}: {name} must be above 0, got {value}")
+        if not value > above:
+            raise AttackError(f"{type(attack).__name__}: {name} must be above {above}, got {value}")
 
 
 def _attackable(task: Task) -> Int[Tensor, "A"]:
@@ -181,7 +182,7 @@ def _attackable(task: Task) -> Int[Tensor, "A"]:
     batch, budget = task.batch, task.budget
     correct = task.clean_logits.argmax(1) == task.labels
     movable = budget.unit_allowed(task.mask, batch.lengths, batch.x.shape).any(1)
-    bounded = budget.bound(task.victim.scale).amax() > 0
+    bounded = budget.bound(task.victim.scale).amax(-1).flatten() > 0
     return (correct & movable & bounded).nonzero()[:, 0]
 
 

@@ -89,9 +89,9 @@ class Meter:
 
 
 def feasible(
-    x: Float[Tensor, "B T D"], bound: Float[Tensor, "D"], box: ObservedRange | None
+    x: Float[Tensor, "B T D"], bound: Float[Tensor, "*B D"], box: ObservedRange | None
 ) -> tuple[Tensor, Tensor]:
-    """Smallest and largest change of each element: `(D,)` without a box, `(B, T, D)` with one."""
+    """Smallest and largest change of each element: as `bound` without a box, else `(B, T, D)`."""
     if box is None:
         return -bound, bound
     if len(box.low) != x.shape[2]:

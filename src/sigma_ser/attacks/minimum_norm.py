@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import abstractmethod
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,8 +13,9 @@ from sigma_ser.core.budget import Budget, Granularity
 from sigma_ser.core.contracts import AttackResult, Victim
 from sigma_ser.core.features import FeatureBatch
 
-from .active_set import ActiveSet, Task
+from .active_set import ActiveSet
 from .attack import SparseAttack
+from .task import Task
 
 
 class SmallestSet(ActiveSet):
@@ -29,11 +31,11 @@ class SmallestSet(ActiveSet):
         found: `(A,)` whether it fools.
     """
 
-    def __init__(self, task: Task, rows: Int[Tensor, "A"], *, minimise: bool) -> None:
+    def __init__(self, task: Task, rows: Int[Tensor, "A"]) -> None:
         super().__init__(task, rows)
         if not len(rows):
             return
-        self.enough = torch.ones_like(self.units) if minimise else self.units
+        self.enough = torch.ones_like(self.units) if task.minimise else self.units
         self.smallest = torch.zeros_like(self.x)
         self.size = torch.zeros_like(self.units)
         self.found = torch.zeros_like(self.units, dtype=torch.bool)
@@ -77,7 +79,7 @@ class MinimumNormAttack(SparseAttack):
     """
 
     def active_set(self, task: Task, rows: Int[Tensor, "A"]) -> SmallestSet:
-        return SmallestSet(task, rows, minimise=task.minimise)
+        return SmallestSet(task, rows)
 
     def search(self, active: ActiveSet) -> None:
         assert isinstance(active, SmallestSet)
@@ -85,9 +87,9 @@ class MinimumNormAttack(SparseAttack):
         if not active.task.minimise:
             active.observe(cut_to_largest(active, active.smallest))
 
+    @abstractmethod
     def shrink(self, active: SmallestSet) -> None:
         """Look for small fooling perturbations; all that `active` is shown is weighed."""
-        raise NotImplementedError
 
     def minimum(
         self,

@@ -30,6 +30,10 @@ class Ensemble(SparseAttack):
         super().__post_init__()
         if not self.members:
             raise AttackError(f"{type(self).__name__} needs at least one member")
+        if any(getattr(member, "feedback", "logits") != "logits" for member in self.members):
+            raise AttackError(
+                "an ensemble sees the logits; run an attack on decisions alone by itself"
+            )
 
     def search(self, active: ActiveSet) -> None:
         for member in self.members:

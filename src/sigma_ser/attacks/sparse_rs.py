@@ -11,7 +11,8 @@ from torch import Tensor
 from sigma_ser.core.registry import register
 
 from .active_set import ActiveSet
-from .attack import SparseAttack, check_positive
+from .attack import check_positive
+from .black_box import BlackBoxAttack
 
 # The share of the support that is drawn anew: 0.8 over these divisors, up to these queries of
 # 10,000 (Croce et al. 2022, appendix A).
@@ -24,11 +25,12 @@ _DIVISORS = (
 
 @register("attack", "sparse-rs")
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
-class SparseRS(SparseAttack):
+class SparseRS(BlackBoxAttack):
     """Sparse-RS (Croce, Andriushchenko, Singh, Flammarion & Hein 2022, algorithm 1), black box.
 
     Starts at a random corner. Each query draws a share of its support anew, with new signs, and
-    keeps what makes the margin grow; the share falls with the queries.
+    keeps what does not make the margin fall; the share falls with the queries. Where only
+    decisions are told it walks at random, since all that fails is alike.
 
     Args:
         queries: forward passes.
@@ -47,11 +49,10 @@ class SparseRS(SparseAttack):
         for query in range(1, self.queries):
             tried, fresh = redrawn(active, support, redrawn_share(query, self.queries))
             turned = torch.where(fresh, active.noise.signs(active.x), signs)
-            before = active.best_margin
-            signs, support, tried, turned, before = active.observe(
-                active.extreme(turned, tried), signs, support, tried, turned, before
+            signs, support, tried, turned = active.observe(
+                active.extreme(turned, tried), signs, support, tried, turned
             )
-            accepted = (active.best_margin > before)[:, None, None]
+            accepted = (active.margins >= active.best_margin)[:, None, None]
             signs = torch.where(accepted, turned, signs)
             support = torch.where(accepted, tried, support)
 

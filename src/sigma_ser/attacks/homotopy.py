@@ -1,0 +1,125 @@
+"""Homotopy: the price of an element falls until enough of them may move."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sigma_ser.core.registry import register
+
+from .attack import check_positive
+from .losses import cw_hinge
+from .minimum_norm import MinimumNormAttack, SmallestSet
+
+
+@register("attack", "homotopy")
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class Homotopy(MinimumNormAttack):
+    """Homotopy attack (Zhu, Chen & Wang 2021, algorithms 1 to 3).
+
+    Minimises `max(-margin, 0) + lambda |u|_0` in the ball for a falling sequence of `lambda`,
+    each from where the last one ended. The first `lambda` lets just one unit move. The inner
+    solver is the nonmonotone accelerated proximal gradient method (Li & Lin 2015): a step from an
+    extrapolated point, then the proximal map, which keeps a unit only where that lowers the
+    objective; a point that is worse than a running mean of the objective is refused and the
+    extrapolation starts anew (instead of a second gradient at once). Then the support is fixed
+    and moved further along its gradient. Ends at the first `lambda` that fools.
+
+    Args:
+        stages: values of lambda.
+        inner_steps: proximal steps of each.
+        support_steps: sign steps on the support of each.
+        decay: factor from one lambda to the next, below 1.
+        memory: weight of the past in the running mean of the objective.
+    """
+
+    stages: int = 40
+    inner_steps: int = 2
+    support_steps: int = 1
+    decay: float = 0.85
+    memory: float = 0.85
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "stages", "inner_steps", "decay")
+
+    def shrink(self, active: SmallestSet) -> None:
+        (gradient,) = active.gradient(None, cw_hinge)
+        # The step moves the strongest element to its bound, `u = 1`.
+        pace = 1 / (gradient * active.bound).abs().amax((1, 2)).clamp(min=1e-30)
+        start = gradient * active.bound * pace[:, None, None]
+        threshold = active.budget.unit_scores(start.square(), active.lengths).amax(1)
+        u = active.zeros()
+        for _ in range(self.stages):
+            u, pace, threshold = self._solved(active, u, pace, threshold)
+            for _ in range(self.support_steps):
+                gradient, u, pace, threshold = active.gradient(
+                    u * active.bound, cw_hinge, u, pace, threshold
+                )
+                u = active.clip((u + torch.sign(gradient) * (u != 0)) * active.bound)
+                u = u / active.bound.clamp(min=1e-30)
+            u, pace, threshold = active.observe(u * active.bound, u, pace, threshold)
+            u, pace, threshold = active.dismiss(active.found, u, pace, threshold)
+            threshold = self.decay * threshold
+
+    def _solved(
+        self,
+        active: SmallestSet,
+        u: Float[Tensor, "A T D"],
+        pace: Float[Tensor, "A"],
+        threshold: Float[Tensor, "A"],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Nonmonotone accelerated proximal gradient steps for one lambda."""
+        before, momentum = u, torch.ones_like(pace)
+        mean, mass = torch.full_like(pace, torch.inf), torch.zeros_like(pace)
+        for _ in range(self.inner_steps):
+            following = 0.5 * (1 + (1 + 4 * momentum.square()).sqrt())
+            share = ((momentum - 1) / following)[:, None, None]
+            y = active.clip((u + share * (u - before)) * active.bound)
+            gradient, u, before, pace, threshold, following, mean, mass, y = active.gradient(
+                y, cw_hinge, u, before, pace, threshold, following, mean, mass, y, counts=False
+            )
+            y = y / active.bound.clamp(min=1e-30)
+            z = kept(active, y + pace[:, None, None] * gradient * active.bound, threshold)
+            u, before, pace, threshold, following, mean, mass, z = active.observe(
+                z * active.bound, u, before, pace, threshold, following, mean, mass, z
+            )
+            price = threshold / (2 * pace)
+            size = active.budget.touched(z != 0, active.lengths)
+            objective = (-active.margins).clamp(min=0.0) + price * size
+            accepted = objective <= mean
+            mean, mass = self._averaged(mean, mass, objective, accepted)
+            before, u = u, torch.where(accepted[:, None, None], z, u)
+            momentum = torch.where(accepted, following, 1.0)
+        return u, pace, threshold
+
+    def _averaged(
+        self,
+        mean: Float[Tensor, "A"],
+        mass: Float[Tensor, "A"],
+        objective: Float[Tensor, "A"],
+        accepted: Tensor,
+    ) -> tuple[Float[Tensor, "A"], Float[Tensor, "A"]]:
+        """The running mean of accepted objectives, `c` and `q` of the method."""
+        past = torch.where(mass > 0, self.memory * mass * mean, 0.0)
+        grown = self.memory * mass + 1
+        return (
+            torch.where(accepted, (past + objective) / grown, mean),
+            torch.where(accepted, grown, mass),
+        )
+
+
+def kept(
+    active: SmallestSet, point: Float[Tensor, "A T D"], threshold: Float[Tensor, "A"]
+) -> Float[Tensor, "A T D"]:
+    """Proximal map of `lambda |u|_0` in the ball: units whose worth reaches the threshold."""
+    bound = active.bound.clamp(min=1e-30)
+    clipped = active.clip(point * active.bound) / bound
+    worth = (point.square() - (point - clipped).square()).clamp(min=0.0) * active.allowed
+    units = active.budget.unit_scores(worth, active.lengths)
+    count = (units >= threshold[:, None]).sum(1)
+    count = count.clamp(min=1).minimum(active.units)
+    return clipped * active.pick(worth, count, active.allowed)

@@ -1,0 +1,148 @@
+"""Black-box attacks ask for no gradient, see no more than they are told, and log each query."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+from torch import Tensor, nn
+
+from sigma_ser.attacks.black_box import BlackBoxAttack, QueriedResult
+from sigma_ser.attacks.factory import attack
+from sigma_ser.attacks.losses import margin
+from sigma_ser.attacks.sparse_autoattack import SparseAutoAttack
+from sigma_ser.attacks.sparse_rs import SparseRS
+from sigma_ser.core import registry
+from sigma_ser.core.budget import Budget
+from sigma_ser.core.errors import AttackError
+from sigma_ser.core.features import FeatureBatch
+from sigma_ser.victims.victim import WrappedVictim, wrap
+
+NAMES = [
+    name
+    for name in registry.names("attack")
+    if isinstance(made := registry.get("attack", name), type) and issubclass(made, BlackBoxAttack)
+]
+SETTINGS: dict[str, dict[str, Any]] = {
+    "sparse-rs": {"queries": 60},
+    "onepixel": {"candidates": 12, "generations": 4},
+    "cornersearch": {"probes": 40, "tries": 5},
+}
+
+
+class NoWayBack(torch.autograd.Function):
+    """Identity that cannot be differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        raise AssertionError("a black-box attack asked for a gradient")
+
+
+class Asked(nn.Module):
+    """Counts its rows, and may turn logits into a bare decision."""
+
+    def __init__(self, head: WrappedVictim, *, decision: bool = False) -> None:
+        super().__init__()
+        self.head, self.decision, self.rows = head, decision, 0
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        self.rows += len(x)
+        logits = NoWayBack.apply(self.head(x, lengths))
+        if self.decision:
+            return nn.functional.one_hot(logits.argmax(1), logits.shape[1]).float()
+        return logits
+
+
+@pytest.mark.parametrize("feedback", ["logits", "decision"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_query_is_logged_and_none_is_a_gradient(
+    name: str, feedback: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    batch, labels = utterances
+    asked = Asked(conv_victim)
+    victim = wrap(asked.eval(), scale=conv_victim.scale)
+    made = attack(name, feedback=feedback, **SETTINGS[name])
+    result = made(victim, batch, labels, Budget(sparsity=0.2, epsilon=1.0))
+    assert isinstance(result, QueriedResult)
+    assert not result.backwards.any()
+    log = result.log
+    assert torch.equal(log.queries, result.forwards)
+    assert int(log.queries.sum()) == asked.rows
+    assert result.success.any()
+    for row, queries in enumerate(log.queries.tolist()):
+        seen = log.best_margin[row, :queries]
+        assert (seen.diff() >= 0).all()
+        assert log.best_margin[row, queries:].isnan().all()
+        assert bool(seen[-1] > 0) == bool(result.success[row])
+        assert not bool((seen[:-1] > 0).any())  # it left with its first success
+    assert log.success_rate(int(log.queries.max())) == float(result.success.float().mean())
+    if feedback == "logits":
+        with torch.no_grad():
+            reached = margin(conv_victim(result.x_adv, batch.lengths), labels)
+            best = log.best_margin.nan_to_num(nan=-torch.inf).amax(1)
+            clean = margin(conv_victim(batch.x, batch.lengths), labels)
+        torch.testing.assert_close(torch.maximum(reached, clean), best)
+    else:
+        assert set(log.best_margin.nan_to_num(nan=1.0).unique().tolist()) == {-1.0, 1.0}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_decisions_are_all_that_a_decision_attack_uses(
+    name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    """The same answer from a victim whose logits tell nothing else."""
+    batch, labels = utterances
+    budget = Budget(sparsity=0.2, epsilon=1.0)
+    made = attack(name, feedback="decision", **SETTINGS[name])
+    full = made(conv_victim, batch, labels, budget)
+    bare = wrap(Asked(conv_victim, decision=True).eval(), scale=conv_victim.scale)
+    told = made(bare, batch, labels, budget)
+    assert torch.equal(full.x_adv, told.x_adv)
+    assert torch.equal(full.forwards, told.forwards)
+    with_logits = attack(name, **SETTINGS[name])(conv_victim, batch, labels, budget)
+    assert with_logits.success.sum() >= full.success.sum()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_search_beats_chance(
+    name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    """The margins told along the way are worth something: more than as many random tries."""
+    batch, labels = utterances
+    budget = Budget(sparsity=0.12, epsilon=0.5)
+    settings = {
+        "sparse-rs": {"queries": 100},
+        "onepixel": {"candidates": 10, "generations": 9},
+        "cornersearch": {"probes": 100, "tries": 10},
+    }[name]
+    searched = attack(name, **settings)(conv_victim, batch, labels, budget)
+    draws = int((searched.forwards + searched.backwards).max())
+    # The values of `onepixel` lie inside the ball, so that chance for it is its own first draw.
+    control = (
+        attack("onepixel", candidates=draws // 2, generations=1)
+        if name == "onepixel"
+        else attack("random", draws=draws)
+    )
+    chance = control(conv_victim, batch, labels, budget)
+
+    def reached(x_adv: Tensor) -> float:
+        with torch.no_grad():
+            return float(margin(conv_victim(x_adv, batch.lengths), labels).clamp(max=0).sum())
+
+    assert reached(searched.x_adv) > reached(chance.x_adv)
+
+
+def test_settings_are_checked() -> None:
+    # Under the type checker, a wrong literal does not even get to the attack's own check.
+    with pytest.raises((AttackError, TypeCheckError), match="feedback"):
+        attack("onepixel", feedback="gradient")
+    with pytest.raises(AttackError, match="candidates must be above 3"):
+        attack("onepixel", candidates=3)
+    with pytest.raises(AttackError, match="decisions alone"):
+        SparseAutoAttack(members=(SparseRS(feedback="decision"),))
