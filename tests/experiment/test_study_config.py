@@ -9,7 +9,7 @@ import pytest
 
 import sigma_ser as ss
 from sigma_ser.demo import study_path
-from sigma_ser.experiment.config import load_study, parse_study
+from sigma_ser.experiment.reading import load_study, parse_study
 
 GOOD = """
 name = "good"
@@ -50,7 +50,7 @@ def _written(tmp_path: Path, text: str) -> Path:
         ),
         ("sparsity = [0.01]", "sparsity = [1.5]", "line 15.*budgets.sparsity"),
         ("[budgets]", "[budget]", "line 14.*no key 'budget'; did you mean budgets"),
-        ('head = "mlp"', "", "victims.0.head.* is missing"),
+        ('head = "mlp"', "", "line 11: victims.0: the key 'head' is missing"),
         ('name = "good"', 'name = "../evil"', "name.*letters, digits"),
         ("[[attacks]]", "[[attacks]", "not valid TOML"),
         ("native = false", "scopes = [0]", "attacks.0.scopes"),
@@ -82,7 +82,7 @@ def test_an_override_without_a_place_is_refused(tmp_path: Path, override: str) -
 
 def test_relative_folders_are_relative_to_the_file(tmp_path: Path) -> None:
     study = load_study(_written(tmp_path, GOOD), ["corpus.root=../data"])
-    assert study.corpus.root == (tmp_path.parent / "data").resolve()
+    assert study.corpus[0].root == (tmp_path.parent / "data").resolve()
 
 
 @pytest.mark.parametrize(

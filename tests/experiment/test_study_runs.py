@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 
 import sigma_ser as ss
 from sigma_ser.core.rows import TIMING_COLUMNS, schema
-from sigma_ser.experiment import study as study_module
+from sigma_ser.experiment import stages as stages_module
 
 
 class Recorder:
@@ -130,11 +130,11 @@ def test_an_interrupted_run_goes_on(
     def stop_after_three(task: Any) -> Path:
         if len(done) == 3:
             raise KeyboardInterrupt
-        done.append(study_work(task))
+        done.append(work(task))
         return done[-1]
 
-    study_work = study_module.work
-    monkeypatch.setattr(study_module, "work", stop_after_three)
+    work = stages_module.work
+    monkeypatch.setattr(stages_module, "work", stop_after_three)
     with pytest.raises(KeyboardInterrupt):
         ss.run(small_study, out=folder)
     monkeypatch.undo()

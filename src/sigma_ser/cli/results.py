@@ -28,8 +28,8 @@ def as_json(study: Study) -> str:
     cells = pooled(study)
     return json.dumps(
         {
-            "corpus": config.corpus.name,
-            "encoder": config.encoder.name,
+            "corpus": ", ".join(section.name for section in config.corpus),
+            "encoder": ", ".join(section.name for section in config.encoder),
             "victims": [
                 {name: victim[name] for name in _VICTIM_FIELDS} for victim in study.victims
             ],
@@ -71,7 +71,7 @@ def print_tables(study: Study) -> None:
     for (name, granularity, sparsity, epsilon), group in cells.group_by(
         "victim", "granularity", "sparsity", "epsilon", maintain_order=True
     ):
-        units = "values" if granularity == "element" else f"values, in whole {granularity!s}s"
+        units = "values" if granularity == "element" else f"values, in whole {granularity}s"
         console.print(
             f"[bold]{name}[/], {group['utterances'].max()} utterances: {100 * sparsity:g} % of the "
             f"{units}, each by at most {epsilon:g} deviations"

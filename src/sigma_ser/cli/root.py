@@ -14,13 +14,16 @@ from . import (
     compare,
     corpus,
     demo,
+    diff,
     doctor,
     evaluate,
     explain,
     extract,
+    gc,
     leaderboard,
     report,
     run,
+    status,
     train,
 )
 
@@ -35,6 +38,9 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
+app.command("status")(status.status)
+app.command("diff")(diff.diff)
+app.command("gc")(gc.gc)
 app.add_typer(corpus.app, name="corpus")
 app.command("extract")(extract.extract)
 app.command("train")(train.train)

@@ -8,10 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from sigma_ser.core import registry
-from sigma_ser.core.errors import ConfigError
+from sigma_ser.core.errors import ConfigError, RunError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+
+class LostTaskError(RunError):
+    """A task whose worker died again and again; `position` says which, the others may go on."""
+
+    def __init__(self, message: str, position: int) -> None:
+        super().__init__(message)
+        self.position = position
 
 
 @runtime_checkable
@@ -36,7 +44,7 @@ class Executor(Protocol):
         """Yield `(position, result)` as the tasks end, in any order.
 
         Raises:
-            RunError: if a worker died again and again on the same task.
+            LostTaskError: if a worker died again and again on the same task.
             Exception: what `function` raised; the other tasks are given up.
         """
 

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
@@ -15,10 +15,10 @@ from multiprocessing.connection import wait as wait_for_any
 from multiprocessing.queues import SimpleQueue
 from typing import Any
 
-from sigma_ser.core.errors import ConfigError, RunError
+from sigma_ser.core.errors import ConfigError
 from sigma_ser.core.registry import register
 
-from .executor import Result, Task
+from .executor import LostTaskError, Result, Task
 
 # A fork of this process would copy locks and thread pools that torch holds. The fork server is a
 # fresh process that has imported torch and run nothing, so workers start in a moment.
@@ -48,7 +48,7 @@ class Processes:
         self,
         *,
         workers: int | None = None,
-        retries: int = 3,
+        retries: int = 2,
         devices: Sequence[str] | None = None,
     ) -> None:
         if workers is not None and workers < 1:
@@ -68,45 +68,57 @@ class Processes:
         """Yield `(position, result)` as tasks end.
 
         Raises:
-            RunError: if a task's worker died `retries + 1` times.
+            LostTaskError: if a task's worker died `retries + 1` times.
         """
         deaths = [0] * len(tasks)
         waiting = deque(range(len(tasks)))
-        while waiting:
-            pool = _Pool(min(self.workers, len(waiting)), self.devices)
-            running: dict[Future[Result], int] = {}
-            lost: list[int] = []
-            try:
-                while (waiting and not lost) or running:
-                    # Only as many as there are workers: whoever runs when one dies is a suspect.
-                    while waiting and len(running) < pool.workers and not lost:
-                        position = waiting.popleft()
-                        try:
-                            running[pool.submit(function, tasks[position])] = position
-                        except BrokenProcessPool:
-                            lost.append(position)
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        position = running.pop(future)
-                        try:
-                            result = future.result()
-                        except BrokenProcessPool:
-                            lost.append(position)
-                        else:
-                            yield position, result
-                self._count(deaths, lost, len(tasks))
-                waiting.extendleft(sorted(lost, reverse=True))
-            finally:
-                # Also on an exception, on KeyboardInterrupt, and when the caller stops early.
-                pool.close(at_once=bool(running))
+        suspects: deque[int] = deque()
+        while waiting or suspects:
+            # Whoever ran when a worker died may have killed it: each is tried again on its own.
+            queue = deque([suspects.popleft()]) if suspects else waiting
+            lost = yield from self._until_a_death(function, tasks, queue)
+            for position in lost:
+                deaths[position] += 1
+                if deaths[position] > self.retries:
+                    raise LostTaskError(
+                        f"the worker of task {position + 1} of {len(tasks)} died "
+                        f"{deaths[position]} times; look for a lack of memory, or run with the "
+                        "inline executor to see why",
+                        position,
+                    )
+            suspects.extend(sorted(lost))
 
-    def _count(self, deaths: list[int], lost: Sequence[int], total: int) -> None:
-        for position in lost:
-            deaths[position] += 1
-            if deaths[position] > self.retries:
-                raise RunError(
-                    f"the worker of task {position + 1} of {total} died {deaths[position]} times; "
-                    "look for a lack of memory, or run with the inline executor to see why"
-                )
+    def _until_a_death(
+        self, function: Callable[[Task], Result], tasks: Sequence[Task], queue: deque[int]
+    ) -> Generator[tuple[int, Result], None, list[int]]:
+        """Work off a queue; returns who was running when a worker died."""
+        pool = _Pool(min(self.workers, len(queue)), self.devices)
+        running: dict[Future[Result], int] = {}
+        lost: list[int] = []
+        try:
+            while (queue and not lost) or running:
+                # Only as many as there are workers: whoever runs when one dies is a suspect.
+                while queue and len(running) < pool.workers and not lost:
+                    position = queue.popleft()
+                    try:
+                        running[pool.submit(function, tasks[position])] = position
+                    except BrokenProcessPool:
+                        queue.appendleft(position)
+                        break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    position = running.pop(future)
+                    try:
+                        result = future.result()
+                    except BrokenProcessPool:
+                        lost.append(position)
+                    else:
+                        yield position, result
+                if not running and pool.broken:
+                    break
+        finally:
+            # Also on an exception, on KeyboardInterrupt, and when the caller stops early.
+            pool.close(at_once=bool(running))
+        return lost
 
     def __repr__(self) -> str:
         devices = f", devices={self.devices}" if self.devices else ""
@@ -134,6 +146,7 @@ class _Pool:
             free = _CONTEXT.SimpleQueue()
             for device in devices:
                 free.put(device)
+        self.broken = False
         self._pool = ProcessPoolExecutor(
             workers,
             mp_context=_CONTEXT,
@@ -142,7 +155,11 @@ class _Pool:
         )
 
     def submit(self, function: Callable[[Any], Any], task: Any) -> Future[Any]:
-        return self._pool.submit(function, task)
+        try:
+            return self._pool.submit(function, task)
+        except BrokenProcessPool:
+            self.broken = True
+            raise
 
     def close(self, at_once: bool) -> None:
         if at_once:

@@ -1,22 +1,31 @@
-"""A study as one TOML file: typed, with errors that name the key and its line."""
+"""A study as typed values: what one TOML file may say. Reading it is `reading`'s job."""
 
 from __future__ import annotations
 
-import difflib
-import re
-import tomllib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from sigma_ser.core.budget import Granularity
-from sigma_ser.core.errors import ConfigError
 from sigma_ser.core.files import safe_name
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Layer = int | Literal["mean", "all"]
+Item = TypeVar("Item")
+
+# Words that stand for victims in `mask_sources`.
+OWN, OTHERS, CONSENSUS, UNIVERSAL = "own", "others", "consensus", "universal"
+SOURCES = (OWN, OTHERS, CONSENSUS, UNIVERSAL)
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+# One value stands for a list of one, so that the plain case stays plain.
+OneOrMore = Annotated[list[Item], Field(min_length=1), BeforeValidator(_listed)]
 
 
 class _Section(BaseModel):
@@ -39,7 +48,7 @@ class CorpusSection(_OpenSection):
 
     name: str
     root: Path | None = Field(None, description="folder of the corpus; relative to the study file")
-    protocol: str
+    protocol: OneOrMore[str] = Field(description="one, or a list: each is run")
     protocol_settings: dict[str, Any] = {}
     seed: int = Field(0, description="of the split, where the protocol draws one")
     folds: list[int] | None = Field(None, description="numbers of the folds to run; all by default")
@@ -49,16 +58,43 @@ class EncoderSection(_OpenSection):
     """Which features. Other keys go to `load_encoder` (revision, context ...)."""
 
     name: str = Field(description="`demo`, a Hugging Face id, or a folder")
-    layer: int | Literal["mean", "all"] = -1
+    layer: OneOrMore[Layer] = Field([-1], description="one, or a list: each is run")
+
+
+class AdversarialSection(_OpenSection):
+    """Training on attacked features, too. Other keys are settings of the attack."""
+
+    attack: str
+    sparsity: Share = 0.01
+    epsilon: Positive = 0.5
+    share: Share = Field(0.5, description="weight of the attacked features")
 
 
 class VictimSection(_OpenSection):
-    """One head to train and attack. Other keys are those of `TrainingSettings`."""
+    """One head to train, or one recogniser to load, and attack.
 
-    head: str
+    With `head`, other keys are those of `TrainingSettings`; with `load`, those of `load_victim`.
+    """
+
+    head: str | None = Field(None, description="name of a head to train")
+    load: str | None = Field(None, description="instead of a head: whatever `load_victim` takes")
     name: str | None = Field(None, description="in the rows; the head's name by default")
     seeds: list[int] = Field([0], min_length=1)
     head_settings: dict[str, Any] = {}
+    adversarial: AdversarialSection | None = Field(None, description="harden it while it trains")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> VictimSection:
+        if (self.head is None) == (self.load is None):
+            raise ValueError("the key 'head' is missing (or 'load', but not both)")
+        if self.load is not None and (self.head_settings or self.adversarial):
+            raise ValueError("a loaded victim is not trained: leave out what belongs to a head")
+        return self
+
+    @property
+    def title(self) -> str:
+        """What the rows call it, but for its seed."""
+        return self.name or self.head or safe_name(Path(str(self.load)).name)
 
 
 class BudgetSection(_Section):
@@ -76,7 +112,13 @@ class AttackSection(_OpenSection):
     native: bool = Field(True, description="run it with a support of its own choice")
     explainers: list[str] = Field([], description="run it inside the masks of these, too")
     scopes: list[Annotated[int, Field(ge=1)]] = Field([1], min_length=1)
-    mask_sources: list[str] = Field(["own"], description="`own`, or the name of another victim")
+    mask_sources: list[str] = Field(
+        [OWN],
+        description="whose map makes the mask: `own`; the name of a victim; `others`, every other "
+        "victim; `consensus` of all victims; `universal`, one map for a victim; or "
+        "`victim@encoder:layer`, whose frames carry over",
+    )
+    seeds: list[int] | None = Field(None, description="of its randomness; the study's by default")
 
 
 class ConsistencySection(_Section):
@@ -93,6 +135,9 @@ class EvaluationSection(_Section):
     batch_size: int = Field(32, ge=1)
     seed: int = 0
     exemplars: int = Field(3, ge=0, description="utterances the report shows in full")
+    replay: bool = Field(
+        False, description="also show each perturbation to every other victim of its fold"
+    )
 
 
 class ExecutorSection(_OpenSection):
@@ -101,12 +146,18 @@ class ExecutorSection(_OpenSection):
     name: str = "processes"
 
 
+class TrackingSection(_OpenSection):
+    """Where results are told besides the run's own files. Other keys go to the tracker."""
+
+    name: Literal["mlflow", "tensorboard", "trackio"]
+
+
 class StudyConfig(_Section):
     """A whole study."""
 
     name: str
-    corpus: CorpusSection
-    encoder: EncoderSection
+    corpus: OneOrMore[CorpusSection]
+    encoder: OneOrMore[EncoderSection]
     victims: list[VictimSection] = Field(min_length=1)
     explainers: dict[str, dict[str, Any]] = Field(
         {}, description="settings by name; `name` in them makes an alias"
@@ -116,6 +167,7 @@ class StudyConfig(_Section):
     consistency: ConsistencySection = ConsistencySection()
     evaluation: EvaluationSection = EvaluationSection()
     executor: ExecutorSection = ExecutorSection()
+    tracking: OneOrMore[TrackingSection] | None = None
 
     @field_validator("name")
     @classmethod
@@ -127,127 +179,18 @@ class StudyConfig(_Section):
         return name
 
 
-def load_study(path: Path | str, overrides: Sequence[str] = ()) -> StudyConfig:
-    """Read a study file.
-
-    Args:
-        path: the TOML file; relative folders in it are relative to it.
-        overrides: `a.b=value` each, value as TOML (or as plain text where that fails).
-
-    Raises:
-        ConfigError: names the file, the key and its line.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text("utf-8")
-    except OSError as fault:
-        raise ConfigError(f"cannot read the study file {path}: {fault.strerror}") from fault
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as fault:
-        raise ConfigError(f"{path} is not valid TOML: {fault}") from fault
-    return parse_study(values, overrides, source=path, text=text)
-
-
-def parse_study(
-    values: Mapping[str, Any],
-    overrides: Sequence[str] = (),
-    *,
-    source: Path | None = None,
-    text: str = "",
-) -> StudyConfig:
-    """A study from plain values; `source` and `text` serve the error messages."""
-    merged = _plain(values)
-    for override in overrides:
-        _override(merged, override)
-    try:
-        study = StudyConfig.model_validate(merged)
-    except ValidationError as fault:
-        raise ConfigError(_sentence(fault, source, text)) from None
-    root = study.corpus.root
-    if root is not None and not root.is_absolute() and source is not None:
-        corpus = study.corpus.model_copy(update={"root": (source.parent / root).resolve()})
-        study = study.model_copy(update={"corpus": corpus})
-    folder = Path(study.encoder.name)
-    if source is not None and not folder.is_absolute() and (source.parent / folder).is_dir():
-        name = str((source.parent / folder).resolve())
-        study = study.model_copy(
-            update={"encoder": study.encoder.model_copy(update={"name": name})}
-        )
-    return study
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    """Set one dotted key; a number steps into a list (`attacks.0.steps=5`)."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(
-            f"--set takes key=value, e.g. --set budgets.epsilon=[0.5], got {override!r}"
-        )
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *parents, last = key.split(".")
-    place: Any = values
-    try:
-        for part in parents:
-            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
-        place[int(last) if isinstance(place, list) else last] = value
-    except (IndexError, ValueError, TypeError, AttributeError) as fault:
-        raise ConfigError(f"--set {key}: there is no such place in the study") from fault
-
-
-def _sentence(fault: ValidationError, source: Path | None, text: str) -> str:
-    """The first fault as one sentence that names the key, its line and near matches."""
-    # A misspelt key is also a missing one: the misspelling is what the user can see.
-    first = min(fault.errors(), key=lambda error: error["type"] != "extra_forbidden")
-    path = [str(part) for part in first["loc"]]
-    key = ".".join(path)
-    match first["type"]:
-        case "extra_forbidden":
-            said = f"there is no key {key!r}{_near(path)}"
-        case "missing":
-            said = f"the key {key!r} is missing"
-        case _:
-            said = f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]}, got {first['input']!r}"
-    where = f"{source}{_line(path, text)}: " if source is not None else "study: "
-    return where + said
-
-
-def _near(path: Sequence[str]) -> str:
-    model: Any = StudyConfig
-    for part in path[:-1]:
-        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
-        if field is not None:
-            candidates = [field.annotation, *get_args(field.annotation)]
-            model = next((c for c in candidates if hasattr(c, "model_fields")), None)
-    if not hasattr(model, "model_fields"):
-        return ""
-    known = list(model.model_fields)
-    near = difflib.get_close_matches(path[-1], known, n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(known)}"
-
-
-def _line(path: Sequence[str], text: str) -> str:
-    """The line of the last named part of a key, which `tomllib` does not tell."""
-    names = [part for part in path if not part.isdigit()]
-    start = 0
-    for depth, name in enumerate(names):
-        last = depth == len(names) - 1
-        table = rf"^\s*\[+[^\]\n]*\b{re.escape(name)}\b[^\]\n]*\]+"
-        entry = rf"^\s*[\"']?{re.escape(name)}[\"']?\s*="
-        found = re.compile(f"{table}|{entry}" if last else table, re.M).search(text, start)
-        if found is not None:
-            start = found.start() + len(found.group()) - len(found.group().lstrip())
-            if last:
-                return f", line {text.count(chr(10), 0, start) + 1}"
-    return ""
+def study_schema() -> dict[str, Any]:
+    """The JSON schema of a study file, for editors that complete and check TOML."""
+    schema = StudyConfig.model_json_schema(mode="validation")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["properties"]["include"] = {
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+        "description": "study files whose values this one takes over and changes",
+    }
+    places = [schema, *schema["$defs"].values()]
+    for name, one in ((n, p) for place in places for n, p in place["properties"].items()):
+        # These take one value for a list of one.
+        if name in {"corpus", "encoder", "protocol", "layer"} and one.get("type") == "array":
+            place = {key: one.pop(key) for key in ("type", "items", "minItems") if key in one}
+            one["anyOf"] = [place["items"], place]
+    return schema

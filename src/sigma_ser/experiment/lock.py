@@ -10,6 +10,8 @@ from pathlib import Path
 
 from sigma_ser.core.errors import RunError
 
+_FILE = ".lock"
+
 
 @contextlib.contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
@@ -19,7 +21,7 @@ def run_lock(folder: Path) -> Iterator[None]:
         RunError: if another run holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(folder / _FILE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -30,3 +32,18 @@ def run_lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a run is at work in a folder."""
+    try:
+        descriptor = os.open(folder / _FILE, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

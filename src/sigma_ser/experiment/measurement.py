@@ -15,8 +15,10 @@ from sigma_ser.core.passes import per_channel
 from sigma_ser.core.rows import CONSISTENCY_METRICS, schema
 from sigma_ser.core.seeds import utterance_seeds
 
-from .plan import AttackStep
-from .work import AsKept, Piece, load_victim
+from .opened import mask_seconds
+from .replay import Perturbations
+from .steps import AttackStep
+from .work import AsKept, Piece
 
 _SIZES = ("l0", "l0_share", "l2", "linf", "frames_touched", "channels_touched")
 
@@ -25,9 +27,9 @@ def run_attack(
     piece: Piece, step: AttackStep, attack: Attack, mask: Bool[Tensor, "B T D"] | None
 ) -> AttackResult:
     """The attack of a cell on one batch, with the seeds that belong to its utterances."""
-    seeds = utterance_seeds(piece.batch.ids, piece.task.conditions.seed, "attack", step.attack)
+    seeds = utterance_seeds(piece.batch.ids, step.seed, "attack", step.attack)
     return attack(
-        load_victim(piece.task.paths.victim(step.victim)),
+        piece.victim,
         piece.batch,
         piece.labels,
         Budget(**step.budget),
@@ -36,12 +38,16 @@ def run_attack(
     )
 
 
-def measure(piece: Piece, step: AttackStep, attack: Attack) -> dict[str, list[Any]]:
-    """All columns of `core.rows` for one batch of a cell."""
+def measure(
+    piece: Piece, step: AttackStep, attack: Attack, kept: Perturbations | None = None
+) -> dict[str, list[Any]]:
+    """All columns of `core.rows` for one batch of a cell; `kept` gets the perturbations."""
     mask = piece.mask(step)
     started = time.perf_counter()
     result = run_attack(piece, step, attack, mask)
     seconds = time.perf_counter() - started
+    if kept is not None:
+        kept.add(piece.batch, result.x_adv)
     columns = {
         **_condition(piece, step, attack),
         **_outcome(piece, step, result, seconds),
@@ -53,18 +59,18 @@ def measure(piece: Piece, step: AttackStep, attack: Attack) -> dict[str, list[An
 
 def _condition(piece: Piece, step: AttackStep, attack: Attack) -> dict[str, list[Any]]:
     """What was done to which utterance."""
-    conditions, budget = piece.task.conditions, Budget(**step.budget)
+    setting, budget = step.victim.setting, Budget(**step.budget)
     same: dict[str, Any] = {
-        "corpus": conditions.corpus,
-        "protocol": conditions.protocol,
+        "corpus": setting.corpus,
+        "protocol": setting.protocol,
         "fold": step.victim.fold.name,
-        "encoder": conditions.encoder,
-        "layer": conditions.layer,
+        "encoder": setting.encoder,
+        "layer": setting.layer,
         "victim": step.victim.name,
         "victim_seed": step.victim.seed,
         "attack": step.attack,
         "attack_settings": repr(attack),
-        "attack_seed": conditions.seed,
+        "attack_seed": step.seed,
         "explainer": None if step.mask is None else step.mask.explainer,
         "mask_source": step.mask_source,
         "scope": step.scope,
@@ -90,7 +96,7 @@ def _outcome(
     from sigma_ser.evaluate.size import sizes
 
     batch = piece.batch
-    victim = load_victim(piece.task.paths.victim(step.victim))
+    victim = piece.victim
     with torch.inference_mode():
         before = victim(batch.x, batch.lengths).softmax(1)
         after = victim(result.x_adv, batch.lengths).softmax(1)
@@ -116,19 +122,32 @@ def _outcome(
 
 
 def _mask_costs(piece: Piece, step: AttackStep) -> dict[str, list[Any]]:
-    if step.mask is None:
-        count = len(piece.batch)
+    count = len(piece.batch)
+    if step.mask is None or step.mask.universal is not None:
+        # A universal map was made once, from other utterances: these bear nothing of it.
         free: dict[str, list[Any]] = {
             "mask_forwards": [0] * count,
             "mask_backwards": [0] * count,
             "mask_seconds": [0.0] * count,
         }
         return free
-    told = piece.bank(step.mask).explain(piece.batch, piece.labels)
+    forwards, backwards = torch.zeros(2, count, dtype=torch.long)
+    seconds: list[float | None] = [0.0] * count
+    for one in step.mask.maps:
+        seen = piece.seen_by(one.victim)
+        told = seen.bank(one).explain(seen.batch, seen.labels)
+        forwards += told.forwards
+        backwards += told.backwards
+        known = mask_seconds(piece.task.paths, one)
+        times = [known[name] for name in piece.batch.ids]
+        seconds = [
+            None if total is None or more is None else total + more
+            for total, more in zip(seconds, times, strict=True)
+        ]
     return {
-        "mask_forwards": told.forwards.tolist(),
-        "mask_backwards": told.backwards.tolist(),
-        "mask_seconds": piece.mask_seconds(step.mask),
+        "mask_forwards": forwards.tolist(),
+        "mask_backwards": backwards.tolist(),
+        "mask_seconds": seconds,
     }
 
 
@@ -145,13 +164,13 @@ def _consistency(
     task, bank = piece.task, piece.bank(step.reference)
     scores = consistency(
         AsKept(bank),
-        load_victim(task.paths.victim(step.victim)),
+        piece.victim,
         piece.batch,
         result.x_adv,
         piece.labels,
         Budget(**step.budget),
         mask=mask,
-        frame_seconds=task.conditions.frame_seconds,
+        frame_seconds=step.victim.setting.frame_seconds,
         clean=bank.explain(piece.batch, piece.labels).saliency,
         seeds=bank.seeds(piece.batch),
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core.budget import Budget
@@ -13,7 +14,20 @@ from sigma_ser.core.errors import ConfigError
 from sigma_ser.core.files import content_key
 from sigma_ser.core.seeds import derive_seed
 
-from .config import AttackSection, StudyConfig
+from .config import CONSENSUS, OTHERS, OWN, SOURCES, UNIVERSAL, AttackSection, StudyConfig
+from .steps import (
+    AttackStep,
+    FloorStep,
+    MaskStep,
+    Part,
+    Plan,
+    ReplayStep,
+    SaliencyStep,
+    Setting,
+    UniversalStep,
+    VictimStep,
+    own_or_name,
+)
 
 if TYPE_CHECKING:
     from sigma_ser.corpora.corpus import Corpus
@@ -21,80 +35,19 @@ if TYPE_CHECKING:
 
 # Utterances of one file of results: small enough to lose little, large enough to be few.
 PART_UTTERANCES = 256
+# As many utterances that are not attacked make a universal map: more change it little.
+UNIVERSAL_UTTERANCES = 128
+# Encoders differ in the last digits of the time between their frames.
+_SAME_RATE = 1e-3
 
 
 @dataclass(frozen=True)
-class VictimStep:
-    """Train one head on one fold with one seed."""
+class Ground:
+    """One setting with its recordings and the folds that the study runs."""
 
-    key: str
-    name: str
-    fold: Fold
-    head: str
-    head_settings: Mapping[str, Any]
-    training: Mapping[str, Any]
-    seed: int
-
-
-@dataclass(frozen=True)
-class SaliencyStep:
-    """Explain the true class of each attacked utterance, once, for all masks and comparisons."""
-
-    key: str
-    victim: VictimStep
-    explainer: str
-    name: str
-    settings: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class FloorStep:
-    """What a random perturbation in the same mask, with the same budget, leaves of a map."""
-
-    key: str
-    victim: VictimStep
-    budget: Mapping[str, Any]
-    mask: SaliencyStep | None
-    scope: int | None
-    reference: SaliencyStep
-
-
-@dataclass(frozen=True)
-class AttackStep:
-    """One cell: one attack on one victim in one condition."""
-
-    key: str
-    victim: VictimStep
-    attack: str
-    settings: Mapping[str, Any]
-    budget: Mapping[str, Any]
-    mask: SaliencyStep | None
-    scope: int | None
-    reference: SaliencyStep | None
-    floor: FloorStep | None
-
-    @property
-    def mask_source(self) -> str | None:
-        """The victim whose map made the mask: `own`, a name, or null for a native attack."""
-        if self.mask is None:
-            return None
-        return "own" if self.mask.victim.key == self.victim.key else self.mask.victim.name
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All steps of a study, in the order in which the data flows."""
-
-    study: StudyConfig
-    victims: tuple[VictimStep, ...]
-    saliencies: tuple[SaliencyStep, ...]
-    floors: tuple[FloorStep, ...]
-    attacks: tuple[AttackStep, ...]
-    samples: Mapping[str, tuple[tuple[str, ...], ...]] = field(repr=False)
-
-    def parts(self, fold: str) -> Iterator[tuple[int, tuple[str, ...]]]:
-        """Number and utterances of each part of the attacked sample of a fold."""
-        return enumerate(self.samples[fold])
+    setting: Setting
+    corpus: Corpus
+    folds: Sequence[Fold]
 
 
 def budget_of(values: Mapping[str, Any]) -> Budget:
@@ -108,120 +61,258 @@ def key_of_features(corpus: Corpus, encoder_key: str) -> str:
 
 
 def make_plan(
-    study: StudyConfig,
-    *,
-    corpus: Corpus,
-    folds: Sequence[Fold],
-    features_key: str,
-    lengths: Mapping[str, int],
+    study: StudyConfig, grounds: Sequence[Ground], loaded: Mapping[str, str] | None = None
 ) -> Plan:
     """Plan a study.
 
     Args:
         study: what is asked for.
-        corpus: the recordings.
-        folds: those of the protocol that the study runs.
-        features_key: of the features; see `key_of_features`.
-        lengths: frames of each utterance, so that parts hold utterances of like length.
+        grounds: its settings.
+        loaded: fingerprint of each victim that is loaded and not trained, by its source.
 
     Raises:
         ConfigError: if the study names something that it does not define.
     """
-    samples = {fold.name: _parts(study, corpus, fold, lengths) for fold in folds}
-    victims = tuple(_victims(study, folds, features_key))
-    names = {victim.name for victim in victims}
-    saliencies: dict[str, SaliencyStep] = {}
-    floors: dict[str, FloorStep] = {}
-    attacks: dict[str, AttackStep] = {}
+    return _Planner(study, grounds, loaded or {}).plan()
 
-    def saliency(victim: VictimStep, explainer: str, extra: Mapping[str, Any]) -> SaliencyStep:
-        settings = {**study.explainers.get(explainer, {}), **extra}
-        name = str(settings.pop("name", explainer))
-        key = _key("saliency", victim.key, name, settings, samples[victim.fold.name])
-        return saliencies.setdefault(key, SaliencyStep(key, victim, explainer, name, settings))
 
-    for victim in victims:
-        reference = None
+class _Planner:
+    """Collects steps, each once."""
+
+    def __init__(
+        self, study: StudyConfig, grounds: Sequence[Ground], loaded: Mapping[str, str]
+    ) -> None:
+        self.study = study
+        self.loaded = loaded
+        self.versions = versions()
+        self.samples: dict[tuple[str, str], tuple[Part, ...]] = {}
+        self.sample_keys: dict[tuple[str, str], str] = {}
+        self.universal_parts: dict[tuple[str, str], Part] = {}
+        for ground, fold in ((g, f) for g in grounds for f in g.folds):
+            place = ground.setting.features, fold.key
+            self.samples[place] = _parts(study, ground.corpus, fold)
+            self.sample_keys[place] = content_key(
+                [[one.id for one in part] for part in self.samples[place]]
+            )
+            self.universal_parts[place] = _unattacked(study, ground.corpus, fold)
+        self.victims = [
+            victim for ground in grounds for fold in ground.folds
+            for victim in self._victims_of(ground.setting, fold)
+        ]  # fmt: skip
+        self.universals: dict[str, UniversalStep] = {}
+        self.saliencies: dict[str, SaliencyStep] = {}
+        self.floors: dict[str, FloorStep] = {}
+        self.attacks: dict[str, AttackStep] = {}
+        self.replays: dict[str, ReplayStep] = {}
+
+    def key(self, kind: str, *parts: Any) -> str:
+        return content_key([kind, self.versions, *parts])
+
+    def plan(self) -> Plan:
+        for victim in self.victims:
+            self._cells(victim)
+        if self.study.evaluation.replay:
+            for attack, victim in itertools.product(self.attacks.values(), self.victims):
+                same = victim.sample == attack.victim.sample and victim.setting.layer != "all"
+                if same and victim.key != attack.victim.key:
+                    key = self.key("replay", attack.key, victim.key)
+                    self.replays[key] = ReplayStep(key, attack, victim)
+        return Plan(
+            self.study,
+            tuple(self.victims),
+            tuple(self.universals.values()),
+            tuple(self.saliencies.values()),
+            tuple(self.floors.values()),
+            tuple(self.attacks.values()),
+            tuple(self.replays.values()),
+            self.samples,
+        )
+
+    def _victims_of(self, setting: Setting, fold: Fold) -> Iterator[VictimStep]:
+        for section in self.study.victims:
+            hardened = None
+            if section.adversarial is not None:
+                hardened = section.adversarial.model_dump()
+            for seed in section.seeds:
+                if section.load is None:
+                    key = self.key(
+                        "victim", setting.features, fold.key, section.head,
+                        section.head_settings, section.settings, seed, hardened,
+                    )  # fmt: skip
+                else:
+                    key = self.key(
+                        "loaded", setting.features, fold.key, self.loaded[section.load],
+                        section.settings,
+                    )  # fmt: skip
+                name = section.title if len(section.seeds) == 1 else f"{section.title}-{seed}"
+                head = section.head or "loaded"
+                yield VictimStep(
+                    key, setting, name, fold, head, section.head_settings, section.settings,
+                    seed, section.load, hardened,
+                )  # fmt: skip
+
+    def _cells(self, victim: VictimStep) -> None:
+        study, reference = self.study, None
         if study.consistency.explainer is not None:
-            reference = saliency(victim, study.consistency.explainer, study.consistency.settings)
-        for attack, budget in itertools.product(study.attacks, _budgets(study)):
-            for explainer, source, scope in _conditions(attack, names):
-                mask = None
-                if explainer is not None:
-                    owner = _same_fold(victims, victim, source)
-                    mask = saliency(owner, explainer, {})
+            reference = self._saliency(
+                victim, study.consistency.explainer, study.consistency.settings
+            )
+        for section, budget in itertools.product(study.attacks, budgets_of(study)):
+            for mask, scope in self._conditions(section, victim, str(budget["granularity"])):
                 floor = None
+                mask_key = None if mask is None else mask.key
                 if reference is not None:
-                    key = _key("floor", victim.key, _id(mask), scope, budget, reference.key)
-                    floor = floors.setdefault(
+                    key = self.key("floor", victim.key, mask_key, scope, budget, reference.key)
+                    floor = self.floors.setdefault(
                         key, FloorStep(key, victim, budget, mask, scope, reference)
                     )
-                key = _key(
-                    "attack", victim.key, attack.name, attack.settings, _id(mask), scope, budget,
-                    _id(reference), study.evaluation.seed, study.evaluation.batch_size,
-                    samples[victim.fold.name],
-                )  # fmt: skip
-                attacks[key] = AttackStep(
-                    key, victim, attack.name, attack.settings, budget, mask, scope, reference, floor
+                for seed in section.seeds or [study.evaluation.seed]:
+                    key = self.key(
+                        "attack", victim.key, section.name, section.settings, mask_key, scope,
+                        budget, None if reference is None else reference.key, seed,
+                        study.evaluation.seed, study.evaluation.batch_size,
+                        study.evaluation.replay, self.sample_keys[victim.sample],
+                    )  # fmt: skip
+                    self.attacks[key] = AttackStep(
+                        key, victim, section.name, section.settings, seed, budget, mask, scope,
+                        reference, floor, study.evaluation.replay,
+                    )  # fmt: skip
+
+    def _conditions(
+        self, section: AttackSection, victim: VictimStep, granularity: str
+    ) -> Iterator[tuple[MaskStep | None, int | None]]:
+        """Mask and scope of each cell; the native one has none."""
+        if section.native:
+            yield None, None
+        for explainer, source in itertools.product(section.explainers, section.mask_sources):
+            for mask in self._masks(explainer, source, victim, granularity, section):
+                for scope in section.scopes:
+                    yield mask, scope
+
+    def _masks(
+        self,
+        explainer: str,
+        source: str,
+        victim: VictimStep,
+        granularity: str,
+        section: AttackSection,
+    ) -> Iterator[MaskStep]:
+        here = [one for one in self.victims if one.sample == victim.sample]
+        match source:
+            case "own":
+                owners = [victim]
+            case _ if victim.setting.layer == "all":
+                raise ConfigError(
+                    f"attack {section.name!r} takes masks from {source!r}, but with layer = "
+                    '"all" each victim hears a sum of layers of its own; use masks of its own'
                 )
-    return Plan(
-        study,
-        victims,
-        tuple(saliencies.values()),
-        tuple(floors.values()),
-        tuple(attacks.values()),
-        samples,
-    )
+            case "others":
+                owners = [one for one in here if one.key != victim.key]
+            case "consensus":
+                maps = tuple(self._saliency(one, explainer) for one in here)
+                yield MaskStep(explainer, CONSENSUS, maps)
+                return
+            case "universal":
+                yield MaskStep(explainer, UNIVERSAL, universal=self._universal(victim, explainer))
+                return
+            case _ if "@" in source:
+                owners = self._abroad(source, victim, granularity, section)
+            case _:
+                owners = [one for one in here if one.name == source]
+                if not owners:
+                    names = ", ".join(sorted({one.name for one in self.victims}))
+                    raise ConfigError(
+                        f"attack {section.name!r} takes masks from {source!r}, which is no victim "
+                        f"of the study; its victims: {names}; or {', '.join(SOURCES)}"
+                    )
+        for owner in owners:
+            told = self._saliency(owner, explainer)
+            yield MaskStep(explainer, own_or_name(told, victim), (told,))
 
-
-def _victims(study: StudyConfig, folds: Sequence[Fold], features_key: str) -> Iterator[VictimStep]:
-    heads = [section.head for section in study.victims]
-    for section in study.victims:
-        if heads.count(section.head) > 1 and section.name is None:
+    def _abroad(
+        self, source: str, victim: VictimStep, granularity: str, section: AttackSection
+    ) -> list[VictimStep]:
+        """The victim on another encoder whose frames make the mask, or none for the same one."""
+        if granularity not in {"frame", "segment"}:
             raise ConfigError(
-                f"the study has {heads.count(section.head)} victims with head {section.head!r}; "
+                f"attack {section.name!r} takes masks from {source!r}: only whole frames carry "
+                "over between encoders, so set budgets.granularity to frame or segment"
+            )
+        name, _, place = source.partition("@")
+        encoder, _, layer = place.rpartition(":")
+        found = [
+            one for one in self.victims
+            if (one.name, one.setting.encoder, one.setting.layer) == (name, encoder, layer)
+            and one.setting.corpus == victim.setting.corpus and one.fold.key == victim.fold.key
+        ]  # fmt: skip
+        if not found:
+            raise ConfigError(
+                f"attack {section.name!r} takes masks from {source!r}, which the study has not; "
+                "write victim@encoder:layer as the rows name them"
+            )
+        rate = found[0].setting.frame_seconds
+        if not math.isclose(rate, victim.setting.frame_seconds, rel_tol=_SAME_RATE):
+            raise ConfigError(
+                f"attack {section.name!r} takes masks from {source!r}, whose frames are {rate:g} s "
+                f"apart and not {victim.setting.frame_seconds:g} s; use encoders of one frame rate"
+            )
+        return [one for one in found if one.setting != victim.setting]
+
+    def _saliency(
+        self, victim: VictimStep, explainer: str, extra: Mapping[str, Any] | None = None
+    ) -> SaliencyStep:
+        settings = {**self.study.explainers.get(explainer, {}), **(extra or {})}
+        name = str(settings.pop("name", explainer))
+        key = self.key(
+            "saliency", victim.key, name, settings, self.sample_keys[victim.sample],
+            self.study.evaluation.seed, self.study.evaluation.batch_size,
+        )  # fmt: skip
+        return self.saliencies.setdefault(key, SaliencyStep(key, victim, explainer, name, settings))
+
+    def _universal(self, victim: VictimStep, explainer: str) -> UniversalStep:
+        settings = dict(self.study.explainers.get(explainer, {}))
+        name = str(settings.pop("name", explainer))
+        part = self.universal_parts[victim.sample]
+        ids = [one.id for one in part]
+        key = self.key("universal", victim.key, name, settings, ids, self.study.evaluation.seed)
+        return self.universals.setdefault(
+            key, UniversalStep(key, victim, explainer, name, settings, part)
+        )
+
+
+def check_sources(study: StudyConfig) -> None:
+    """Check what can be checked of a study before any recording is read.
+
+    Raises:
+        ConfigError: if two victims share a name, or a mask comes from a victim that is not there.
+    """
+    titles = [section.title for section in study.victims]
+    for title in titles:
+        if titles.count(title) > 1:
+            raise ConfigError(
+                f"the study has {titles.count(title)} victims called {title!r}; "
                 "give each a name = of its own"
             )
-    for fold, section in itertools.product(folds, study.victims):
-        for seed in section.seeds:
-            name = section.name or section.head
-            key = _key(
-                "victim", features_key, fold.key, section.head, section.head_settings,
-                section.settings, seed,
-            )  # fmt: skip
-            yield VictimStep(
-                key,
-                name if len(section.seeds) == 1 else f"{name}-{seed}",
-                fold,
-                section.head,
-                section.head_settings,
-                section.settings,
-                seed,
-            )
-
-
-def _conditions(
-    attack: AttackSection, victims: set[str]
-) -> Iterator[tuple[str | None, str, int | None]]:
-    """Explainer, mask source and scope of each cell; the native one has none."""
-    if attack.native:
-        yield None, "own", None
-    for source in attack.mask_sources:
-        if source != "own" and source not in victims:
+    names = {
+        section.title if len(section.seeds) == 1 else f"{section.title}-{seed}"
+        for section in study.victims
+        for seed in section.seeds
+    }
+    for attack, source in ((a, s) for a in study.attacks for s in a.mask_sources):
+        if source not in SOURCES and source.partition("@")[0] not in names:
             raise ConfigError(
                 f"attack {attack.name!r} takes masks from {source!r}, which is no victim of the "
-                f"study; its victims: {', '.join(sorted(victims))}"
+                f"study; its victims: {', '.join(sorted(names))}; or {', '.join(SOURCES)}"
             )
-    yield from itertools.product(attack.explainers, attack.mask_sources, attack.scopes)
+        if source == OTHERS and len(names) == 1:
+            raise ConfigError(
+                f"attack {attack.name!r} takes masks from other victims, but {titles[0]!r} is the "
+                f"only one; add a victim, or use {OWN!r}"
+            )
 
 
-def _same_fold(victims: Sequence[VictimStep], target: VictimStep, source: str) -> VictimStep:
-    if source == "own":
-        return target
-    return next(v for v in victims if v.name == source and v.fold == target.fold)
-
-
-def _budgets(study: StudyConfig) -> Iterator[dict[str, Any]]:
+def budgets_of(study: StudyConfig) -> Iterator[dict[str, Any]]:
+    """Every budget of a study, as the arguments of `Budget`."""
     budgets = study.budgets
     for granularity, epsilon, sparsity in itertools.product(
         budgets.granularity, budgets.epsilon, budgets.sparsity
@@ -229,23 +320,30 @@ def _budgets(study: StudyConfig) -> Iterator[dict[str, Any]]:
         yield {"sparsity": sparsity, "epsilon": epsilon, "granularity": granularity}
 
 
-def _parts(
-    study: StudyConfig, corpus: Corpus, fold: Fold, lengths: Mapping[str, int]
-) -> tuple[tuple[str, ...], ...]:
-    """The attacked test utterances, of like length in each part, in an order fixed by content."""
-    chosen = sorted(_sample(study, corpus, fold), key=lambda name: (lengths[name], name))
+def _parts(study: StudyConfig, corpus: Corpus, fold: Fold) -> tuple[Part, ...]:
+    """The attacked test utterances, of like length in each part, in an order fixed by content.
+
+    The order follows the recordings and not their frames, so it is the same for every encoder.
+    """
+    ids = _stratified(corpus, fold.test, study.evaluation.utterances, study.evaluation.seed)
+    chosen = sorted((corpus[name] for name in ids), key=lambda one: (one.seconds, one.id))
     return tuple(
         tuple(chosen[start : start + PART_UTTERANCES])
         for start in range(0, len(chosen), PART_UTTERANCES)
     )
 
 
-def _sample(study: StudyConfig, corpus: Corpus, fold: Fold) -> list[str]:
-    wanted, seed = study.evaluation.utterances, study.evaluation.seed
-    if wanted is None or wanted >= len(fold.test):
-        return list(fold.test)
+def _unattacked(study: StudyConfig, corpus: Corpus, fold: Fold) -> Part:
+    ids = fold.validation or fold.train
+    kept = _stratified(corpus, ids, UNIVERSAL_UTTERANCES, study.evaluation.seed)
+    return tuple(sorted((corpus[name] for name in kept), key=lambda one: (one.seconds, one.id)))
+
+
+def _stratified(corpus: Corpus, ids: Sequence[str], wanted: int | None, seed: int) -> list[str]:
+    if wanted is None or wanted >= len(ids):
+        return list(ids)
     by_class: dict[str, list[str]] = {}
-    for name in sorted(fold.test, key=lambda name: derive_seed("sample", seed, name)):
+    for name in sorted(ids, key=lambda name: derive_seed("sample", seed, name)):
         by_class.setdefault(corpus[name].label, []).append(name)
     turns = itertools.chain.from_iterable(
         itertools.zip_longest(*(by_class[label] for label in sorted(by_class)))
@@ -254,14 +352,10 @@ def _sample(study: StudyConfig, corpus: Corpus, fold: Fold) -> list[str]:
 
 
 def _key(kind: str, *parts: Any) -> str:
-    return content_key([kind, _versions(), *parts])
+    return content_key([kind, versions(), *parts])
 
 
-def _id(step: SaliencyStep | None) -> str | None:
-    return None if step is None else step.key
-
-
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """What may change a number besides the inputs: part of every key."""
     import torch
 

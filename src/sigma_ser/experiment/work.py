@@ -1,4 +1,4 @@
-"""What a worker does: explain, take a floor, or attack one part of one step.
+"""What a worker does: train, explain, take a floor, attack or replay one part of one step.
 
 Each function takes a plain task, reads what earlier steps left on disk, writes one file whole, and
 does nothing if that file is there. What it writes depends on the task alone.
@@ -6,11 +6,10 @@ does nothing if that file is there. What it writes depends on the task alone.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,55 +23,36 @@ from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.files import whole_file, write_json
 from sigma_ser.core.rows import schema
 from sigma_ser.core.utterance import Utterance
+from sigma_ser.masks.bank import MaskBank
 
-from .plan import AttackStep, FloorStep, SaliencyStep, VictimStep
+from .opened import (
+    RunPaths,
+    class_indices,
+    heard_store,
+    load_bank,
+    load_store,
+    load_victim,
+)
+from .steps import (
+    AttackStep,
+    FloorStep,
+    Part,
+    PartStep,
+    ReplayStep,
+    SaliencyStep,
+    UniversalStep,
+    VictimStep,
+)
 
 if TYPE_CHECKING:
-    from sigma_ser.encoders.store import FeatureStore
-    from sigma_ser.masks.bank import MaskBank
-    from sigma_ser.victims.checkpoint import TrainedVictim
+    from sigma_ser.victims.settings import AdversarialTraining
+
+UNIVERSAL_BINS = 10
 
 
 @dataclass(frozen=True)
-class RunPaths:
-    """Where a run keeps its artefacts."""
-
-    folder: Path
-    features: Path
-
-    def victim(self, step: VictimStep) -> Path:
-        """Folder of a trained victim."""
-        return self.folder / "victims" / step.key
-
-    def saliency(self, step: SaliencyStep, part: int) -> Path:
-        """File that says that the maps of one part are in the bank, and what they took."""
-        return self.folder / "saliency" / "done" / step.key / f"part-{part:05d}.json"
-
-    def floor(self, step: FloorStep, part: int) -> Path:
-        """File with the floors of one part."""
-        return self.folder / "floors" / step.key / f"part-{part:05d}.safetensors"
-
-    def rows(self, step: AttackStep, part: int) -> Path:
-        """File with the rows of one part."""
-        return self.folder / "attacks" / step.key / f"part-{part:05d}.parquet"
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What holds for the whole study, and every row repeats."""
-
-    corpus: str
-    protocol: str
-    encoder: str
-    layer: str
-    frame_seconds: float
-    batch_size: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class TrainTask:
-    """One victim to train."""
+class VictimTask:
+    """One victim to train, or to score where it is loaded."""
 
     paths: RunPaths
     step: VictimStep
@@ -82,16 +62,27 @@ class TrainTask:
         """The file that is written last."""
         return self.paths.victim(self.step) / "timing.json"
 
+    @property
+    def needs(self) -> tuple[Path, ...]:
+        """What must be there before."""
+        return ()
+
+    @property
+    def utterances(self) -> Part:
+        """Those that would be missing in the rows: none by itself."""
+        return ()
+
 
 @dataclass(frozen=True)
 class PartTask:
-    """One part of one step."""
+    """One part of one step; `utterances` go in batches of `batch_size`."""
 
     paths: RunPaths
-    conditions: Conditions
-    step: SaliencyStep | FloorStep | AttackStep
+    step: PartStep | UniversalStep
     part: int
-    utterances: tuple[Utterance, ...]
+    utterances: Part
+    batch_size: int
+    seed: int
 
     @property
     def target(self) -> Path:
@@ -103,6 +94,27 @@ class PartTask:
                 return self.paths.floor(self.step, self.part)
             case AttackStep():
                 return self.paths.rows(self.step, self.part)
+            case ReplayStep():
+                return self.paths.replay(self.step, self.part)
+            case UniversalStep():
+                return self.paths.universal(self.step)
+
+    @property
+    def needs(self) -> tuple[Path, ...]:
+        """Files of earlier stages without which the task cannot be done."""
+        paths, step = self.paths, self.step
+        needed = [VictimTask(paths, step.victim).target]
+        if isinstance(step, FloorStep | AttackStep) and step.mask is not None:
+            needed += [
+                paths.universal(one) if isinstance(one, UniversalStep)
+                else paths.saliency(one, self.part)
+                for one in step.mask.origins
+            ]  # fmt: skip
+        if isinstance(step, AttackStep) and step.floor is not None:
+            needed.append(paths.floor(step.floor, self.part))
+        if isinstance(step, ReplayStep):
+            needed.append(paths.rows(step.source, self.part))
+        return tuple(needed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,26 +127,30 @@ class Piece:
     rows: slice
 
     @property
-    def utterances(self) -> tuple[Utterance, ...]:
+    def utterances(self) -> Sequence[Utterance]:
         """What is known about each utterance."""
         return self.task.utterances[self.rows]
 
-    def bank(self, step: SaliencyStep) -> MaskBank:
-        """The maps of one explainer on one victim."""
-        return load_bank(self.task.paths, step, self.task.conditions.seed)
+    @cached_property
+    def victim(self) -> Victim:
+        """The victim of the step."""
+        return load_victim(self.task.paths, self.task.step.victim)
 
-    def mask_seconds(self, step: SaliencyStep) -> list[float]:
-        """How long each utterance was explained when its map was made."""
-        done = self.task.paths.saliency(step, self.task.part).read_text("utf-8")
-        seconds: list[float] = json.loads(done)["seconds"][self.rows]
-        return seconds
+    def bank(self, step: SaliencyStep | UniversalStep) -> MaskBank:
+        """The maps of one explainer on one victim."""
+        return load_bank(self.task.paths, step, self.task.seed)
+
+    def seen_by(self, victim: VictimStep) -> Piece:
+        """The same utterances as features and classes of another victim."""
+        return piece_of(self.task, victim, self.rows)
 
     def mask(self, step: FloorStep | AttackStep) -> Bool[Tensor, "B T D"] | None:
-        """The mask of a cell, out of the bank; native cells have none."""
+        """The mask of a cell, out of the banks; native cells have none."""
         if step.mask is None or step.scope is None:
             return None
-        bank = self.bank(step.mask)
-        return bank.mask(self.batch, self.labels, Budget(**step.budget), step.scope)
+        from .masking import make_mask
+
+        return make_mask(self, step.mask, Budget(**step.budget), step.scope)
 
 
 @dataclass(frozen=True)
@@ -160,45 +176,116 @@ class AsKept:
         return self.bank.as_kept(self.bank.explainer(victim, batch, labels, seeds=seeds), batch)
 
 
-def train_victim(task: TrainTask) -> Path:
-    """Train and save one victim, unless it is there; returns the file written last."""
+def work(task: VictimTask | PartTask) -> Path:
+    """Do one task, unless its file is there already; returns the file."""
+    if not task.target.exists():
+        if isinstance(task, VictimTask):
+            _prepare_victim(task)
+        else:
+            match task.step:
+                case UniversalStep():
+                    _universal(task, task.step)
+                case SaliencyStep():
+                    _explain(task, task.step)
+                case FloorStep():
+                    _floor(task, task.step)
+                case AttackStep():
+                    _attack(task, task.step)
+                case ReplayStep():
+                    from .replay import replay
+
+                    replay(task, task.step)
+    return task.target
+
+
+def pieces(task: PartTask) -> Iterator[Piece]:
+    """The batches of a part; what is in them is fixed by the plan."""
+    for start in range(0, len(task.utterances), task.batch_size):
+        yield piece_of(task, task.step.victim, slice(start, start + task.batch_size))
+
+
+def piece_of(task: PartTask, victim: VictimStep, rows: slice) -> Piece:
+    """Some utterances of a part, as features and classes of a victim."""
+    store = heard_store(task.paths, victim)
+    ids = [utterance.id for utterance in task.utterances[rows]]
+    labels = class_indices(task.paths, victim, store.labels(ids), store.class_names)
+    return Piece(task, store.batch(ids), labels, rows)
+
+
+def make_attack(step: AttackStep) -> Attack:
+    """The attack that a step names, with its settings."""
+    from sigma_ser.attacks.factory import attack
+
+    return attack(step.attack, **step.settings)
+
+
+def _prepare_victim(task: VictimTask) -> None:
+    from sigma_ser.victims.evaluation import evaluate
     from sigma_ser.victims.training import train
 
-    step = task.step
-    if not task.target.exists():
-        started = time.perf_counter()
-        victim = train(
-            _store(task.paths.features),
+    step, folder = task.step, task.target.parent
+    store = load_store(task.paths, step.setting.features)
+    started = time.perf_counter()
+    if step.source is None:
+        train(
+            store,
             step.fold,
             step.head,
             step.seed,
             head_settings=step.head_settings,
+            adversarial=_hardening(step),
             **step.training,
-        )
-        victim.save(task.target.parent)
+        ).save(folder)
         write_json(task.target, {"train_seconds": time.perf_counter() - started})
-    return task.target
+        return
+    loaded, heard = load_victim(task.paths, step), heard_store(task.paths, step)
+    class_indices(task.paths, step, heard.labels([]), heard.class_names)
+    scores = evaluate(loaded, heard, step.fold.test)
+    write_json(folder / "card.json", {"source": step.source, "metrics": {"test": scores}})
+    write_json(task.target, {"train_seconds": None})
 
 
-def work(task: PartTask) -> Path:
-    """Do one task, unless its file is there already; returns the file."""
-    if not task.target.exists():
-        match task.step:
-            case SaliencyStep():
-                _explain(task, task.step)
-            case FloorStep():
-                _floor(task, task.step)
-            case AttackStep():
-                _attack(task, task.step)
-    return task.target
+def _hardening(step: VictimStep) -> AdversarialTraining | None:
+    if step.adversarial is None:
+        return None
+    from sigma_ser.attacks.factory import attack
+    from sigma_ser.victims.settings import AdversarialTraining
+
+    named = dict(step.adversarial)
+    budget = Budget(sparsity=named.pop("sparsity"), epsilon=named.pop("epsilon"))
+    share = named.pop("share")
+    return AdversarialTraining(
+        attack=attack(named.pop("attack"), **named), budget=budget, share=share
+    )
+
+
+def _universal(task: PartTask, step: UniversalStep) -> None:
+    from safetensors.torch import save_file
+
+    from sigma_ser.masks.combine import universal
+
+    total, passes = None, 0
+    for piece in pieces(task):
+        bank = piece.bank(step)
+        scores = bank.scores(piece.batch, piece.labels)
+        mean = universal(scores, piece.batch.lengths, bins=UNIVERSAL_BINS)[0] * len(piece.batch)
+        total = mean if total is None else total + mean
+        told = bank.explain(piece.batch, piece.labels)
+        passes += int(told.forwards.sum() + told.backwards.sum())
+    assert total is not None
+    with whole_file(task.target) as aside:
+        save_file({"map": total / len(task.utterances)}, aside, {"passes": str(passes)})
 
 
 def _explain(task: PartTask, step: SaliencyStep) -> None:
-    seconds: list[float] = []
+    seconds: dict[str, float | None] = {}
     for piece in pieces(task):
         started = time.perf_counter()
-        piece.bank(step).fill(piece.batch, piece.labels)
-        seconds += [(time.perf_counter() - started) / len(piece.batch)] * len(piece.batch)
+        made = piece.bank(step).fill(piece.batch, piece.labels)
+        each = (time.perf_counter() - started) / len(piece.batch)
+        # A map that was there already took its time in another run, or before this one was killed.
+        known = each if made == len(piece.batch) else None
+        seconds |= dict.fromkeys(piece.batch.ids, known)
     write_json(task.target, {"bank": piece.bank(step).key, "seconds": seconds})
 
 
@@ -207,19 +294,18 @@ def _floor(task: PartTask, step: FloorStep) -> None:
 
     from sigma_ser.evaluate.consistency_floor import consistency_floor
 
-    victim = load_victim(task.paths.victim(step.victim))
     scores = []
     for piece in pieces(task):
         bank = piece.bank(step.reference)
         scores.append(
             consistency_floor(
                 AsKept(bank),
-                victim,
+                piece.victim,
                 piece.batch,
                 piece.labels,
                 Budget(**step.budget),
                 mask=piece.mask(step),
-                frame_seconds=task.conditions.frame_seconds,
+                frame_seconds=step.victim.setting.frame_seconds,
                 clean=bank.explain(piece.batch, piece.labels).saliency,
                 seeds=bank.seeds(piece.batch),
             )
@@ -234,68 +320,16 @@ def _attack(task: PartTask, step: AttackStep) -> None:
     import pyarrow.parquet as pq
 
     from .measurement import measure
+    from .replay import Perturbations
 
     attack = make_attack(step)
+    kept = Perturbations() if step.keep_perturbations else None
     tables = [
-        pa.Table.from_pydict(measure(piece, step, attack), schema=schema())
+        pa.Table.from_pydict(measure(piece, step, attack, kept), schema=schema())
         for piece in pieces(task)
     ]
+    if kept is not None:
+        # Before the rows, whose presence says that all is there.
+        kept.save(task.paths.perturbations(step, task.part))
     with whole_file(task.target) as aside:
         pq.write_table(pa.concat_tables(tables), aside)
-
-
-def pieces(task: PartTask) -> Iterator[Piece]:
-    """The batches of a part; what is in them is fixed by the plan."""
-    store = _store(task.paths.features)
-    size = task.conditions.batch_size
-    for start in range(0, len(task.utterances), size):
-        rows = slice(start, start + size)
-        ids = [utterance.id for utterance in task.utterances[rows]]
-        yield Piece(task, store.batch(ids), store.labels(ids), rows)
-
-
-def make_attack(step: AttackStep) -> Attack:
-    """The attack that a step names, with its settings."""
-    from sigma_ser.attacks.factory import attack
-
-    return attack(step.attack, **step.settings)
-
-
-def load_bank(paths: RunPaths, step: SaliencyStep, seed: int) -> MaskBank:
-    """The bank of a step, opened once in each process."""
-    return _bank(paths, paths.victim(step.victim), step.name, json.dumps(dict(step.settings)), seed)
-
-
-@lru_cache(maxsize=16)
-def _bank(paths: RunPaths, victim: Path, explainer: str, settings: str, seed: int) -> MaskBank:
-    from sigma_ser.explainers.explanation import make_explainer
-    from sigma_ser.masks.bank import MaskBank
-
-    return MaskBank(
-        paths.folder / "saliency",
-        make_explainer(explainer, **json.loads(settings)),
-        load_victim(victim),
-        features=paths.features.name,
-        seed=seed,
-    )
-
-
-def close_opened() -> None:
-    """Forget stores, victims and banks that this process has open."""
-    for opened in (_store, load_victim, _bank):
-        opened.cache_clear()
-
-
-@lru_cache(maxsize=4)
-def _store(folder: Path) -> FeatureStore:
-    from sigma_ser.encoders.store import FeatureStore
-
-    return FeatureStore(folder)
-
-
-@lru_cache(maxsize=8)
-def load_victim(folder: Path) -> TrainedVictim:
-    """A trained victim, read once in each process."""
-    from sigma_ser.victims.checkpoint import TrainedVictim
-
-    return TrainedVictim.load(folder)
