@@ -27,8 +27,8 @@ _ROOMS = {
     "head": "sigma_ser.victims",
     "protocol": "sigma_ser.corpora",
 }
-# Explainers that come from attacks live with the attacks.
-_ALSO = {"explainer": ("sigma_ser.attacks",)}
+# Explainers that come from attacks or masks live with those.
+_ALSO = {"explainer": ("sigma_ser.attacks", "sigma_ser.masks")}
 
 _members: dict[str, dict[str, Any]] = {kind: {} for kind in _ROOMS}
 _loaded: set[str] = set()
