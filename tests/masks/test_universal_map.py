@@ -1,0 +1,86 @@
+"""One map for a class or a victim: learned once, laid over any length, used like any explainer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import sigma_ser as ss
+from sigma_ser.core.errors import ExplainerError, ShapeError
+from sigma_ser.core.features import FeatureBatch, valid_frames
+from sigma_ser.explainers.explanation import explanation, make_explainer
+from sigma_ser.masks.universal import UniversalMap, learn_universal
+
+
+class Halves(nn.Module):
+    """Class 0 listens to channel 0 in the first half, class 1 to channel 1 in the second."""
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        place = torch.arange(x.shape[1])[None, :]
+        valid = valid_frames(lengths, x.shape[1])
+        first = (2 * place < lengths[:, None]) & valid
+        second = ~first & valid
+        left = (x[:, :, 0] * first).sum(1)
+        right = (x[:, :, 1] * second).sum(1)
+        return torch.stack([left, right, 0.1 * (x[:, :, 2] * valid).sum(1)], 1)
+
+
+VICTIM = ss.wrap(Halves().eval(), scale=torch.tensor([1.0, 2.0, 1.0]))
+LENGTHS = torch.tensor([8, 6, 4, 8])
+LABELS = torch.tensor([0, 1, 0, 1])
+BATCH = FeatureBatch(torch.randn(4, 8, 3, generator=torch.Generator().manual_seed(0)), LENGTHS)
+
+
+def test_a_map_learned_of_a_class_finds_it_in_utterances_of_other_lengths():
+    learned = learn_universal("gradient", VICTIM, BATCH, LABELS, bins=2)
+    new = FeatureBatch(torch.zeros(2, 10, 3), torch.tensor([10, 2]))
+    told = learned(VICTIM, new, torch.tensor([1, 0]))
+    assert told.saliency[0].nonzero().tolist() == [[t, 1] for t in range(5, 10)]
+    assert told.saliency[1].nonzero().tolist() == [[0, 0]]
+    assert not told.forwards.any()
+    assert not told.backwards.any()
+    together = learn_universal("gradient", VICTIM, BATCH, LABELS, bins=2, per_class=False)
+    both = together(VICTIM, new, torch.tensor([2, 0])).saliency[0]
+    assert both.nonzero().tolist() == [[t, 0] for t in range(5)] + [[t, 1] for t in range(5, 10)]
+
+
+def test_sigma_attacks_inside_it_and_pays_for_no_explanation():
+    batch = FeatureBatch(
+        torch.tensor([[3.0, 0.0, 0.0], [1.0, 2.0, 0.0]])[:, None].repeat(1, 6, 1),
+        torch.tensor([6, 6]),
+    )
+    labels = torch.tensor([0, 1])
+    learned = learn_universal("gradient", VICTIM, batch, labels, bins=2)
+    budget = ss.Budget(count=3, epsilon=4.0)
+    result = ss.Sigma(learned, "dual-averaging")(VICTIM, batch, labels, budget)
+    inside = ss.topk_mask(learned(VICTIM, batch, labels).saliency, batch.lengths, budget)
+    assert result.success.all()
+    assert not ((result.x_adv != batch.x) & ~inside).any()
+    native = ss.attack("dual-averaging")(VICTIM, batch, labels, budget, mask=inside)
+    assert torch.equal(result.forwards, native.forwards)
+
+
+def test_a_file_is_named_by_what_it_holds_and_serves_by_name(tmp_path):
+    learned = learn_universal("gradient", VICTIM, BATCH, LABELS, bins=3)
+    path = learned.save(tmp_path)
+    assert learned.save(tmp_path) == path
+    other = learn_universal("gradient", VICTIM, BATCH, LABELS, bins=2).save(tmp_path)
+    assert other != path
+    by_name = explanation("universal", VICTIM, BATCH, LABELS, path=str(path))
+    assert torch.equal(by_name.saliency, learned(VICTIM, BATCH, LABELS).saliency)
+    assert path.name in repr(make_explainer("universal", path=str(path)))
+
+
+def test_what_is_missing_is_named(tmp_path):
+    learned = learn_universal("gradient", VICTIM, BATCH, LABELS)
+    with pytest.raises(ExplainerError, match="class 2"):
+        learned(VICTIM, BATCH, LABELS + 1)
+    with pytest.raises(ExplainerError, match="channels"):
+        learned(VICTIM, FeatureBatch(torch.zeros(4, 8, 5), LENGTHS), LABELS)
+    with pytest.raises(ExplainerError, match="learn_universal"):
+        UniversalMap.load(tmp_path / "nothing.safetensors")
+    with pytest.raises(ShapeError, match="at least one map"):
+        UniversalMap({})
+    with pytest.raises(ShapeError, match="bins"):
+        learn_universal("gradient", VICTIM, BATCH, LABELS, bins=0)
