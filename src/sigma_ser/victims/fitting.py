@@ -36,12 +36,16 @@ class Pupil(nn.Module):
         self.judge = judge
         self.layers = layers
 
+    def settle(self) -> None:
+        """Let mean and scale follow the weights of the layers; needed after every step."""
+        if self.layers is not None:
+            mean, deviation = self.layers.moments()
+            self.judge.mean, self.judge.scale = mean, usable_scale(deviation)
+
     def surface(self, x: Float[Tensor, "B T F"]) -> Float[Tensor, "B T D"]:
-        """The features themselves, or the sum of their layers; mean and scale follow the sum."""
+        """The features themselves, or the sum of their layers."""
         if self.layers is None:
             return x
-        mean, deviation = self.layers.moments()
-        self.judge.mean, self.judge.scale = mean, usable_scale(deviation)
         summed: Tensor = self.layers(x)
         return summed
 
@@ -96,6 +100,7 @@ def fit(pupil: Pupil, lesson: Lesson, progress: Callable[[int, int], None] | Non
             nn.utils.clip_grad_norm_(pupil.parameters(), settings.clip)
             optimizer.step()
             schedule.step()
+            pupil.settle()
         pupil.eval()
         score = _validation_score(pupil, lesson)
         # A better loss at the same UAR is kept, but is no reason to go on.
