@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from sigma_ser.corpora.corpus import Corpus
+    from sigma_ser.encoders.store import FeatureStore
+    from sigma_ser.experiment.progress import Progress
 
 
 def extract(
@@ -17,7 +22,9 @@ def extract(
         Path | None, typer.Option(help="Folder of the corpus; the demo needs none.")
     ] = None,
     encoder: Annotated[str, typer.Option(help="`demo`, a folder, or a Hugging Face id.")] = "demo",
-    layer: Annotated[str, typer.Option(help="Number of a layer, `mean` or `all`.")] = "-1",
+    layer: Annotated[
+        str | None, typer.Option(help="Number of a layer (-1 by default), `mean` or `all`.")
+    ] = None,
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit on the Hugging Face hub.")
     ] = None,
@@ -36,16 +43,27 @@ def extract(
     repair: Annotated[
         bool, typer.Option("--repair", help="Check every shard and make damaged ones again.")
     ] = False,
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Extract all layers, and tell what a probe reads in each."),
+    ] = False,
+    protocol: Annotated[
+        str, typer.Option(help="With --compare: how the probe's training and test parts are split.")
+    ] = "speaker-kfold",
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object on standard output.")
     ] = False,
 ) -> None:
     """Extract features; what is there already is not computed again."""
     import sigma_ser as ss
+    from sigma_ser.core.errors import ConfigError
     from sigma_ser.execution.executor import load_executor
 
     from .progress import shown_progress
 
+    if compare and layer not in {None, "all"}:
+        raise ConfigError(f"--compare looks at all layers; leave out --layer {layer}")
+    layer = layer or ("all" if compare else "-1")
     visible = gpus.split(",") if gpus else None
     executor = (
         load_executor("processes", workers=len(visible) if visible else workers, devices=visible)
@@ -74,6 +92,7 @@ def extract(
         store = ss.extract(
             recordings, loaded, out, dtype, executor=executor, repair=repair, progress=tell
         )
+        probes = _probes(recordings, store, protocol, progress) if compare else None
     lengths = store.lengths(store.ids)
     summary: dict[str, Any] = {
         "store": str(store.folder),
@@ -84,6 +103,7 @@ def extract(
         "frame_seconds": store.frame_seconds,
         "quarantine": store.quarantine,
         "encoder": loaded.card,
+        "probes": probes,
     }
     if as_json:
         typer.echo(json.dumps(summary))
@@ -94,6 +114,47 @@ def extract(
     )
     for name, fault in store.quarantine.items():
         typer.echo(f"left out: {name}: {fault}")
+    if probes is not None:
+        _show(probes, protocol)
+
+
+def _probes(
+    corpus: Corpus, store: FeatureStore, protocol: str, progress: Progress
+) -> list[dict[str, Any]]:
+    """What a linear probe reads in each layer."""
+    import dataclasses
+
+    import sigma_ser as ss
+    from sigma_ser.evaluate.probe import probe_layers
+
+    folds = ss.make_folds(corpus, protocol)
+    progress.stage("probing layers", store.layers)
+    found = probe_layers(store, folds, told=lambda done, total: progress.advance(1))
+    return [dataclasses.asdict(probe) for probe in found]
+
+
+def _show(probes: list[dict[str, Any]], protocol: str) -> None:
+    """The probes as a table, the best layer in bold."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("layer", "UAR", "95 %", "tested", box=box.SIMPLE)
+    best = max(probes, key=lambda probe: probe["uar"])
+    for probe in probes:
+        table.add_row(
+            str(probe["layer"]),
+            f"{100 * probe['uar']:.1f} %",
+            f"{100 * probe['uar_low']:.0f} to {100 * probe['uar_high']:.0f} %",
+            str(probe["test_utterances"]),
+            style="bold" if probe is best else None,
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        f"A ridge classifier on time means, {protocol}. The best layer was chosen on these test "
+        "parts; compare recognisers on others."
+    )
 
 
 def _number(layer: str) -> int:

@@ -1,0 +1,74 @@
+"""On recognisers of real speech: the deletion test, with a displaced map as its control."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+import sigma_ser as ss
+from sigma_ser.core import registry
+from sigma_ser.evaluate.quality_curves import area, deletion
+from sigma_ser.explainers.explanation import explanation, make_explainer
+from sigma_ser.masks.topk import ranking_scale, ranking_scores
+
+# Where an explainer is at home; the others explain attention pooling.
+_HEADS = {"grad-cam": "cnn", "deeplift": "cnn", "deeplift-shap": "cnn", "guided-backprop": "mlp"}
+
+
+@pytest.fixture(scope="module")
+def question(real_data: Path, tmp_path_factory: pytest.TempPathFactory):
+    """By head: a trained victim, and utterances of unheard words that it gets right."""
+    whole = ss.load_corpus("tess", real_data / "tess")
+    words = sorted({one.text_id for one in whole.utterances})[::10]
+    chosen = tuple(one for one in whole.utterances if one.text_id in words)
+    corpus = dataclasses.replace(whole, utterances=chosen)
+    store = ss.extract(corpus, ss.load_encoder("demo"), tmp_path_factory.mktemp("tess"))
+    fold = ss.make_folds(corpus, "text-kfold", folds=4)[0]
+
+    @cache
+    def ask(head: str):
+        victim = ss.train(store, fold, head=head, seed=0, epochs=10)
+        batch, labels = store.batch(fold.test), store.labels(fold.test)
+        right = (victim(batch.x, batch.lengths).argmax(1) == labels).nonzero()[:, 0]
+        assert len(right) >= 0.6 * len(labels)  # chance: 1/7
+        rows = right[:: len(right) // 12][:12]
+        return victim, batch.select(rows), labels[rows]
+
+    return ask
+
+
+def displaced(scores: torch.Tensor, lengths: torch.Tensor, seed: int) -> torch.Tensor:
+    """The same map in the wrong place: its frames and its channels in a random order.
+
+    A random map would be no control for one that marks whole frames: deleting frames leaves
+    the others as they are, deleting as many single elements touches all of them.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    moved = scores.clone()
+    for row, length in enumerate(lengths.tolist()):
+        frames = torch.randperm(length, generator=rng)
+        channels = torch.randperm(scores.shape[2], generator=rng)
+        moved[row, :length] = scores[row, frames][:, channels]
+    return moved
+
+
+# A variance tells where the slope is unsteady, which need not carry the class.
+@pytest.mark.real
+@pytest.mark.parametrize("name", sorted(set(registry.names("explainer")) - {"random", "vargrad"}))
+def test_what_an_explainer_marks_carries_the_class(name, question):
+    """Deleting what it marks lowers the probability faster than deleting as much elsewhere."""
+    victim, batch, labels = question(_HEADS.get(name, "attention"))
+    explainer = make_explainer(name)
+    told = explanation(explainer, victim, batch, labels)
+    scale = ranking_scale(explainer.kind, victim, batch)
+    scores = ranking_scores(told.saliency, batch.lengths, scale=scale)
+
+    def left(scores: torch.Tensor) -> float:
+        return float(area(deletion(victim, batch, labels, scores, steps=8, upto=0.5)).mean())
+
+    elsewhere = [left(displaced(scores, batch.lengths, seed)) for seed in range(3)]
+    assert left(scores) < min(elsewhere)
