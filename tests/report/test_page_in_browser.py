@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ import pytest
 from sigma_ser.report.inputs import ReportInputs
 from sigma_ser.report.page import render_page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
 RATES = """
     return [...document.querySelectorAll("#results tbody tr")].map(
         (line) => Number(line.querySelector("[data-of=asr]").getAttribute("value")))
@@ -37,39 +34,9 @@ OVERFLOW = """
     ).map((e) => e.outerHTML.slice(0, 90)).concat(
         document.documentElement.scrollWidth > room ? ["the page itself"] : [])
 """
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER),
-    reason="needs a browser: apt-get install chromium chromium-driver",
-)
 HOSTILE = (
     "<img src=x onerror=\"document.title='hacked'\"></script><script>document.title='hacked'//"
 )
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (extra dev)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--disable-dev-shm-usage",
-        "--force-prefers-reduced-motion",  # no smooth scrolling: a click lands where it aims
-        "--autoplay-policy=no-user-gesture-required",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from markupsafe import Markup, escape
 
 _PLOT, _HEIGHT = 350.0, 300.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 14.0, 12.0, 48.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64.0, 14.0, 12.0, 48.0
 _GAP = 15.0  # between the base lines of two labels
 
 Ticks = Sequence[tuple[float, str]]
