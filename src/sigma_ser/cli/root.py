@@ -10,6 +10,7 @@ import typer
 from sigma_ser.core.errors import SigmaError
 
 from . import (
+    audit,
     catalogue,
     compare,
     corpus,
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
+app.command("audit")(audit.audit)
 app.command("status")(status.status)
 app.command("diff")(diff.diff)
 app.command("gc")(gc.gc)

@@ -43,7 +43,8 @@ def report_run(
     page, told = folder / "report" / "index.html", folder / "report" / "written.json"
     if not (page.exists() and _read(told) == stamp):
         rows = pl.read_parquet(folder / "rows.parquet")
-        write_analysis(folder, rows)
+        replays = folder / "replays.parquet"
+        write_analysis(folder, rows, pl.read_parquet(replays) if replays.exists() else None)
         inputs = ReportInputs(
             name=plan.study.name,
             rows=rows,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Num
 
 
 def mcnemar(first: Bool[np.ndarray, "N"], second: Bool[np.ndarray, "N"]) -> float:
@@ -14,12 +14,23 @@ def mcnemar(first: Bool[np.ndarray, "N"], second: Bool[np.ndarray, "N"]) -> floa
     >>> mcnemar(np.array([True] * 6), np.array([False] * 6))
     0.03125
     """
+    only_first, only_second = (first & ~second).sum(), (second & ~first).sum()
+    return float(mcnemar_counts(np.array([only_first]), np.array([only_second]))[0])
+
+
+def mcnemar_counts(
+    only_first: Num[np.ndarray, "N"], only_second: Num[np.ndarray, "N"]
+) -> Float[np.ndarray, "N"]:
+    """The same for many pairs at once, from how many utterances only one of the two succeeds on.
+
+    >>> mcnemar_counts(np.array([6, 0]), np.array([0, 0])).tolist()
+    [0.03125, 1.0]
+    """
     from scipy.stats import binom
 
-    only_first = int((first & ~second).sum())
-    differ = only_first + int((second & ~first).sum())
-    fewer = min(only_first, differ - only_first)
-    return min(1.0, 2 * float(binom.cdf(fewer, differ, 0.5))) if differ else 1.0
+    fewer, differ = np.minimum(only_first, only_second), only_first + only_second
+    p: Float[np.ndarray, "N"] = np.minimum(1.0, 2 * binom.cdf(fewer, differ, 0.5))
+    return np.where(differ > 0, p, 1.0)
 
 
 def holm(p_values: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:

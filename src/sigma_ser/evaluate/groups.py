@@ -1,0 +1,100 @@
+"""Success among the utterances of a kind: by emotion, speaker ...; worst case over attacks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sigma_ser.statistics.proportion import wilson_interval
+
+from .paired import CONTEST, METHOD, TRIAL
+
+if TYPE_CHECKING:
+    import polars as pl
+
+CONFIDENCE_EDGES: tuple[float, ...] = (0.5, 0.7, 0.9)
+DURATION_EDGES: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)  # seconds
+
+
+def worst_case(rows: pl.DataFrame, by: Sequence[str] = ()) -> pl.DataFrame:
+    """How many utterances fall to any attack at all, for each victim and budget.
+
+    Args:
+        rows: the columns of `core.rows`.
+        by: further columns that part the utterances, such as `label`.
+
+    Returns:
+        The columns of `CONTEST` and `by`; `attacks` (methods that took part; random controls do
+        not), `utterances` (right before), `flipped` (by at least one), `worst_case_asr` with its
+        Wilson 95 % interval `worst_case_asr_low`, `..._high`.
+    """
+    import polars as pl
+
+    real = (pl.col("attack") != "random") & (pl.col("explainer").fill_null("") != "random")
+    place = [*CONTEST, *by]
+    rows = rows.filter(pl.col("correct_before") & real)
+    attacks = rows.group_by(CONTEST).agg(pl.struct(METHOD).n_unique().alias("attacks"))
+    any_fell = rows.group_by(*place, *(t for t in TRIAL if t not in (*by, "attack_seed")),
+                             maintain_order=True).agg(pl.col("success").any())  # fmt: skip
+    counted = success_rates(any_fell, place, "worst_case_")
+    joined = counted.join(attacks, on=CONTEST, how="left", nulls_equal=True, maintain_order="left")
+    return joined.select(*place, "attacks", pl.exclude(*place, "attacks"))
+
+
+def by_group(rows: pl.DataFrame, column: str) -> pl.DataFrame:
+    """Success of each method among the utterances that share a value of a column.
+
+    Args:
+        rows: the columns of `core.rows`.
+        column: one of `label`, `speaker`, `text_id` ...; or `confidence` (of the prediction before
+            the attack) or `duration` (seconds), which are cut at `CONFIDENCE_EDGES` and
+            `DURATION_EDGES`.
+
+    Returns:
+        The columns of `CONTEST` and `METHOD`, `column`, then `utterances`, `flipped`, `asr`,
+        `asr_low`, `asr_high` (Wilson 95 %), pooled over folds and seeds.
+    """
+    import polars as pl
+
+    if column == "confidence":
+        value = _cut(pl.col("confidence_before"), CONFIDENCE_EDGES)
+    elif column == "duration":
+        value = _cut(pl.col("duration"), DURATION_EDGES)
+    else:
+        value = pl.col(column)
+    place = [*CONTEST, *METHOD, column]
+    right = rows.filter("correct_before").with_columns(value.alias(column))
+    return success_rates(right, place).sort(place, nulls_last=True)
+
+
+def success_rates(rows: pl.DataFrame, place: Sequence[str], prefix: str = "") -> pl.DataFrame:
+    """`utterances`, `flipped`, `asr`, `asr_low`, `asr_high` (Wilson 95 %) of each group of rows.
+
+    Args:
+        rows: with a column `success`, of utterances that were right before.
+        place: the columns that make a group.
+        prefix: goes in front of the names of the rate and its ends.
+    """
+    import polars as pl
+
+    counted = rows.group_by(place, maintain_order=True).agg(
+        pl.len().cast(pl.Int64).alias("utterances"),
+        pl.col("success").sum().cast(pl.Int64).alias("flipped"),
+    )
+    low, high = wilson_interval(counted["flipped"].to_numpy(), counted["utterances"].to_numpy())
+    return counted.with_columns(
+        (pl.col("flipped") / pl.col("utterances")).alias(f"{prefix}asr"),
+        pl.Series(f"{prefix}asr_low", low),
+        pl.Series(f"{prefix}asr_high", high),
+    )
+
+
+def _cut(value: pl.Expr, edges: Sequence[float]) -> pl.Expr:
+    """The interval in which a value lies, in words."""
+    import polars as pl
+
+    told = pl.lit(f"over {edges[-1]:g}")
+    for low, high in reversed(list(itertools.pairwise(edges))):
+        told = pl.when(value < high).then(pl.lit(f"{low:g} to {high:g}")).otherwise(told)
+    return pl.when(value < edges[0]).then(pl.lit(f"below {edges[0]:g}")).otherwise(told)

@@ -1,0 +1,77 @@
+"""Attacks compared in pairs on the same utterances: exact McNemar, corrected after Holm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sigma_ser.statistics.mcnemar import holm, mcnemar_counts
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# What is attacked, and under which budget: methods are compared within these.
+CONTEST: tuple[str, ...] = (
+    "corpus", "protocol", "encoder", "layer", "victim", "granularity", "sparsity", "epsilon",
+)  # fmt: skip
+# What makes a method.
+METHOD: tuple[str, ...] = ("attack", "attack_settings", "explainer", "mask_source", "scope")
+# What makes one trial of a method: the same utterance attacked again under another seed is another.
+TRIAL: tuple[str, ...] = ("fold", "victim_seed", "attack_seed", "utterance")
+
+
+def paired_comparisons(rows: pl.DataFrame) -> pl.DataFrame:
+    """Every pair of methods on each victim and budget.
+
+    Args:
+        rows: the columns of `core.rows`.
+
+    Returns:
+        The columns of `CONTEST`; those of `METHOD` with `first_` and `second_` in front; then
+        `utterances` (right before the attack, attacked by both), `only_first` and `only_second`
+        (flipped by one alone), `difference` (of the success rates), `p` (McNemar 1947, exact) and
+        `p_holm` (Holm 1979, over the pairs of the same victim and budget).
+    """
+    import polars as pl
+
+    right = rows.filter("correct_before")
+    lines: list[dict[str, Any]] = []
+    for contest, group in right.group_by(CONTEST, maintain_order=True):
+        methods = group.select(METHOD).unique(maintain_order=True).with_row_index("_method")
+        trials = group.select(TRIAL).unique(maintain_order=True).with_row_index("_trial")
+        placed = group.join(methods, on=METHOD, nulls_equal=True).join(
+            trials, on=TRIAL, nulls_equal=True
+        )
+        tried = np.zeros((len(methods), len(trials)))
+        fell = np.zeros_like(tried)
+        place = placed["_method"].to_numpy(), placed["_trial"].to_numpy()
+        tried[place] = 1.0
+        fell[place] = placed["success"].to_numpy()
+        # Counts of all pairs at once: utterances of both, flipped by one and held by the other.
+        both, alone = tried @ tried.T, fell @ (tried - fell).T
+        first, second = np.triu_indices(len(methods), 1)
+        met = both[first, second] > 0
+        first, second = first[met], second[met]
+        if not len(first):
+            continue
+        ahead, behind = alone[first, second], alone[second, first]
+        p = mcnemar_counts(ahead, behind)
+        named = methods.drop("_method").to_dicts()
+        adjusted = holm(p)
+        for at, (one, other) in enumerate(zip(first, second, strict=True)):
+            count = int(both[one, other])
+            lines.append(
+                dict(zip(CONTEST, contest, strict=True))
+                | {f"first_{name}": named[one][name] for name in METHOD}
+                | {f"second_{name}": named[other][name] for name in METHOD}
+                | {
+                    "utterances": count,
+                    "only_first": int(ahead[at]),
+                    "only_second": int(behind[at]),
+                    "difference": float(ahead[at] - behind[at]) / count,
+                    "p": float(p[at]),
+                    "p_holm": float(adjusted[at]),
+                }
+            )
+    return pl.DataFrame(lines, infer_schema_length=None)

@@ -1,0 +1,172 @@
+"""The model owner's audit: a ready study of one recogniser, and its verdict in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sigma_ser.core import registry
+from sigma_ser.core.errors import ConfigError, SigmaError
+from sigma_ser.core.files import safe_name
+from sigma_ser.corpora.corpus import Corpus, load_corpus
+from sigma_ser.corpora.folds import make_folds
+from sigma_ser.evaluate.groups import worst_case
+from sigma_ser.victims.checkpoint import TrainedVictim
+from sigma_ser.victims.loading import load_victim
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SPARSITIES = (0.001, 0.01, 0.05)
+_EXPLAINERS = ("integrated-gradients", "gradient")
+# A class with fewer attacked utterances is no ground for a verdict.
+_ENOUGH = 3
+
+
+def audit_study(
+    model: str,
+    corpus: str,
+    *,
+    root: Path | None = None,
+    encoder: str | None = None,
+    layer: int | str | None = None,
+    epsilon: float = 0.5,
+    utterances: int = 70,
+    settings: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The study of an audit, as the values of a study file.
+
+    A victim trained here is attacked on the test part of its own fold, which it has not heard;
+    a foreign one on a fifth of the corpus, as nobody knows what it was trained on.
+
+    Args:
+        model: whatever `load_victim` takes.
+        corpus: a registered corpus; a manifest file; or a folder of class folders.
+        root: folder of a registered corpus.
+        encoder: whose features the model knows; a trained victim says so itself, and `hf:` models
+            are their own.
+        layer: of that encoder.
+        epsilon: largest move of a value, in standard deviations of its channel.
+        utterances: how many are attacked.
+        settings: further keywords of `load_victim`.
+
+    Raises:
+        SigmaError: if the model or the corpus cannot be used.
+    """
+    given = Path(corpus)
+    known = corpus in registry.names("corpus")
+    reader = corpus if known else "manifest" if given.is_file() else "folders"
+    if not known and not given.exists():
+        registry.get("corpus", corpus)  # lists near matches
+    place = root if known else given
+    recordings = load_corpus(reader, place)
+    section, split = _encoder_of(model, recordings, encoder, layer, settings or {})
+    victim = {"load": _absolute(model), "name": _title(model), **(settings or {})}
+    where = {"name": reader} if place is None else {"name": reader, "root": str(place.absolute())}
+    guided = {"explainers": list(_EXPLAINERS), "scopes": [8]}
+    return {
+        "name": f"audit-{safe_name(_title(model))}",
+        "corpus": {**where, **split},
+        "encoder": section,
+        "victims": [victim],
+        "explainers": {
+            "integrated-gradients": {"steps": 16, "output": "margin"},
+            "gradient": {"output": "margin"},
+        },
+        "budgets": {"sparsity": list(SPARSITIES), "epsilon": [epsilon]},
+        "consistency": {"settings": {"output": "logit", "steps": 8}},
+        "evaluation": {"utterances": utterances, "batch_size": 35},
+        "attacks": [
+            {"name": "dual-averaging", **guided},
+            {"name": "reselect", "steps": 20, "restarts": 0},
+            {"name": "oneshot"},
+            {"name": "random"},
+        ],
+    }
+
+
+def verdict(rows: pl.DataFrame, uar: float) -> str:
+    """What an audit found, in one sentence: the least budget that hurts, where, and the trust.
+
+    Args:
+        rows: of the audit's run.
+        uar: of the victim on clean recordings.
+    """
+    import polars as pl
+
+    cases = worst_case(rows).sort("sparsity")
+    most = cases["worst_case_asr"].max()
+    # The smallest budget that does nearly all of the harm says more than the largest.
+    told = cases.filter(pl.col("worst_case_asr") >= 0.5).head(1)
+    if not len(told):
+        told = cases.filter(pl.col("worst_case_asr") == most).head(1)
+    (case,) = told.to_dicts()
+    here = rows.filter(pl.col("sparsity") == case["sparsity"])
+    sentence = (
+        f"It recognises the emotions with {100 * uar:.0f} % UAR, and moving "
+        f"{100 * case['sparsity']:g} % of its feature values by at most {case['epsilon']:g} "
+        f"standard deviations changes {case['flipped']} of {case['utterances']} right answers "
+        f"({100 * case['worst_case_asr']:.0f} %)"
+    )
+    labels = worst_case(here, ["label"]).filter(pl.col("utterances") >= _ENOUGH)
+    if len(labels) > 1:
+        weakest = labels.sort("worst_case_asr", descending=True).row(0, named=True)
+        sentence += f", most easily {weakest['label']} ({100 * weakest['worst_case_asr']:.0f} %)"
+    fallen = here.filter(pl.col("correct_before") & pl.col("success"))
+    kept = fallen["topk_intersection"].mean()
+    floor = fallen["topk_intersection_floor"].mean()
+    if isinstance(kept, float) and isinstance(floor, float):
+        sentence += (
+            f", while its explanations keep {100 * kept:.0f} % of their most salient values "
+            f"(random moves of that size leave {100 * floor:.0f} %)"
+        )
+    return sentence + "."
+
+
+def _encoder_of(
+    model: str,
+    corpus: Corpus,
+    encoder: str | None,
+    layer: int | str | None,
+    settings: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The encoder section of a model, and how its corpus is split."""
+    fifth = {"protocol": "random-stratified", "protocol_settings": {"folds": 5}, "folds": [0]}
+    if model.startswith("hf:"):
+        named = {"name": encoder or model.removeprefix("hf:")}
+        revision = {"revision": settings["revision"]} if "revision" in settings else {}
+        return {**named, "layer": -1 if layer is None else layer, **revision}, fifth
+    victim = load_victim(model, **settings)
+    if not isinstance(victim, TrainedVictim):
+        if encoder is None:
+            raise ConfigError(f"{model} does not say whose features it knows; give --encoder")
+        return {"name": encoder, "layer": -1 if layer is None else layer}, fifth
+    card = victim.card.encoder
+    section = {"name": encoder or card["name"], "layer": card["layer"] if layer is None else layer}
+    if victim.layer_weights is not None:
+        section["layer"] = "all"
+    for key in ("revision", "context", "dtype"):
+        if card.get(key) is not None:
+            section[key] = card[key]
+    return section, _split_of(victim.card.fold, corpus) or fifth
+
+
+def _split_of(fold: str, corpus: Corpus) -> dict[str, Any] | None:
+    """The protocol that makes a fold of this name on the corpus, if one does."""
+    for protocol in registry.names("protocol"):
+        try:
+            names = [one.name for one in make_folds(corpus, protocol)]
+        except SigmaError:
+            continue  # made for another corpus
+        if fold in names:
+            return {"protocol": protocol, "folds": [names.index(fold)]}
+    return None
+
+
+def _absolute(model: str) -> str:
+    return str(Path(model).absolute()) if Path(model).exists() else model
+
+
+def _title(model: str) -> str:
+    return safe_name(model.removeprefix("hf:").replace(":", ".").rstrip("/").split("/")[-1])
