@@ -68,6 +68,8 @@ def test_features_of_another_encoder_are_refused(victim, store) -> None:
     victim.check_encoder(store.card["encoder"])
     with pytest.raises(ss.errors.VictimError, match="layer 2 against 3"):
         victim.check_encoder({**store.card["encoder"], "layer": 3})
+    # The same weights under another path are the same encoder.
+    victim.check_encoder({**store.card["encoder"], "name": "elsewhere", "torch": "9.0"})
 
 
 def test_wrap_refuses_what_would_give_random_or_senseless_results() -> None:

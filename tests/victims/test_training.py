@@ -12,6 +12,7 @@ import torch
 import sigma_ser as ss
 from sigma_ser.core import registry
 from sigma_ser.victims.evaluation import calibration_error, evaluate, predict_logits
+from sigma_ser.victims.settings import AdversarialTraining
 from sigma_ser.victims.training import train
 
 
@@ -82,12 +83,87 @@ def test_what_cannot_be_trained_is_refused(store, fold) -> None:
     without_sad = tuple(name for name in fold.train if not name.startswith("sad"))
     with pytest.raises(ss.errors.VictimError, match="no training utterance of sad"):
         train(store, dataclasses.replace(fold, train=without_sad), "mlp")
+    one_sad = (*without_sad, next(name for name in fold.train if name.startswith("sad")))
+    with pytest.raises(ss.errors.VictimError, match="only one training utterance of sad"):
+        train(store, dataclasses.replace(fold, train=one_sad), "mlp")
     with pytest.raises(ss.errors.VictimError, match="no setting 'epoch'"):
         train(store, fold, "mlp", epoch=3)
     with pytest.raises(ss.errors.VictimError, match="head 'mlp' cannot be made"):
         train(store, fold, "mlp", head_settings={"hiden": 3})
     with pytest.raises(ss.errors.VictimError, match=r"loss became.*learning_rate"):
         train(store, fold, "linear", learning_rate=1e37, clip=math.inf, epochs=4)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"patience": 0},
+        {"learning_rate": 0.0},
+        {"clip": math.nan},
+        {"noise": -0.1},
+        {"mixup": math.inf},
+        {"weight_decay": -1.0},
+        {"warmup": 1.0},
+        {"label_smoothing": 1.2},
+    ],
+)
+def test_settings_out_of_their_range_are_refused(wrong: dict, store, fold) -> None:
+    (name,) = wrong
+    with pytest.raises(ss.errors.VictimError, match=f"{name} must"):
+        train(store, fold, "linear", **wrong)
+
+
+def test_hardened_training_sees_attacked_features_and_keeps_the_budget(store, fold) -> None:
+    """The attack is called on the victim in eval mode, and its features enter the loss."""
+    budget = ss.Budget(sparsity=0.1, epsilon=1.0)
+    inner = ss.attack("dual-averaging", steps=2)
+    seen: list[tuple[float, bool]] = []
+
+    def attack(victim, batch, labels, budget, *, mask=None, target=None, seeds=None):
+        result = inner(victim, batch, labels, budget, seeds=seeds)
+        moved = ((result.x_adv - batch.x) / victim.scale).abs().amax()
+        seen.append((float(moved), victim.module.training))
+        return result
+
+    plan = AdversarialTraining(attack=attack, budget=budget, share=1.0)
+    hardened = train(store, fold, "linear", epochs=2, adversarial=plan)
+    assert max(moved for moved, _ in seen) == pytest.approx(1.0, abs=1e-5)
+    assert not any(training for _, training in seen)
+    assert hardened.fingerprint != train(store, fold, "linear", epochs=2).fingerprint
+    with pytest.raises(ss.errors.VictimError, match=r"share must lie in \(0, 1\]"):
+        AdversarialTraining(attack=attack, budget=budget, share=0.0)
+
+
+def test_features_of_another_width_are_refused(store, fold) -> None:
+    victim = train(store, fold, "linear", epochs=1)
+    batch = store.batch(fold.test)
+    with pytest.raises(ss.errors.ShapeError, match="but the features have 7"):
+        victim(batch.x[:, :, :7], batch.lengths)
+
+
+def test_scores_of_classes_and_speakers_and_classes_in_another_order(store, fold) -> None:
+    victim = train(store, fold, "linear", epochs=6, learning_rate=1e-2)
+    speakers = {name: "ab"[number % 2] for number, name in enumerate(fold.test)}
+    scores = evaluate(victim, store, fold.test, speakers=speakers)
+    assert sum(own["utterances"] for own in scores["speakers"].values()) == len(fold.test)
+    hits = sum(own["accuracy"] * own["utterances"] for own in scores["speakers"].values())
+    assert hits == pytest.approx(scores["accuracy"] * len(fold.test))
+    assert scores["macro_f1"] == pytest.approx(
+        np.mean([own["f1"] for own in scores["classes"].values()])
+    )
+
+    class Turned(torch.nn.Module):
+        def forward(self, x, lengths):
+            return victim(x, lengths).flip(1)
+
+    turned = ss.wrap(Turned().eval(), labels=victim.labels[::-1])
+    assert evaluate(turned, store, fold.test)["confusion"] == scores["confusion"]
+    with pytest.raises(ss.errors.VictimError, match="give the victim's classes"):
+        evaluate(ss.wrap(Turned().eval(), labels=["x", "y", "z"]), store, fold.test)
+    with pytest.raises(ss.errors.VictimError, match="no utterance to score"):
+        evaluate(victim, store, [])
 
 
 def test_scores_are_in_the_order_of_the_ids(store, fold) -> None:
