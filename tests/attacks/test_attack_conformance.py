@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sigma_ser.attacks.attack import AttackInterrupted, SparseAttack
 from sigma_ser.attacks.factory import attack
 from sigma_ser.attacks.limits import ObservedRange
+from sigma_ser.attacks.losses import LOSSES
 from sigma_ser.attacks.masked import MaskedAttack
 from sigma_ser.attacks.sparse_autoattack import Ensemble
 from sigma_ser.core import registry
@@ -167,6 +168,32 @@ def test_limits_and_observed_range(
     assert torch.equal(result.steps > 0, (result.x_adv != inside.x).flatten(1).any(1))
 
 
+def test_time_is_a_limit_too(
+    conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    batch, labels = utterances
+    result = attack("spgd", max_seconds=1e-9)(conv_victim, batch, labels, Budget(sparsity=0.3))
+    assert torch.equal(result.x_adv, batch.x)
+    assert result.forwards.tolist() == [1] * len(batch)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("targeted", [False, True])
+def test_every_loss_leads_somewhere(
+    loss: str, targeted: bool, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    """Towards any class and towards a given one, further than chance goes."""
+    batch, labels = utterances
+    target = (labels + 1) % 3 if targeted else None
+    budget = Budget(sparsity=0.3, epsilon=1.0)
+    led = attack("dual-averaging", steps=5, losses=(loss,))
+    reached = [
+        run(conv_victim, batch, labels, budget, target=target).success.sum()
+        for run in (led, attack("random"))
+    ]
+    assert reached[0] > reached[1]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_bad_tasks_are_refused_in_one_sentence(
     name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
@@ -190,6 +217,8 @@ def test_bad_tasks_are_refused_in_one_sentence(
         run(conv_victim, batch, labels, Budget(count=10_000))
     with pytest.raises(BudgetError):
         Budget(count=0)
+    with pytest.raises(BudgetError, match="finite"):
+        Budget(sparsity=0.3, epsilon=float("inf"))
 
 
 class NanAfter(nn.Module):

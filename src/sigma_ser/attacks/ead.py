@@ -36,7 +36,7 @@ class EAD(MinimumNormAttack):
         steps: gradients of each search.
         searches: values of `c`.
         step_size: first step.
-        beta: weight of the L1 norm, the threshold of each step.
+        beta: weight of the L1 norm, the threshold of each step (paper: 0.001 to 0.1).
         first_weight: first `c`.
         cut_every: steps between two tries of the cut, where there is a budget to be met.
         rule: `l1` takes the smallest L1 norm, `elastic-net` the smallest objective.
@@ -45,7 +45,7 @@ class EAD(MinimumNormAttack):
     steps: int = 40
     searches: int = 6
     step_size: float = 0.05
-    beta: float = 1e-3
+    beta: float = 0.02
     first_weight: float = 3.0
     cut_every: int = 10
     rule: Rule = "l1"
