@@ -1,0 +1,167 @@
+"""How wide a mask must be: SIGMA in scopes of every map, on the explained and on other victims.
+
+    python benchmarks/scopes.py --out OUT --data tess=STORE:HEADS [--heads cnn transformer]
+        [--scopes 1 2 4 8 16] [--maps NAME ...] [--utterances 32] [--sparsity 0.02] [--epsilon 0.5]
+
+STORE and HEADS are those of `heads.py`. The attack is dual averaging; the yardstick is its success
+without a mask (free). A line tells the success in each scope as a share of the free one, first on
+the explained victim (own), then on the others with the same masks. Finished cells are kept in
+OUT/scopes.jsonl. Maps beside the registered explainers:
+
+- `product`: Integrated Gradients times gradient of the margin, each divided by its mean;
+- `corners`: gradient of the margin averaged over 8 random corners of the dense ball of epsilon;
+- `sparse-path`: the sum of gradients that 5 steps of dual averaging leave behind;
+- `consensus:MAP`: mean of MAP over all heads but the attacked one, each divided by its mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import sigma_ser as ss
+from sigma_ser.attacks.losses import margin
+from sigma_ser.explainers.explanation import explanation, make_explainer
+from sigma_ser.masks.topk import ranking_scale, ranking_scores
+from strength import Question, questions
+
+MAPS = (
+    "gradient", "gradient-margin", "smoothgrad", "integrated-gradients", "expected-gradients",
+    "adversarial-path", "greedy-support", "random", "product", "corners", "sparse-path",
+    "consensus:gradient-margin", "consensus:adversarial-path",
+)  # fmt: skip
+
+
+def scores(
+    name: str, source: Question, batch: ss.FeatureBatch, labels: Tensor, epsilon: float
+) -> Tensor:
+    """What ranks the elements: at least 0, zero on padding."""
+    victim = source.victim
+    if name == "product":
+        return _even(scores("integrated-gradients", source, batch, labels, epsilon)) * _even(
+            scores("gradient-margin", source, batch, labels, epsilon)
+        )
+    if name == "corners":
+        rng, total = torch.Generator().manual_seed(0), torch.zeros_like(batch.x)
+        for _ in range(8):
+            signs = torch.randint(2, batch.x.shape, generator=rng) * 2 - 1
+            total += _gradient(victim, batch, labels, batch.x + signs * epsilon * victim.scale)
+        return ranking_scores(total, batch.lengths, scale=victim.scale)
+    if name == "sparse-path":
+        budget = ss.Budget(sparsity=0.02, epsilon=epsilon)
+        total, delta = torch.zeros_like(batch.x), torch.zeros_like(batch.x)
+        for step in range(5):
+            total += (step + 1) * _gradient(victim, batch, labels, batch.x + delta)
+            support = ss.topk_mask(total, batch.lengths, budget, scale=victim.scale)
+            delta = support * torch.sign(total) * epsilon * victim.scale
+        return ranking_scores(total, batch.lengths, scale=victim.scale)
+    explainer = make_explainer(name)
+    told = explanation(explainer, victim, batch, labels)
+    scale = ranking_scale(explainer.kind, victim, batch)
+    return ranking_scores(told.saliency, batch.lengths, scale=scale)
+
+
+def _gradient(victim: Any, batch: ss.FeatureBatch, labels: Tensor, x: Tensor) -> Tensor:
+    x = x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(margin(victim(x, batch.lengths), labels).sum(), x)
+    return slope.masked_fill(~batch.valid[:, :, None], 0.0)
+
+
+def _even(map_: Tensor) -> Tensor:
+    """Divided by its mean, so that maps of several victims weigh alike."""
+    return map_ / map_.mean((1, 2), keepdim=True).clamp(min=1e-30)
+
+
+def measure(
+    name: str, attacked: Question, asked: list[Question], options: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    """The cells of one map on one attacked victim."""
+    batch, labels, epsilon = attacked.batch, attacked.labels, options.epsilon
+    budget = ss.Budget(sparsity=options.sparsity, epsilon=epsilon)
+    attack = ss.attack("dual-averaging")
+    others = [one for one in asked if one.head != attacked.head]
+    if name == "free":
+        result = attack(attacked.victim, batch, labels, budget)
+        yield {"source": "free", "scope": 0, "asr": float(result.success.float().mean())}
+        return
+    if name.startswith("consensus:"):
+        maps = [
+            _even(scores(name.partition(":")[2], one, batch, labels, epsilon)) for one in others
+        ]
+        sources = {"+".join(one.head for one in others): torch.stack(maps).mean(0)}
+    else:
+        told = [attacked] if name in {"random"} else [attacked, *others]
+        sources = {one.head: scores(name, one, batch, labels, epsilon) for one in told}
+    for source, ranking in sources.items():
+        for scope in options.scopes:
+            mask = ss.topk_mask(ranking, batch.lengths, budget, scope)
+            result = attack(attacked.victim, batch, labels, budget, mask=mask)
+            yield {"source": source, "scope": scope, "asr": float(result.success.float().mean())}
+
+
+def table(cells: list[dict[str, Any]], scopes: list[int]) -> Iterator[str]:
+    """Markdown: success in each scope as a share of the free attack's."""
+    for victim in dict.fromkeys(cell["victim"] for cell in cells):
+        here = [cell for cell in cells if cell["victim"] == victim]
+        free = next(cell["asr"] for cell in here if cell["source"] == "free")
+        count = here[0]["utterances"]
+        yield f"\nAttacked: {victim}, {count} utterances, free success {100 * free:.0f} %\n"
+        yield "| map | explained victim | " + " | ".join(f"scope {m}" for m in scopes) + " |"
+        yield "|---|---|" + "--:|" * len(scopes)
+        head = victim.split("/")[1]
+        rows = dict.fromkeys((c["map"], c["source"]) for c in here if c["source"] != "free")
+        for name, source in sorted(rows, key=lambda row: row[1] != head):
+            got = {
+                cell["scope"]: cell["asr"] / free if free else float("nan")
+                for cell in here
+                if (cell["map"], cell["source"]) == (name, source)
+            }
+            whose = "own" if source == head else source
+            shown = " | ".join(f"{got[m]:.2f}" if m in got else "" for m in scopes)
+            yield f"| {name} | {whose} | {shown} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", action="append", required=True, help="NAME=STORE:HEADS")
+    parser.add_argument("--heads", nargs="+", default=["cnn", "transformer"])
+    parser.add_argument("--maps", nargs="+", default=MAPS)
+    parser.add_argument("--scopes", nargs="+", type=int, default=[1, 2, 4, 8, 16])
+    parser.add_argument("--utterances", type=int, default=32)
+    parser.add_argument("--sparsity", type=float, default=0.02)
+    parser.add_argument("--epsilon", type=float, default=0.5)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    log = options.out / "scopes.jsonl"
+    kept = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    for corpus in options.data:
+        asked = list(questions([corpus], options.heads, options.utterances))
+        for name in ["free", *options.maps]:
+            for attacked in asked:
+                key = [attacked.key, name, options.scopes, options.sparsity, options.epsilon,
+                       options.heads]  # fmt: skip
+                if any(cell["key"] == key for cell in kept):
+                    continue
+                same = {"victim": f"{attacked.corpus}/{attacked.head}", "map": name, "key": key,
+                        "utterances": len(attacked.batch)}  # fmt: skip
+                cells = [same | cell for cell in measure(name, attacked, asked, options)]
+                kept += cells
+                with log.open("a") as lines:
+                    lines.writelines(json.dumps(cell) + "\n" for cell in cells)
+                shown = " ".join(f"{c['source']}@{c['scope']}:{100 * c['asr']:.0f}" for c in cells)
+                print(f"{same['victim']} {name}: {shown}", flush=True)
+    text = "\n".join(table(kept, options.scopes)) + "\n"
+    (options.out / "scopes.md").write_text(text, "utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
