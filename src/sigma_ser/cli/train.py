@@ -202,20 +202,20 @@ def _show(lines: Sequence[dict[str, Any]], means: Sequence[dict[str, Any]]) -> N
     from rich.table import Table
 
     table = Table(
-        "head", "fold", "seed", "UAR", "95 %", "accuracy", "macro-F1", "calibration", "epochs", "s",
-        box=box.SIMPLE,
+        "head", "fold", "seed", "UAR", "95 %", "acc.", "F1", "ECE", "epochs", "s",
+        box=box.SIMPLE, caption="Per cent. F1 is the mean over classes, ECE the calibration error.",
     )  # fmt: skip
-    for line in lines:
+    scores = ("accuracy", "macro_f1", "calibration_error")
+    for line in [*lines, *means]:
+        interval = [f"{100 * line[end]:.0f}" for end in ("uar_low", "uar_high") if end in line]
         table.add_row(
-            line["head"], line["fold"], str(line["seed"]), f"{100 * line['uar']:.1f}",
-            f"{100 * line['uar_low']:.1f} to {100 * line['uar_high']:.1f}",
-            f"{100 * line['accuracy']:.1f}", f"{100 * line['macro_f1']:.1f}",
-            f"{line['calibration_error']:.3f}", str(line["epochs"]), f"{line['seconds']:.0f}",
-        )  # fmt: skip
-    for mean in means:
-        table.add_row(
-            mean["head"], f"mean of {mean['victims']}", "", f"{100 * mean['uar']:.1f}", "",
-            f"{100 * mean['accuracy']:.1f}", f"{100 * mean['macro_f1']:.1f}",
-            f"{mean['calibration_error']:.3f}", "", f"{mean['seconds']:.0f}",
-        )  # fmt: skip
+            line["head"],
+            line.get("fold") or f"mean of {line['victims']}",
+            str(line.get("seed", "")),
+            f"{100 * line['uar']:.1f}",
+            " - ".join(interval),
+            *(f"{100 * line[score]:.1f}" for score in scores),
+            str(line.get("epochs", "")),
+            f"{line['seconds']:.0f}",
+        )
     Console().print(table)
