@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import sigma_ser as ss
 from sigma_ser.demo import corpus_path
 
 SPEAKERS = ("f1", "m1", "f4")
@@ -78,3 +79,9 @@ def study_values(small_corpus: Path) -> dict[str, Any]:
         "evaluation": {"batch_size": 5, "exemplars": 1},
         "executor": {"name": "inline"},
     }
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, study_values: dict[str, Any]) -> ss.Study:
+    """One finished run; a test that changes it works on a copy of its folder."""
+    return ss.run(study_values, out=tmp_path_factory.mktemp("run") / "small")

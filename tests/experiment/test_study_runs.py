@@ -29,18 +29,12 @@ class Recorder:
     def note(self, text: str) -> None: ...
 
 
-@pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory, study_values: dict[str, Any]) -> ss.Study:
-    """One finished run; a test that changes it works on a copy of its folder."""
-    return ss.run(study_values, out=tmp_path_factory.mktemp("run") / "small")
-
-
 def without_timing(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.drop(TIMING_COLUMNS)
 
 
-def test_rows_hold_every_condition_for_every_test_utterance(run: ss.Study) -> None:
-    rows = run.rows
+def test_rows_hold_every_condition_for_every_test_utterance(finished: ss.Study) -> None:
+    rows = finished.rows
     assert rows.columns == schema().names
     cells = rows.select("victim", "attack", "explainer", "mask_source", "scope").unique().rows()
     guided = "integrated-gradients"
@@ -58,8 +52,8 @@ def test_rows_hold_every_condition_for_every_test_utterance(run: ss.Study) -> No
     assert rows.filter(pl.col("correct_before"))["topk_intersection"].null_count() == 0
 
 
-def test_rows_agree_with_the_budget_and_with_each_other(run: ss.Study) -> None:
-    rows = run.rows
+def test_rows_agree_with_the_budget_and_with_each_other(finished: ss.Study) -> None:
+    rows = finished.rows
     assert (rows["l0"] <= rows["budget_elements"]).all()
     assert (rows["linf"] <= rows["epsilon"] * (1 + 1e-4)).all()
     changed = rows["prediction_after"] != rows["label"]
@@ -70,60 +64,60 @@ def test_rows_agree_with_the_budget_and_with_each_other(run: ss.Study) -> None:
     assert (guided["mask_backwards"] == 4).all()
 
 
-def test_the_page_and_the_tables_are_there(run: ss.Study) -> None:
-    assert "small" in run.report.read_text("utf-8")
-    assert list(run.folder.glob("tables/*.csv"))
-    assert {victim["name"] for victim in run.victims} == {"linear", "mlp"}
+def test_the_page_and_the_tables_are_there(finished: ss.Study) -> None:
+    assert "small" in finished.report.read_text("utf-8")
+    assert list(finished.folder.glob("tables/*.csv"))
+    assert {victim["name"] for victim in finished.victims} == {"linear", "mlp"}
 
 
 def test_the_second_time_nothing_is_computed_again(
-    run: ss.Study, small_study: dict[str, Any]
+    finished: ss.Study, small_study: dict[str, Any]
 ) -> None:
     artefacts = [
         path
         for part in ("features", "victims", "saliency", "floors", "attacks")
-        for path in (run.folder / part).rglob("*")
+        for path in (finished.folder / part).rglob("*")
         if path.is_file() and not path.name.startswith(".")
     ]
     before = {path: path.stat().st_mtime_ns for path in artefacts}
     recorder = Recorder()
-    again = ss.run(small_study, out=run.folder, progress=recorder)
+    again = ss.run(small_study, out=finished.folder, progress=recorder)
     assert {path: path.stat().st_mtime_ns for path in artefacts} == before
-    assert_frame_equal(again.rows, run.rows)
+    assert_frame_equal(again.rows, finished.rows)
     for stage in ("victims", "explanations", "floors", "attacks"):
         total, cached = recorder.stages[stage]
         assert total == cached > 0
 
 
 def test_a_run_that_lost_half_of_its_files_ends_with_the_same_rows(
-    run: ss.Study, small_study: dict[str, Any], tmp_path: Path
+    finished: ss.Study, small_study: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = tmp_path / "copy"
-    shutil.copytree(run.folder, folder)
+    shutil.copytree(finished.folder, folder)
     for part in ("victims/*", "saliency/*", "floors/*", "attacks/*"):
         for path in sorted(folder.glob(part))[::2]:
             shutil.rmtree(path)
     again = ss.run(small_study, out=folder)
-    assert_frame_equal(without_timing(again.rows), without_timing(run.rows))
+    assert_frame_equal(without_timing(again.rows), without_timing(finished.rows))
 
 
 def test_worker_processes_give_the_same_rows(
-    run: ss.Study, small_study: dict[str, Any], tmp_path: Path
+    finished: ss.Study, small_study: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = tmp_path / "processes"
-    shutil.copytree(run.folder, folder)
+    shutil.copytree(finished.folder, folder)
     for part in ("saliency", "floors", "attacks"):
         shutil.rmtree(folder / part)
     parallel = small_study | {"executor": {"name": "processes", "workers": 2}}
     again = ss.run(parallel, out=folder)
-    assert_frame_equal(without_timing(again.rows), without_timing(run.rows))
+    assert_frame_equal(without_timing(again.rows), without_timing(finished.rows))
 
 
 def test_an_interrupted_run_goes_on(
-    run: ss.Study, small_study: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: ss.Study, small_study: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "interrupted"
-    shutil.copytree(run.folder, folder)
+    shutil.copytree(finished.folder, folder)
     shutil.rmtree(folder / "attacks")
     done = []
 
@@ -141,35 +135,37 @@ def test_an_interrupted_run_goes_on(
     kept = {path: path.stat().st_mtime_ns for path in done}
     again = ss.run(small_study, out=folder)
     assert {path: path.stat().st_mtime_ns for path in done} == kept
-    assert_frame_equal(without_timing(again.rows), without_timing(run.rows))
+    assert_frame_equal(without_timing(again.rows), without_timing(finished.rows))
 
 
 def test_another_budget_adds_rows_and_trains_nothing(
-    run: ss.Study, small_study: dict[str, Any], tmp_path: Path
+    finished: ss.Study, small_study: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = tmp_path / "wider"
-    shutil.copytree(run.folder, folder)
+    shutil.copytree(finished.folder, folder)
     wider = small_study | {"budgets": {"sparsity": [0.01, 0.02]}}
     recorder = Recorder()
     again = ss.run(wider, out=folder, progress=recorder)
-    assert len(again.rows) == 2 * len(run.rows)
+    assert len(again.rows) == 2 * len(finished.rows)
     assert recorder.stages["victims"] == (2, 2)
     assert recorder.stages["explanations"][0] == recorder.stages["explanations"][1]
     assert recorder.stages["attacks"][0] == 2 * recorder.stages["attacks"][1]
 
 
-def test_two_runs_in_one_folder_do_not_meet(run: ss.Study, small_study: dict[str, Any]) -> None:
+def test_two_runs_in_one_folder_do_not_meet(
+    finished: ss.Study, small_study: dict[str, Any]
+) -> None:
     from sigma_ser.experiment.lock import run_lock
 
-    with run_lock(run.folder), pytest.raises(ss.SigmaError, match="another run is at work"):
-        ss.run(small_study, out=run.folder)
+    with run_lock(finished.folder), pytest.raises(ss.SigmaError, match="another run is at work"):
+        ss.run(small_study, out=finished.folder)
 
 
 def test_a_damaged_part_is_named(
-    run: ss.Study, small_study: dict[str, Any], tmp_path: Path
+    finished: ss.Study, small_study: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = tmp_path / "damaged"
-    shutil.copytree(run.folder, folder)
+    shutil.copytree(finished.folder, folder)
     part = next(folder.glob("attacks/*/part-*.parquet"))
     part.write_bytes(part.read_bytes()[:100])
     with pytest.raises(ss.SigmaError, match=part.name):

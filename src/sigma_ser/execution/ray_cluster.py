@@ -1,0 +1,134 @@
+"""Tasks on a Ray cluster: this machine, or as many as have joined it."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from sigma_ser.core.errors import ConfigError
+from sigma_ser.core.registry import register
+
+from .executor import LostTaskError, Result, Task
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Twice as many tasks as workers are handed out, so that none waits for the next.
+_AHEAD = 2
+
+
+@register("executor", "ray")
+class Ray:
+    """Runs tasks on a Ray cluster, one thread each; Ray starts dead workers anew.
+
+    The folder of the run must be seen under the same path by every machine. Needs the extra
+    `sigma-ser[ray]`.
+
+    Args:
+        workers: tasks at the same time, at least 1; `None`: one for each core of the cluster.
+        address: of a running cluster, `auto` for the one of this machine; `None` starts one here
+            for as long as the process lives.
+        retries: how often a task is started again after its worker or its machine died.
+        gpus: share of an accelerator that each task holds; it sees that one alone.
+    """
+
+    in_process = False
+
+    def __init__(
+        self,
+        *,
+        workers: int | None = None,
+        address: str | None = None,
+        retries: int = 2,
+        gpus: float = 0.0,
+    ) -> None:
+        if workers is not None and workers < 1:
+            raise ConfigError(f"workers must be at least 1, got {workers}")
+        self.address = address
+        self.retries = retries
+        self.gpus = gpus
+        self._ray = _connected(address, workers)
+        self.workers = workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+
+    def completed(
+        self, function: Callable[[Task], Result], tasks: Sequence[Task]
+    ) -> Iterator[tuple[int, Result]]:
+        """Yield `(position, result)` as tasks end.
+
+        Raises:
+            LostTaskError: if a task's worker died `retries + 1` times.
+        """
+        ray = self._ray
+        remote = ray.remote(
+            num_cpus=1, num_gpus=self.gpus, max_retries=self.retries, retry_exceptions=False
+        )(_alone)
+        waiting = deque(range(len(tasks)))
+        running: dict[Any, int] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < _AHEAD * self.workers:
+                    position = waiting.popleft()
+                    running[remote.remote(function, tasks[position])] = position
+                (done,), _ = ray.wait(list(running), num_returns=1)
+                position = running.pop(done)
+                try:
+                    result: Result = ray.get(done)
+                except ray.exceptions.RayTaskError as fault:
+                    raise fault.cause from None
+                except _deaths(ray) as fault:
+                    raise LostTaskError(
+                        f"the worker of task {position + 1} of {len(tasks)} died "
+                        f"{self.retries + 1} times; look for a lack of memory, or run with the "
+                        "inline executor to see why",
+                        position,
+                    ) from fault
+                yield position, result
+        finally:
+            # Also on an exception, on KeyboardInterrupt, and when the caller stops early.
+            for left in running:
+                ray.cancel(left, force=True)
+
+    def __repr__(self) -> str:
+        return f"Ray(workers={self.workers}, address={self.address!r}, retries={self.retries})"
+
+
+def _connected(address: str | None, workers: int | None) -> Any:
+    try:
+        import ray
+    except ImportError as fault:
+        raise ConfigError(
+            f"executor.name: ray is not installed ({fault}); pip install sigma-ser[ray], or use "
+            'executor = "processes"'
+        ) from None
+    if not ray.is_initialized():
+        threads = dict.fromkeys(_THREAD_VARIABLES, "1")
+        local = {} if address else {"num_cpus": workers or len(os.sched_getaffinity(0)),
+                                    "include_dashboard": False}  # fmt: skip
+        try:
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level="ERROR",
+                runtime_env={"env_vars": threads},
+                **local,
+            )
+        except (ConnectionError, RuntimeError, ValueError) as fault:
+            raise ConfigError(
+                f"executor.address: no Ray cluster answers at {address!r} ({fault}); start one "
+                "with ray start --head, or leave the address out"
+            ) from fault
+    return ray
+
+
+def _deaths(ray: Any) -> tuple[type[Exception], ...]:
+    """What Ray raises when a worker or its machine is gone for good."""
+    names = ("WorkerCrashedError", "RaySystemError", "OutOfMemoryError", "NodeDiedError")
+    return tuple(getattr(ray.exceptions, name) for name in names)
+
+
+def _alone(function: Callable[[Any], Any], task: Any) -> Any:
+    """Run a task with one thread: two workers with two each run recurrent heads 27 times slower."""
+    import torch
+
+    torch.set_num_threads(1)
+    return function(task)

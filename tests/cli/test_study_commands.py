@@ -1,0 +1,158 @@
+"""run --dry-run, status, diff, gc and audit, on one small run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import sigma_ser as ss
+from sigma_ser.cli.root import app
+from sigma_ser.core.errors import RunError
+from sigma_ser.demo import corpus_path
+
+STUDY = """
+name = "small"
+
+[corpus]
+name = "manifest"
+root = "{root}"
+protocol = "speaker-kfold"
+protocol_settings = {{ folds = 3 }}
+folds = [0]
+
+[encoder]
+name = "demo"
+
+[[victims]]
+head = "linear"
+epochs = 20
+learning_rate = 0.01
+
+[consistency]
+explainer = "gradient"
+
+[evaluation]
+exemplars = 0
+
+[executor]
+name = "inline"
+
+[[attacks]]
+name = "dual-averaging"
+steps = 3
+explainers = ["gradient"]
+"""
+
+
+@pytest.fixture(scope="module")
+def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    with (corpus_path() / "index.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file)
+                if row["speaker"] in {"f1", "m1", "f4"} and row["label"] in {"angry", "sad"}
+                and row["text_id"] in {"bean", "chalk", "dog", "fall", "goose", "home"}]  # fmt: skip
+    with (folder / "corpus.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["id", "path", "label", "speaker", "text"])
+        writer.writeheader()
+        for row in rows:
+            path = str((corpus_path() / row["path"]).resolve())
+            kept = {name: row[name] for name in ("id", "label", "speaker")}
+            writer.writerow({**kept, "path": path, "text": row["text_id"]})
+    study = folder / "study.toml"
+    study.write_text(STUDY.format(root=folder / "corpus.csv"), "utf-8")
+    return study
+
+
+@pytest.fixture(scope="module")
+def done(study_file: Path) -> Path:
+    """The folder of the finished run."""
+    return ss.run(study_file, out=study_file.parent / "run").folder
+
+
+def said(*arguments: str, status: int = 0) -> str:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == status, (result.output, result.exception)
+    return result.stdout
+
+
+def values_of(*arguments: str, status: int = 0) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(said(*arguments, "--json", status=status))
+    return values
+
+
+def test_a_dry_run_tells_what_is_there_and_writes_nothing(study_file: Path, done: Path) -> None:
+    new = study_file.parent / "new"
+    told = values_of("run", str(study_file), "--dry-run", "--out", str(new))
+    assert not new.exists()
+    assert told["cells"] == 2
+    assert [stage["name"] for stage in told["stages"]] == [
+        "features", "victims", "explanations", "floors", "attacks",
+    ]  # fmt: skip
+    assert all(stage["cached"] == 0 for stage in told["stages"])
+    assert told["seconds"] > 0
+    assert told["bytes"] > 0
+    again = values_of("run", str(study_file), "--dry-run", "--out", str(done))
+    assert all(stage["cached"] == stage["total"] > 0 for stage in again["stages"])
+    assert (again["seconds"], again["bytes"]) == (0, 0)
+
+
+def test_the_schema_knows_every_section() -> None:
+    schema = json.loads(said("run", "--schema"))
+    assert {"corpus", "encoder", "victims", "attacks", "include"} <= set(schema["properties"])
+
+
+def test_status_of_a_finished_run_and_of_no_run(done: Path, tmp_path: Path) -> None:
+    told = values_of("status", str(done))
+    assert told["state"] == "finished"
+    assert all(stage["done"] == stage["total"] for stage in told["stages"])
+    assert "finished" in said("status", str(done))
+    with pytest.raises(RunError, match="is not the folder of a run"):
+        CliRunner().invoke(app, ["status", str(tmp_path)], catch_exceptions=False)
+
+
+def test_diff_finds_what_was_changed(study_file: Path, done: Path, tmp_path: Path) -> None:
+    assert not values_of("diff", str(done), str(done))["differ"]
+    other = tmp_path / "other"
+    shutil.copytree(done, other)
+    ss.run(study_file, out=other, overrides=["attacks.0.steps=1", "evaluation.exemplars=1"])
+    told = values_of("diff", str(done), str(other), status=1)
+    assert {one["what"] for one in told["settings"]} == {"attacks.0.steps", "evaluation.exemplars"}
+    assert told["victims"] == []
+    assert told["environment"] == []
+
+
+def test_gc_keeps_what_the_study_needs(study_file: Path, done: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(done, folder)
+    assert values_of("gc", str(folder)) == {"paths": [], "bytes": 0, "removed": False}
+    before = {path.relative_to(folder) for path in folder.rglob("*")}
+    ss.run(study_file, out=folder, overrides=["attacks.0.steps=1"])
+    ss.run(study_file, out=folder)
+    (folder / "attacks" / ".part-00000.0a1b2c3d.parquet").write_text("left behind")
+    asked = CliRunner().invoke(app, ["gc", str(folder)], input="n\n")
+    assert "3 items" in asked.stdout
+    told = values_of("gc", str(folder), "--yes")
+    assert told["removed"]
+    assert len(told["paths"]) == 3
+    assert {path.relative_to(folder) for path in folder.rglob("*")} == before
+
+
+def test_an_audit_ends_in_a_verdict(done: Path, study_file: Path) -> None:
+    (victim,) = (done / "victims").iterdir()
+    out = done.parent / "audit"
+    shutil.copytree(done / "features", out / "features")
+    told = values_of(
+        "audit", str(victim), str(study_file.parent / "corpus.csv"), "--out", str(out),
+        "--utterances", "4", "--set", 'executor={name="inline"}', "--set", "evaluation.exemplars=0",
+        "--set", "consistency.settings={steps=2}", "--set", "budgets.sparsity=[0.01]",
+    )  # fmt: skip
+    assert told["verdict"].startswith("It recognises the emotions with")
+    assert "right answers" in told["verdict"]
+    assert (out / "verdict.txt").read_text("utf-8").strip() == told["verdict"]
+    assert Path(told["report"]).exists()

@@ -1,0 +1,171 @@
+"""Statistics over rows, against counts made by hand and against scipy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.stats import binomtest, false_discovery_control
+
+from sigma_ser.core.rows import schema
+from sigma_ser.evaluate.cost import amortised_cost
+from sigma_ser.evaluate.fronts import at_matched_success, fronts
+from sigma_ser.evaluate.groups import by_group, worst_case
+from sigma_ser.evaluate.paired import paired_comparisons
+from sigma_ser.evaluate.summary import summarise
+from sigma_ser.evaluate.transfer import mask_transfer, matrix, replay_transfer
+from sigma_ser.statistics.bootstrap import mean_interval, mean_intervals
+
+LABELS = ("angry", "sad")
+
+
+def rows_of(*cells: dict[str, Any]) -> pl.DataFrame:
+    """Rows of cells; `fell` of each says which of its utterances were flipped."""
+    lines = []
+    for cell in cells:
+        fell = cell.pop("fell")
+        for number, success in enumerate(fell):
+            line = dict.fromkeys(schema().names)
+            line |= {
+                "corpus": "c", "protocol": "p", "fold": "f", "encoder": "e", "layer": "-1",
+                "victim": "mlp", "victim_seed": 0, "attack_seed": 0, "attack": "a",
+                "attack_settings": "A()", "granularity": "element", "sparsity": 0.01,
+                "epsilon": 0.5, "utterance": f"u{number}", "label": LABELS[number % 2],
+                "speaker": "s", "prediction_before": "x", "prediction_after": "y",
+                "correct_before": True, "success": success, "forwards": 3, "backwards": 2,
+                "mask_forwards": 0, "mask_backwards": 0, "seconds": 0.5, "mask_seconds": 0.0,
+                "confidence_before": 0.6 + 0.1 * number, "duration": 1.5,
+            }  # fmt: skip
+            lines.append(line | cell)
+    table = pl.from_arrow(schema().empty_table())
+    assert isinstance(table, pl.DataFrame)
+    return pl.DataFrame(lines, schema=table.schema)
+
+
+def masked(source: str = "own", **more: Any) -> dict[str, Any]:
+    return {"explainer": "gradient", "mask_source": source, "scope": 8, **more}
+
+
+def test_pairs_agree_with_the_binomial_test_and_are_corrected_together() -> None:
+    rng = np.random.default_rng(0)
+    outcomes = {name: (rng.random(40) < rate).tolist()
+                for name, rate in (("a", 0.2), ("b", 0.5), ("c", 0.8))}  # fmt: skip
+    rows = rows_of(*({"attack": name, "fell": fell} for name, fell in outcomes.items()))
+    pairs = paired_comparisons(rows.sample(fraction=1, shuffle=True, seed=1))
+    assert len(pairs) == 3
+    for pair in pairs.to_dicts():
+        one, two = (np.array(outcomes[pair[f"{side}_attack"]]) for side in ("first", "second"))
+        only_one, only_two = int((one & ~two).sum()), int((two & ~one).sum())
+        assert (pair["only_first"], pair["only_second"]) == (only_one, only_two)
+        assert pair["p"] == pytest.approx(binomtest(only_one, only_one + only_two).pvalue)
+        assert pair["difference"] == pytest.approx(one.mean() - two.mean())
+    ordered = np.sort(pairs["p"].to_numpy())
+    by_hand = np.maximum.accumulate(np.minimum(1, ordered * [3, 2, 1]))
+    np.testing.assert_allclose(np.sort(pairs["p_holm"].to_numpy()), by_hand)
+    assert (pairs["p_holm"].to_numpy() >= false_discovery_control(pairs["p"].to_numpy())).all()
+
+
+def test_utterances_that_only_one_method_attacked_are_no_pair() -> None:
+    rows = rows_of({"fell": [True] * 4}, {"attack": "b", "fell": [False] * 2})
+    (pair,) = paired_comparisons(rows).to_dicts()
+    assert (pair["utterances"], pair["only_first"], pair["p"]) == (2, 2, 0.5)
+
+
+def test_worst_case_counts_an_utterance_that_falls_to_any_real_attack() -> None:
+    rows = rows_of(
+        {"fell": [True, False, False, False]},
+        {"attack": "b", "fell": [False, True, False, False]},
+        {"attack": "random", "fell": [False, False, True, False]},
+    )
+    (case,) = worst_case(rows).to_dicts()
+    assert (case["attacks"], case["utterances"], case["flipped"]) == (2, 4, 2)
+    labels = worst_case(rows, ["label"])
+    assert dict(labels.select("label", "flipped").iter_rows()) == {"angry": 1, "sad": 1}
+
+
+def test_groups_part_the_utterances() -> None:
+    rows = rows_of({"fell": [True, False, False, True]})
+    for column in ("label", "speaker", "confidence", "duration"):
+        groups = by_group(rows, column)
+        assert groups["utterances"].sum() == 4
+        assert groups["flipped"].sum() == 2
+    told = by_group(rows, "confidence")
+    assert dict(told.select("confidence", "utterances").iter_rows()) == {
+        "0.5 to 0.7": 1,
+        "0.7 to 0.9": 2,
+        "over 0.9": 1,
+    }
+
+
+def test_fronts_and_matched_success() -> None:
+    half, most = [True, False] * 2, [True] * 3 + [False]
+    rows = rows_of(
+        {"fell": half, "topk_intersection": 0.8},
+        {"fell": most, "topk_intersection": 0.4, "sparsity": 0.02},
+        {"attack": "b", "fell": half, "topk_intersection": 0.3},
+        {"attack": "random", "fell": most, "topk_intersection": 0.9},
+    )
+    cells = summarise(rows)
+    told = fronts(cells)
+    on = told.filter("front_topk_intersection").select("attack", "sparsity").rows()
+    assert set(on) == {("a", 0.01), ("a", 0.02)}
+    levels = at_matched_success(cells, [0.25, 0.6])
+    (kept,) = levels.filter(pl.col("attack") == "a").to_dicts()
+    assert kept["level"] == 0.6
+    assert kept["topk_intersection"] == pytest.approx(0.64)  # 0.8 - 0.4 x 0.1 / 0.25
+
+
+def test_mask_transfer_names_sources_and_compares_with_native_and_own() -> None:
+    rows = rows_of(
+        {"fell": [True] * 4},
+        masked(fell=[True, True, False, False]),
+        masked("bilstm", fell=[True, False, False, False]),
+    )
+    told = mask_transfer(rows).sort("source_victim").to_dicts()
+    assert [(one["source_victim"], one["asr"]) for one in told] == [("bilstm", 0.25), ("mlp", 0.5)]
+    assert [one["of_native"] for one in told] == [0.25, 0.5]
+    assert [one["of_own"] for one in told] == [0.5, 1.0]
+    table = matrix(mask_transfer(rows), "source_victim", "attack")
+    assert sorted(table.columns) == ["a", "source_victim"]
+
+
+def test_replays_count_utterances_that_both_victims_knew() -> None:
+    rows = rows_of({"fell": [True, True, False, False]}).with_columns(
+        target_victim=pl.lit("bilstm"),
+        target_seed=pl.lit(0),
+        source_correct=pl.Series([True, True, True, False]),
+        source_success=pl.col("success"),
+    )
+    (told,) = replay_transfer(rows).to_dicts()
+    assert (told["utterances"], told["flipped"], told["source_victim"]) == (3, 2, "mlp")
+    assert told["source_asr"] == pytest.approx(2 / 3)
+
+
+def test_a_mask_is_paid_for_once_and_unknown_times_are_not_counted() -> None:
+    explained = {"mask_forwards": 8, "mask_backwards": 4, "mask_seconds": None}
+    rows = rows_of(
+        {"fell": [False] * 2, "forwards": 10, "backwards": 10},
+        {"attack": "b", "fell": [False] * 2, "forwards": 10, "backwards": 10},
+        masked(fell=[False] * 2, forwards=6, backwards=6, **explained),
+        masked(attack="b", fell=[False] * 2, forwards=6, backwards=6, **explained),
+        masked(attack="alone", fell=[False] * 2, **explained),
+    )
+    (cost,) = amortised_cost(rows).to_dicts()
+    assert (cost["attacks"], cost["victims"], cost["uses"]) == (2, 1, 2)
+    assert (cost["once_passes"], cost["native_passes"]) == (12 + 24, 40)
+    assert cost["break_even_passes"] == 2  # 12 passes, of which each use saves 8
+    assert cost["timed"] == 0
+    assert cost["once_seconds"] is None
+
+
+def test_intervals_of_many_columns_agree_with_those_of_one() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=(60, 2))
+    values[::7, 1] = np.nan
+    low, high = mean_intervals(values, resamples=4000)
+    for at in range(2):
+        known = values[:, at][~np.isnan(values[:, at])]
+        one = mean_interval(known, resamples=4000)
+        np.testing.assert_allclose((low[at], high[at]), one, atol=0.03)
