@@ -20,7 +20,7 @@ from sigma_ser.victims.training import train
 def test_every_head_learns_what_can_be_learnt(head: str, store, fold) -> None:
     settings = {"hidden": 16} if head == "ecapa" else {}
     victim = train(
-        store, fold, head, head_settings=settings, epochs=14, batch_size=15, learning_rate=1e-2
+        store, fold, head, head_settings=settings, epochs=20, batch_size=12, learning_rate=1e-2
     )
     assert victim.card.metrics["test"]["uar"] > 0.6
     assert victim.labels == store.class_names
