@@ -1,0 +1,67 @@
+"""Dual averaging: its first corner, what its sum remembers, and what its rounds add."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from sigma_ser.attacks.dual_averaging import DualAveraging
+from sigma_ser.attacks.factory import attack
+from sigma_ser.attacks.losses import margin
+from sigma_ser.core.budget import Budget
+from sigma_ser.core.errors import AttackError
+from sigma_ser.core.features import FeatureBatch
+from sigma_ser.victims.victim import WrappedVictim
+
+BUDGET = Budget(sparsity=0.1, epsilon=0.3)
+
+
+def reached(victim: WrappedVictim, batch: FeatureBatch, x_adv: Tensor, labels: Tensor) -> Tensor:
+    with torch.no_grad():
+        return margin(victim(x_adv, batch.lengths), labels)
+
+
+def test_one_step_is_one_shot(
+    conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    batch, labels = utterances
+    one = DualAveraging(steps=1, rounds=1, losses=("margin",))(conv_victim, batch, labels, BUDGET)
+    shot = attack("oneshot")(conv_victim, batch, labels, BUDGET)
+    assert torch.equal(one.x_adv, shot.x_adv)
+    assert torch.equal(one.forwards, shot.forwards)
+
+
+def test_rounds_only_add(
+    conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    """The best so far is kept, so that more rounds are never worse, and they cost their steps."""
+    batch, labels = utterances
+    short = DualAveraging(steps=3, rounds=1)(conv_victim, batch, labels, BUDGET)
+    long = DualAveraging(steps=3, rounds=3)(conv_victim, batch, labels, BUDGET)
+    before = reached(conv_victim, batch, short.x_adv, labels)
+    after = reached(conv_victim, batch, long.x_adv, labels)
+    assert (after >= before)[~short.success].all()
+    assert (short.success <= long.success).all()
+    resisted = ~long.success
+    assert resisted.any()
+    # Each run of 3 gradients has 3 backward and 3 forward passes and one last look.
+    assert short.backwards[resisted].unique().tolist() == [2 * 3]
+    assert long.backwards[resisted].unique().tolist() == [6 * 3]
+    assert long.forwards[resisted].unique().tolist() == [1 + 6 * 4]
+
+
+def test_an_anchor_that_outweighs_all_stays_where_it_is(
+    conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    batch, labels = utterances
+    held = DualAveraging(steps=3, rounds=2, anchor=1e6)(conv_victim, batch, labels, BUDGET)
+    one = DualAveraging(steps=3, rounds=1)(conv_victim, batch, labels, BUDGET)
+    assert torch.equal(held.x_adv, one.x_adv)
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(AttackError, match="rounds must be above 0"):
+        DualAveraging(rounds=0)
+    with pytest.raises(AttackError, match="losses must be some of"):
+        DualAveraging(losses=())
