@@ -4,8 +4,7 @@ A bank is a folder `<root>/<key>` whose key is a hash of what determines its map
 (corpus, encoder, layer), the victim's weights, the explainer with every setting, and the seed:
 
     source.json                     those, in words
-    part-<digest>.safetensors       one tensor `<class>/<utterance id>` (T_i, D) for each map, and
-                                    `levels/<class>/<utterance id>`: every 256th of its ranking
+    part-<digest>.safetensors       one tensor `<class>/<utterance id>` (T_i, D) for each map
 
 A map is kept as float16, two bytes an element, divided by its largest magnitude; maps of gradients
 are kept times the victim's scale, as they rank, so a stored map ranks by its magnitude whatever
@@ -33,14 +32,12 @@ from sigma_ser.core.errors import ExplainerError, StoreError
 from sigma_ser.core.features import FeatureBatch, content_ids
 from sigma_ser.core.files import content_key, whole_file, write_json
 from sigma_ser.core.seeds import utterance_seeds
-from sigma_ser.core.topk import topk_support
+from sigma_ser.core.topk import largest, topk_support
 from sigma_ser.explainers.explanation import explanation
 
 from .topk import ranking_scale, units_in_scope
 
 _SOURCE = "source.json"
-_LEVELS = "levels/"
-_LEVEL_COUNT = 256
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ class MaskBank:
             )
         references: FeatureBatch | None = getattr(explainer, "references", None)
         self.source: dict[str, Any] = {
-            "format": 2,
+            "format": 1,
             "features": features,
             "victim": fingerprint,
             "explainer": repr(explainer),
@@ -197,7 +194,7 @@ class MaskBank:
         for row, name in enumerate(_names(batch, labels)):
             stored = self._map(name, lengths[row])
             if budget.granularity == "element":
-                units = _most_salient(stored, self._tensor(name, _LEVELS + name), counts[row])
+                units = torch.from_numpy(largest(_magnitudes(stored), counts[row]))
             else:
                 scores = budget.unit_scores(stored.float().abs()[None], torch.tensor([len(stored)]))
                 units = topk_support(scores, torch.tensor([counts[row]]))[0]
@@ -215,17 +212,13 @@ class MaskBank:
         return stored.to(batch.device)
 
     def _map(self, name: str, length: int) -> Float16[Tensor, "T D"]:
-        stored = self._tensor(name, name)
+        stored: Tensor = self._parts[self._entries[name].part].get_tensor(name)
         if len(stored) != length:
             raise StoreError(
                 f"the bank {self.folder} holds a map of {len(stored)} frames for {name!r}, which "
                 f"now has {length}; the features have changed, so give another features="
             )
         return stored
-
-    def _tensor(self, name: str, key: str) -> Tensor:
-        found: Tensor = self._parts[self._entries[name].part].get_tensor(key)
-        return found
 
     def _write(self, batch: FeatureBatch, names: list[str], told: Explanation) -> None:
         from safetensors.torch import save_file
@@ -235,7 +228,6 @@ class MaskBank:
         maps, facts = {}, {}
         for row, (name, length) in enumerate(zip(names, batch.lengths.tolist(), strict=True)):
             maps[name] = halved[row, :length].contiguous()
-            maps[_LEVELS + name] = _levels(maps[name])
             facts[name] = {
                 "peak": float(peaks[row]),
                 "forwards": int(told.forwards[row]),
@@ -279,35 +271,7 @@ def _names(batch: FeatureBatch, labels: Int[Tensor, "B"]) -> list[str]:
     return [f"{label}/{name}" for label, name in zip(labels.tolist(), batch.ids, strict=True)]
 
 
-def _bits(stored: Float16[Tensor, "T D"]) -> UInt16[np.ndarray, "N"]:
+def _magnitudes(stored: Float16[Tensor, "T D"]) -> UInt16[np.ndarray, "N"]:
     """Without its sign a float16 is one of 32768 magnitudes whose bits order as they do."""
-    return stored.numpy().view(np.uint16).ravel() & 0x7FFF
-
-
-def _levels(stored: Float16[Tensor, "T D"]) -> UInt16[Tensor, "L"]:
-    """The magnitudes at every 256th part of the ranking, from the largest down, as bits."""
-    ranked = np.sort(_bits(stored))[::-1]
-    stride = -(-len(ranked) // _LEVEL_COUNT)
-    return torch.from_numpy(ranked[::stride].copy())
-
-
-def _most_salient(
-    stored: Float16[Tensor, "T D"], levels: UInt16[Tensor, "L"], count: int
-) -> Bool[Tensor, "N"]:
-    """The `count` elements of one utterance that rank first, ties by position.
-
-    The kept levels bracket the threshold, so that few elements are compared with each other: many
-    times faster than a top-k of the whole map.
-    """
-    bits = _bits(stored)
-    stride = -(-len(bits) // _LEVEL_COUNT)
-    above, below = (count - 1) // stride, (count - 1) // stride + 1
-    highest = int(levels[above])
-    lowest = int(levels[below]) if below < len(levels) else 0
-    near = bits[(bits >= lowest) & (bits <= highest)]
-    wanted = count - int(np.count_nonzero(bits > highest))
-    threshold = np.partition(near, len(near) - wanted)[len(near) - wanted]
-    chosen = bits > threshold
-    tied = np.flatnonzero(bits == threshold)
-    chosen[tied[: count - int(np.count_nonzero(chosen))]] = True
-    return torch.from_numpy(chosen)
+    bits: UInt16[np.ndarray, "N"] = stored.numpy().view(np.uint16).ravel() & 0x7FFF
+    return bits
