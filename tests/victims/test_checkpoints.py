@@ -41,6 +41,14 @@ def test_a_changed_byte_is_found(victim, folder: Path) -> None:
         ss.load_victim(folder)
 
 
+def test_a_changed_byte_of_the_card_is_found(victim, folder: Path) -> None:
+    path = victim.save(folder) / "card.json"
+    text = path.read_text("utf-8")
+    path.write_text(text.replace('"neutral"', '"neutrax"', 1), "utf-8")
+    with pytest.raises(ss.errors.VictimError, match=r"card\.json has changed"):
+        ss.load_victim(folder)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -54,6 +62,8 @@ def test_a_card_that_does_not_fit_is_refused(victim, folder: Path, change, said:
     path = victim.save(folder) / "card.json"
     card = json.loads(path.read_text("utf-8"))
     change(card)
+    # As another version would have written it; a changed byte is another test.
+    card.pop("seal")
     path.write_text(json.dumps(card), "utf-8")
     with pytest.raises(ss.SigmaError, match=said):
         ss.load_victim(folder)

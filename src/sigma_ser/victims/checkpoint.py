@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sigma_ser.core import registry
 from sigma_ser.core.errors import VictimError
-from sigma_ser.core.files import whole_file, write_json
+from sigma_ser.core.files import content_key, whole_file, write_json
 from sigma_ser.encoders.store import FeatureStore
 
 from .victim import Standardised, WrappedVictim
@@ -113,7 +113,7 @@ class TrainedVictim(WrappedVictim):
         with whole_file(folder / WEIGHTS) as aside:
             aside.write_bytes(blob)
         card = {**vars(self.card), "weights_sha256": hashlib.sha256(blob).hexdigest()}
-        write_json(folder / CARD, card)
+        write_json(folder / CARD, {**card, "seal": content_key(card)})
         return folder
 
     @classmethod
@@ -136,6 +136,10 @@ class TrainedVictim(WrappedVictim):
             ) from fault
         except ValueError as fault:
             raise VictimError(f"{folder / CARD} is damaged ({fault}); train again") from fault
+        if described.pop("seal", None) not in (None, content_key(described)):
+            raise VictimError(
+                f"{folder / CARD} has changed since it was saved; train again, or restore it"
+            )
         if hashlib.sha256(blob).hexdigest() != described.pop("weights_sha256", None):
             raise VictimError(
                 f"{folder / WEIGHTS} has changed since it was saved; train again, or restore it"
