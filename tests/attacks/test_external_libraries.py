@@ -85,18 +85,28 @@ def test_under_the_budget_alone_and_in_company(
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["foolbox:LinfPGD", "torchattacks:PGD", "adv-lib:pgd_linf", "art:ProjectedGradientDescent"],
+    ("name", "steps"),
+    [
+        ("foolbox:LinfPGD", "steps"),
+        ("torchattacks:PGD", "steps"),
+        ("adv-lib:pgd_linf", "steps"),
+        ("art:ProjectedGradientDescent", "max_iter"),
+    ],
 )
 def test_a_dense_attack_in_the_whole_ball_is_as_strong_as_ours(
-    name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+    name: str,
+    steps: str,
+    conv_victim: WrappedVictim,
+    utterances: tuple[FeatureBatch, Tensor],
 ) -> None:
     """With every element free, PGD is PGD: the box is our ball and nothing is lost in it."""
     batch, labels = utterances
     hits = []
     for epsilon in (0.2, 0.6):
         budget = Budget(sparsity=1.0, epsilon=epsilon)
-        theirs = attack(installed(name), together=True)(conv_victim, batch, labels, budget)
+        theirs = attack(installed(name), **{steps: 40}, together=True)(
+            conv_victim, batch, labels, budget
+        )
         mine = attack("pgd")(conv_victim, batch, labels, budget)
         hits += [int(theirs.success.sum()), int(mine.success.sum())]
     # Ours keeps the best iterate, theirs the last.
