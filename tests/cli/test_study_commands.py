@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import sigma_ser as ss
-from sigma_ser.cli.root import app
+from sigma_ser.cli import audit, diff, gc, run, status
 from sigma_ser.core.errors import RunError
 from sigma_ser.demo import corpus_path
+
+app = typer.Typer()
+for command in (run.run, status.status, diff.diff, gc.gc, audit.audit):
+    app.command()(command)
 
 STUDY = """
 name = "small"

@@ -44,9 +44,8 @@ def killer():
 
 if __name__ == "__main__":
     node = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
-    local = {"node_ip_address": "127.0.0.1"}
-    cluster = Cluster(initialize_head=True, head_node_args=node | local)
-    cluster.add_node(num_cpus=1, object_store_memory=80_000_000, **local)
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
     threading.Thread(target=killer, daemon=True).start()
     values["executor"] = {"name": "ray", "address": cluster.address}
     study = ss.run(values, out=folder)

@@ -109,8 +109,8 @@ def preview_study(
                     name,
                     len(tasks),
                     len(tasks) - len(missing),
-                    sum(cost[0] * n for cost, n in zip(costs, counts, strict=True)),
-                    sum(cost[1] * n for cost, n in zip(costs, counts, strict=True)),
+                    sum((cost[0] * n for cost, n in zip(costs, counts, strict=True)), 0.0),
+                    sum((cost[1] * n for cost, n in zip(costs, counts, strict=True)), 0.0),
                 )
             )
     finally:
@@ -150,7 +150,7 @@ def _features(scenes: Sequence[Scene], paths: RunPaths, gauge: _Gauge) -> Stage:
             cached += len(scene.corpus)
         else:
             seconds += gauge.encoding(scene)
-    return Stage("features", total, cached, 0, seconds)
+    return Stage("features", total, cached, 0.0, seconds)
 
 
 class _Gauge:

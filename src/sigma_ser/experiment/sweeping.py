@@ -69,7 +69,9 @@ def find_garbage(folder: Path) -> Garbage:
         found += [path for path in _children(folder / room) if path.name not in needs[room]]
     found += _unused_maps(folder, needs)
     found += _unused_exemplars(folder, needs)
-    return Garbage(tuple(sorted(found)), sum(_size(path) for path in found))
+    # Of what lies inside another thing that goes, nothing more is said.
+    once = {path for path in found if not set(path.parents) & set(found)}
+    return Garbage(tuple(sorted(once)), sum(_size(path) for path in once))
 
 
 def remove_garbage(garbage: Garbage) -> None:

@@ -1,0 +1,183 @@
+"""What a study costs besides its attacks: planner, memory, more workers.
+
+    python benchmarks/scale.py planner [--cells 1000]
+    python benchmarks/scale.py memory [--times 20]
+    python benchmarks/scale.py workers
+
+`planner` finishes a study of many small cells and times a restart, with report and without change.
+`memory` runs a cheap attack over the demo corpus once and over many copies of it under new ids, and
+prints the peak anonymous memory (RssAnon of the run and of all its workers, every 50 ms) and the
+CPU time per attacked utterance. `workers` compares one worker with two on the same attacks. All on
+the embedded corpus; each step is a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from sigma_ser.demo import corpus_path
+
+RUN = """
+import json, resource, sys, time
+import sigma_ser as ss
+values, out = json.loads(sys.argv[1]), sys.argv[2]
+started, cpu = time.perf_counter(), time.process_time()
+class Quiet:
+    began = {}
+    def stage(self, name, total, cached=0): self.began[name] = time.perf_counter() - started
+    def advance(self, steps=1): pass
+    def note(self, text): print(text, file=sys.stderr)
+study = ss.run(values, out=out, progress=Quiet())
+children = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps({
+    "wall": time.perf_counter() - started,
+    "cpu": time.process_time() - cpu + children.ru_utime + children.ru_stime,
+    "rows": study.rows.height,
+    "began": Quiet.began,
+}))
+"""
+
+
+def study(root: Path, **changes: Any) -> dict[str, Any]:
+    """A study of a linear head and one cheap attack."""
+    return {
+        "name": "scale",
+        "corpus": {"name": "manifest", "root": str(root), "protocol": "speaker-kfold",
+                   "protocol_settings": {"folds": 3}, "folds": [0]},
+        "encoder": {"name": "demo"},
+        "victims": [{"head": "linear", "epochs": 3}],
+        "consistency": {"explainer": None},
+        "evaluation": {"batch_size": 32, "exemplars": 0},
+        "attacks": [{"name": "oneshot"}],
+        "executor": {"name": "inline"},
+    } | changes  # fmt: skip
+
+
+def manifest(folder: Path, copies: int, limit: int) -> Path:
+    """The demo corpus, so many times under new ids, `limit` recordings of it each time."""
+    with (corpus_path() / "index.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    # Every so many: all voices and emotions stay.
+    rows = rows[:: max(1, len(rows) // limit)]
+    path = folder / f"{copies}.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "path", "label", "speaker", "text"])
+        for copy in range(copies):
+            for row in rows:
+                sound = (corpus_path() / row["path"]).resolve()
+                if copy:
+                    # Second copies of a sound under one path would be dropped.
+                    link = folder / "sounds" / f"{copy}-{row['id']}.flac"
+                    link.parent.mkdir(exist_ok=True)
+                    shutil.copyfile(sound, link)
+                    sound = link
+                writer.writerow([f"{copy}-{row['id']}", sound, row["label"], row["speaker"],
+                                 row["text_id"]])  # fmt: skip
+    return path
+
+
+def timed(values: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Run a study in a process of its own; adds the peak of its anonymous memory in MB."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-c", RUN, json.dumps(values), str(out)],
+                               stdout=subprocess.PIPE, text=True, env=environment)  # fmt: skip
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, anonymous(process.pid))
+        time.sleep(0.05)
+    assert process.stdout is not None
+    told: dict[str, Any] = json.loads(process.stdout.read().splitlines()[-1])
+    return told | {"peak_mb": peak / 1024}
+
+
+def anonymous(pid: int) -> int:
+    """RssAnon in KiB of a process and all its descendants."""
+    total = 0
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                total += int(line.split()[1])
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                total += anonymous(int(child))
+    except OSError:
+        pass
+    return total
+
+
+def planner(folder: Path, options: argparse.Namespace) -> None:
+    sparsity = [round(0.0005 * (1 + n), 6) for n in range(max(1, options.cells // 4))]
+    values = study(
+        manifest(folder, 1, 84),
+        budgets={"sparsity": sparsity, "epsilon": [0.5]},
+        victims=[{"head": "linear", "epochs": 3}, {"head": "mlp", "epochs": 3}],
+        attacks=[{"name": "oneshot"}, {"name": "random"}],
+        evaluation={"batch_size": 8, "utterances": 8, "exemplars": 1},
+    )
+    first = timed(values, folder / "run")
+    again = timed(values, folder / "run")
+    (folder / "run" / "report" / "written.json").unlink()
+    written = timed(values, folder / "run")
+    (folder / "run" / "rows.json").unlink()
+    collected = timed(values, folder / "run")
+    print(f"{4 * len(sparsity)} cells, {first['rows']} rows: the run {first['wall']:.1f} s")
+    for name, one in (("restart", again), ("restart that writes the report", written),
+                      ("restart that collects the rows again, too", collected)):  # fmt: skip
+        print(f"{name}: {one['cpu']:.2f} s CPU, {one['wall']:.2f} s wall; stages began at "
+              + ", ".join(f"{k} {v:.2f}" for k, v in one["began"].items()))  # fmt: skip
+
+
+def memory(folder: Path, options: argparse.Namespace) -> None:
+    for copies in (1, options.times):
+        values = study(manifest(folder, copies, 672))
+        features = timed(values | {"attacks": [{"name": "random"}]}, folder / f"run-{copies}")
+        told = timed(values, folder / f"run-{copies}")
+        print(f"{copies} x: {told['rows']} utterances attacked; peak RssAnon {told['peak_mb']:.0f} "
+              f"MB (with extraction and training {features['peak_mb']:.0f} MB), "
+              f"{1e3 * told['cpu'] / told['rows']:.2f} ms CPU an utterance, "
+              f"{told['cpu']:.1f} s CPU in all")  # fmt: skip
+
+
+def workers(folder: Path, options: argparse.Namespace) -> None:
+    del options
+    root = manifest(folder, 1, 672)
+    attacks = [{"name": "dual-averaging", "steps": 40}, {"name": "reselect", "steps": 40}]
+    budgets = {"sparsity": [0.0005, 0.001, 0.002, 0.004], "epsilon": [0.05]}
+    victims = [{"head": "bilstm", "epochs": 1}]
+    values = study(root, victims=victims, budgets=budgets, attacks=[{"name": "random"}])
+    timed(values, folder / "run")
+    for count in (1, 2, 1, 2):
+        here = folder / f"run-{count}-{time.monotonic_ns()}"
+        shutil.copytree(folder / "run", here)
+        told = timed(values | {"attacks": attacks,
+                               "executor": {"name": "processes", "workers": count}}, here)  # fmt: skip
+        span = told["began"]["report"] - told["began"]["attacks"]
+        print(f"{count} workers: attacks {span:.1f} s wall, {told['cpu']:.1f} s CPU in all")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("planner", "memory", "workers"))
+    parser.add_argument("--cells", type=int, default=1000)
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--folder", type=Path, default=None)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        {"planner": planner, "memory": memory, "workers": workers}[options.what](
+            options.folder or Path(scratch), options
+        )
+
+
+if __name__ == "__main__":
+    main()
