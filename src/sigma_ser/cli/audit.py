@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +54,7 @@ def audit(
         model, corpus, root=root, encoder=encoder, layer=number, epsilon=epsilon,
         utterances=utterances,
     )  # fmt: skip
-    with shown_progress() as progress:
+    with shown_progress() as progress, contextlib.redirect_stdout(sys.stderr):
         study = ss.run(values, out=out, overrides=settings or [], progress=progress)
     said = verdict(study.rows, float(study.victims[0]["uar"]))
     with whole_file(study.folder / "verdict.txt") as aside:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -55,7 +57,8 @@ def execute(study: Path, out: Path | None, overrides: list[str], as_json: bool) 
     from . import results
     from .progress import shown_progress
 
-    with shown_progress() as progress:
+    # What a library prints meanwhile (Ray tells of dead workers) is no result.
+    with shown_progress() as progress, contextlib.redirect_stdout(sys.stderr):
         finished = ss.run(study, out=out, overrides=overrides, progress=progress)
     if as_json:
         typer.echo(results.as_json(finished))
