@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -61,13 +62,10 @@ def mean_intervals(
         return np.full(columns, np.nan), np.full(columns, np.nan)
     known = ~np.isnan(values)
     filled = np.where(known, values, 0.0)
-    rng = np.random.default_rng(seed)
     means = []
     rows_at_once = max(1, _BLOCK // size)
     for start in range(0, resamples, rows_at_once):
-        rows = min(rows_at_once, resamples - start)
-        drawn = rng.integers(size, size=(rows, size)) + np.arange(rows)[:, None] * size
-        weights = np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size)
+        weights = _draws(size, min(rows_at_once, resamples - start), seed + start)
         counts = weights @ known.astype(float)
         means.append((weights @ filled) / np.where(counts > 0, counts, np.nan))
     tail = (1 - level) / 2
@@ -75,6 +73,15 @@ def mean_intervals(
     some = known.any(0)
     ends[:, some] = np.nanquantile(np.concatenate(means)[:, some], [tail, 1 - tail], axis=0)
     return ends[0], ends[1]
+
+
+@lru_cache(maxsize=4)
+def _draws(size: int, rows: int, seed: int) -> Float[np.ndarray, "R N"]:
+    """How often each sample is drawn; cells of a study mostly have the same number of them."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(size, size=(rows, size)) + np.arange(rows)[:, None] * size
+    weights = np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size)
+    return weights.astype(float)
 
 
 def mean_interval(
