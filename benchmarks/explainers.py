@@ -1,11 +1,11 @@
 """Explainers on real speech: quality, cost, and what attacks make of their masks; and speed.
 
     python benchmarks/explainers.py speed
-    python benchmarks/explainers.py table --root FOLDER_OF_TESS --encoder FOLDER_OF_WHISPER \\
-        --work SCRATCH_FOLDER [--heads mlp bilstm cnn] [--utterances 48] [--quality 24]
+    python benchmarks/explainers.py table --features STORE --victims HEADS --work SCRATCH_FOLDER \\
+        [--heads mlp cnn transformer] [--utterances 48] [--quality 24]
 
-`table` extracts features and trains the heads into the scratch folder, where a second call finds
-them, and adds each explainer's line to `table.json` there as soon as it is known. Use one thread
+STORE and HEADS are those of `heads.py`. `table` adds each explainer's line to `table.json` in the
+scratch folder as soon as it is known, where a second call finds it. Use one thread
 (OMP_NUM_THREADS=1) for comparable seconds.
 """
 
@@ -13,18 +13,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import sigma_ser as ss
+from measuring import Ratio, in_turns, ratio
 from sigma_ser.core.contracts import Attack, Explanation
 from sigma_ser.core.errors import ExplainerError
 from sigma_ser.core.features import FeatureBatch
-from sigma_ser.evaluate.consistency_rank import spearman
+from sigma_ser.core.files import write_json
 from sigma_ser.evaluate.quality import QualitySettings, quality
 from sigma_ser.explainers.explanation import explanation, make_explainer
 from sigma_ser.masks.bank import MaskBank
@@ -38,112 +39,104 @@ EXPLAINERS = (
     "random",
 )  # fmt: skip
 SCOPES = (2, 4, 8, 16)
-BUDGET = {"sparsity": 0.01, "epsilon": 1.0}
-
-
-def timed(work: Callable[[], Any], repeats: int) -> float:
-    """Least processor seconds of several runs, after one that warms up: others may share it."""
-    work()
-    seconds = []
-    for _ in range(repeats):
-        started = time.process_time()
-        work()
-        seconds.append(time.process_time() - started)
-    return min(seconds)
+BUDGET = {"sparsity": 0.02, "epsilon": 0.5}
 
 
 def speed(arguments: argparse.Namespace) -> None:
-    """Integrated Gradients against bare passes, Spearman against scipy, the bank's share."""
-    from scipy import stats
+    """Integrated Gradients beside bare passes and beside Captum's own; the bank's share."""
+    from captum.attr import IntegratedGradients
 
     from sigma_ser.victims.checkpoint import make_head
     from sigma_ser.victims.victim import Standardised
 
     rng = torch.Generator().manual_seed(0)
-    frames, channels, rows = 80, 384, 16
+    frames, channels, rows, chunk, steps = 80, 384, 16, 64, 32
     x = torch.randn(rows, frames, channels, generator=rng)
     lengths = torch.full((rows,), frames)
     labels = torch.arange(rows) % 7
     batch = FeatureBatch(x, lengths, [f"u{row}" for row in range(rows)])
+    explainer = make_explainer("integrated-gradients", steps=steps, rows=chunk)
+    found = []
+    print(
+        "| head | bare s | ours s | ours / bare | ours / Captum | bank ms | bank / 10-step pgd |\n"
+        "|---|--:|--:|--:|--:|--:|--:|"
+    )
     for head in arguments.heads:
         torch.manual_seed(0)
         module = Standardised(
             make_head(head, channels, 7, {}), torch.zeros(channels), torch.ones(channels)
         )
         victim = ss.wrap(module.eval(), mean=module.mean, scale=module.scale)
-        expanded, many = x.repeat(4, 1, 1), lengths.repeat(4)
+        expanded, many = x.repeat(chunk // rows, 1, 1), lengths.repeat(chunk // rows)
 
-        def passes(victim=victim, expanded=expanded, many=many) -> None:
-            for _ in range(8):
+        def bare(victim=victim, expanded=expanded, many=many) -> None:
+            for _ in range(steps * rows // chunk):
                 leaf = expanded.detach().requires_grad_()
                 logits = victim(leaf, many)
-                torch.autograd.grad(logits.gather(1, labels.repeat(4)[:, None]).sum(), leaf)
+                chosen = logits.gather(1, labels.repeat(chunk // rows)[:, None])
+                torch.autograd.grad(chosen.sum(), leaf)
 
-        bare = timed(passes, 3)
-        explainer = make_explainer("integrated-gradients", steps=32, rows=64)
-        ours = timed(lambda victim=victim, e=explainer: e(victim, batch, labels), 3)
+        def captum(victim=victim) -> None:
+            method = IntegratedGradients(victim)
+            method.attribute(
+                x, baselines=0.0 * x, target=labels, additional_forward_args=(lengths,),
+                n_steps=steps, internal_batch_size=chunk,
+            )  # fmt: skip
+
+        def ours(victim=victim) -> None:
+            explainer(victim, batch, labels)
+
+        times = in_turns([bare, ours, captum], arguments.rounds)
+        over, beside = ratio(times[1], times[0]), ratio(times[1], times[2])
+        reading, share = read_share(head, victim, batch, labels, arguments.work)
+        seconds = [statistics.median(one) for one in times]
+        found.append({"head": head, "over_bare": over.median, "over_captum": beside.median,
+                      "bank_share": share.median})  # fmt: skip
         print(
-            f"{head}: integrated-gradients, 32 steps, {rows} utterances: {ours:.2f} s; "
-            f"32 bare passes in the same chunks {bare:.2f} s; ratio {ours / bare:.2f}"
+            f"| {head} | {seconds[0]:.2f} | {seconds[1]:.2f} | {over} | {beside} "
+            f"| {1e3 * reading:.2f} | {100 * share.median:.2f} % |",
+            flush=True,
         )
-        read_share(head, victim, batch, labels, arguments.work)
-    a, b = torch.rand(16, 80, 384, generator=rng), torch.rand(16, 80, 384, generator=rng)
-    ours = timed(lambda: spearman(a, b, lengths), 5)
-    theirs = timed(
-        lambda: [
-            stats.spearmanr(a[row].numpy().ravel(), b[row].numpy().ravel()) for row in range(16)
-        ],
-        3,
-    )
-    print(
-        f"spearman, 16 x 30720: {ours:.3f} s, scipy in a loop {theirs:.3f} s: {theirs / ours:.1f} x"
-    )
+    if arguments.out:
+        write_json(arguments.out, found)
 
 
 def read_share(
     head: str, victim: ss.Victim, batch: FeatureBatch, labels: torch.Tensor, work: Path
-) -> None:
-    """What a mask out of the bank costs beside an attack of ten steps."""
+) -> tuple[float, Ratio]:
+    """What a mask out of the bank costs, and its share of an attack of ten steps."""
     budget = ss.Budget(**BUDGET)
     bank = MaskBank(
         work / "bank", make_explainer("gradient"), victim, features="noise", fingerprint=head
     )
     bank.fill(batch, labels)
     mask = bank.mask(batch, labels, budget, 8)
-    reading = timed(lambda: bank.mask(batch, labels, budget, 8), 9)
     predicted = victim(batch.x, batch.lengths).argmax(1)
     attack = ss.attack("pgd", steps=10)
-    weak = ss.Budget(sparsity=0.08, epsilon=1e-4)  # nobody is fooled, so all ten steps are done
-    whole = timed(lambda: attack(victim, batch, predicted, weak, mask=mask), 3)
-    print(
-        f"{head}: a mask of 16 utterances out of the bank {1e3 * reading:.2f} ms, "
-        f"pgd with 10 steps {1e3 * whole:.0f} ms: {reading / whole:.2%}"
+    # Nobody is fooled, so all ten steps are done.
+    weak = ss.Budget(sparsity=budget.sparsity * 8, epsilon=1e-4)
+    reads = 20
+    times = in_turns(
+        [
+            lambda: [bank.mask(batch, labels, budget, 8) for _ in range(reads)],
+            lambda: attack(victim, batch, predicted, weak, mask=mask),
+        ],
+        5,
     )
-
-
-def victims(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
-    """The features, the fold, and the trained heads; made once."""
-    corpus = ss.load_corpus("tess", arguments.root)
-    encoder = ss.load_encoder(arguments.encoder, layer=arguments.layer, context="utterance")
-    store = ss.extract(corpus, encoder, arguments.work / "tess")
-    fold = ss.make_folds(corpus, "tess-word")[0]
-    trained = {}
-    for head in arguments.heads:
-        folder = arguments.work / f"victim-{head}"
-        if not folder.exists():
-            ss.train(store, fold, head=head, seed=0, epochs=12).save(folder)
-        trained[head] = ss.load_victim(folder)
-    return store, fold, trained
+    single = [seconds / reads for seconds in times[0]]
+    return statistics.median(single), ratio(single, times[1])
 
 
 def table(arguments: argparse.Namespace) -> None:
     """Every explainer on every head."""
-    store, fold, trained = victims(arguments)
+    store = ss.FeatureStore(arguments.features)
+    unseen = json.loads((arguments.victims / "unseen.json").read_text("utf-8"))
+    trained = {head: ss.load_victim(arguments.victims / head) for head in arguments.heads}
     result = arguments.work / "table.json"
     lines = json.loads(result.read_text()) if result.exists() else []
     known = {(line["head"], line["explainer"]) for line in lines}
     for head, victim in trained.items():
-        batch, labels = correct(store, fold, victim, arguments.utterances)
+        batch, labels = correct(store, unseen, victim, arguments.utterances)
         todo: list[str | None] = [None, *EXPLAINERS]
         for name in todo:
             if (head, name) in known:
@@ -161,9 +154,10 @@ def table(arguments: argparse.Namespace) -> None:
     print(markdown(lines))
 
 
-def correct(store: Any, fold: Any, victim: Any, count: int) -> tuple[FeatureBatch, torch.Tensor]:
-    """Test utterances that the victim gets right, spread over the classes."""
-    ids = list(fold.test)
+def correct(
+    store: Any, ids: list[str], victim: Any, count: int
+) -> tuple[FeatureBatch, torch.Tensor]:
+    """Utterances never trained on that the victim gets right, drawn at random."""
     chosen: list[str] = []
     order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(0)).tolist()
     for start in range(0, len(order), 64):
@@ -215,7 +209,7 @@ def one_explainer(
 
 def native() -> Attack:
     """The free attack, and the one inside the scopes."""
-    return ss.attack("dual-averaging", steps=20, all_targets=False)
+    return ss.attack("dual-averaging")
 
 
 def free(victim: Any, batch: FeatureBatch, labels: torch.Tensor) -> dict[str, Any]:
@@ -262,13 +256,14 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("what", choices=["speed", "table"])
-    parser.add_argument("--root", type=Path, help="folder of TESS")
-    parser.add_argument("--encoder", type=Path, help="folder of the encoder")
-    parser.add_argument("--layer", type=int, default=3)
+    parser.add_argument("--features", type=Path, help="the store that heads.py filled")
+    parser.add_argument("--victims", type=Path, help="the folder that heads.py filled")
     parser.add_argument("--work", type=Path, default=Path("benchmark-work"))
-    parser.add_argument("--heads", nargs="+", default=["mlp", "bilstm", "cnn"])
+    parser.add_argument("--heads", nargs="+", default=["mlp", "cnn", "transformer"])
     parser.add_argument("--utterances", type=int, default=48)
     parser.add_argument("--quality", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="`speed` writes its figures here, as JSON")
     arguments = parser.parse_args()
     {"speed": speed, "table": table}[arguments.what](arguments)
 

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from measuring import in_turns
 from sigma_ser.attacks.factory import attack
 from sigma_ser.core import registry
 from sigma_ser.core.budget import Budget
@@ -38,18 +37,6 @@ def target(head: str) -> float:
     if head in RECURRENT:
         return 1.15
     return 2.2 if head in POOLED else 1.4
-
-
-def in_turns(works: list[Callable[[], object]], rounds: int) -> list[list[float]]:
-    """CPU seconds of each work, in every round, after one round to warm up."""
-    times: list[list[float]] = [[] for _ in works]
-    for turn in range(rounds + 1):
-        for work, taken in zip(works, times, strict=True):
-            started = time.process_time()
-            work()
-            if turn:
-                taken.append(time.process_time() - started)
-    return times
 
 
 class Stubborn(torch.nn.Module):
@@ -70,8 +57,9 @@ def measure(name: str, size: int, options: argparse.Namespace) -> dict[str, Any]
     victim = wrap(Stubborn(registry.get("head", name)(CHANNELS, CLASSES)).eval())
     batch = FeatureBatch(torch.randn(size, FRAMES, CHANNELS), torch.full((size,), FRAMES))
     labels = torch.zeros(size, dtype=torch.long)
-    made = attack(options.attack, steps=options.steps, losses=("margin",))
-    fewer = attack(options.attack, steps=1, losses=("margin",))
+    once = {"losses": ("margin",), "rounds": 1} if options.attack == "dual-averaging" else {}
+    made = attack(options.attack, steps=options.steps, **once)
+    fewer = attack(options.attack, steps=1, **once)
     budget = Budget(sparsity=0.01, epsilon=0.5)
 
     def passes() -> None:

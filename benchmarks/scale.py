@@ -160,8 +160,8 @@ def workers(folder: Path, options: argparse.Namespace) -> None:
     for count in (1, 2, 1, 2):
         here = folder / f"run-{count}-{time.monotonic_ns()}"
         shutil.copytree(folder / "run", here)
-        told = timed(values | {"attacks": attacks,
-                               "executor": {"name": "processes", "workers": count}}, here)  # fmt: skip
+        executor = {"name": "processes", "workers": count}
+        told = timed(values | {"attacks": attacks, "executor": executor}, here)
         span = told["began"]["report"] - told["began"]["attacks"]
         print(f"{count} workers: attacks {span:.1f} s wall, {told['cpu']:.1f} s CPU in all")
 

@@ -59,9 +59,13 @@ explainers = ["gradient"]
 def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
     with (corpus_path() / "index.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file)
-                if row["speaker"] in {"f1", "m1", "f4"} and row["label"] in {"angry", "sad"}
-                and row["text_id"] in {"bean", "chalk", "dog", "fall", "goose", "home"}]  # fmt: skip
+        rows = [
+            row
+            for row in csv.DictReader(file)
+            if row["speaker"] in {"f1", "m1", "f4"}
+            and row["label"] in {"angry", "sad"}
+            and row["text_id"] in {"bean", "chalk", "dog", "fall", "goose", "home"}
+        ]
     with (folder / "corpus.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, ["id", "path", "label", "speaker", "text"])
         writer.writeheader()

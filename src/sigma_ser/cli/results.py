@@ -68,14 +68,9 @@ def print_tables(study: Study) -> None:
     cells = pooled(study).sort(
         ["victim", "sparsity", "epsilon", "asr"], descending=[False, False, False, True]
     )
-    for (name, granularity, sparsity, epsilon), group in cells.group_by(
-        "victim", "granularity", "sparsity", "epsilon", maintain_order=True
-    ):
-        units = "values" if granularity == "element" else f"values, in whole {granularity}s"
-        console.print(
-            f"[bold]{name}[/], {group['utterances'].max()} utterances: {100 * sparsity:g} % of the "
-            f"{units}, each by at most {epsilon:g} deviations"
-        )
+    by = ["victim", "granularity", "sparsity", "epsilon"]
+    for group in cells.partition_by(by, maintain_order=True):
+        console.print(_heading(group.row(0, named=True)))
         console.print(_attacks(group))
     console.print(
         "fooled: of the utterances recognised before. kept: what is left of the explanation, the "
@@ -83,6 +78,14 @@ def print_tables(study: Study) -> None:
         "utterance, without the explanation that made the mask."
     )
     console.print(f"Report: {study.report}", soft_wrap=True)
+
+
+def _heading(cell: dict[str, Any]) -> str:
+    whole = "" if cell["granularity"] == "element" else f", in whole {cell['granularity']}s"
+    return (
+        f"[bold]{cell['victim']}[/], {cell['utterances']} utterances: {100 * cell['sparsity']:g} % "
+        f"of the values{whole}, each by at most {cell['epsilon']:g} deviations"
+    )
 
 
 def _attacks(cells: pl.DataFrame) -> Table:

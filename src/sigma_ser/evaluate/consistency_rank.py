@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Float64, Int, Int64
+from jaxtyping import Float, Float32, Float64, Int
 from torch import Tensor
 
-from sigma_ser.core.features import valid_frames
-
-# Above the bits of every finite float32 that is not negative: padding sorts last.
-_LAST = 0x7FFFFFFF
+from .utterances import for_each_utterance
 
 
 def spearman(
@@ -26,10 +24,7 @@ def spearman(
     Returns:
         `(B,)` in [-1, 1]; NaN where a map is constant, as in `scipy.stats.spearmanr`.
     """
-    valid = valid_frames(lengths, a.shape[1])[:, :, None].expand(a.shape).flatten(1)
-    return _correlation(
-        average_ranks(a.flatten(1), valid), average_ranks(b.flatten(1), valid), valid
-    )
+    return for_each_utterance(_spearman, a, b, lengths)
 
 
 def kendall(
@@ -42,57 +37,52 @@ def kendall(
     Returns:
         `(B,)` in [-1, 1]; NaN where a profile is constant, as in `scipy.stats.kendalltau`.
     """
-    taus = []
-    for row, length in enumerate(lengths.tolist()):
-        signs = [
-            torch.sign(profile[:, None] - profile[None, :])
-            for profile in (a[row, :length].double().sum(1), b[row, :length].double().sum(1))
-        ]
-        agreeing = (signs[0] * signs[1]).sum()
-        taus.append(agreeing / (signs[0].abs().sum() * signs[1].abs().sum()).sqrt())
-    return torch.stack(taus) if taus else a.new_zeros(0, dtype=torch.float64)
+    return for_each_utterance(_kendall, a, b, lengths)
 
 
-def average_ranks(
-    values: Float[Tensor, "B N"], valid: Bool[Tensor, "B N"]
-) -> Float64[Tensor, "B N"]:
-    """Ranks from 1 among the valid values of a row, tied values sharing the mean of theirs.
+def average_ranks(values: Float32[np.ndarray, "N"]) -> Float64[np.ndarray, "N"]:
+    """Ranks from 1 on, tied values sharing the mean of theirs.
 
     Args:
-        values: finite, at least 0; read as float32.
-        valid: which count; the others get the ranks behind.
+        values: finite, at least 0.
     """
-    rows, size = values.shape
-    if values.numel() == 0:
-        return torch.zeros(rows, size, dtype=torch.float64, device=values.device)
     # The bits of floats that are not negative order as they do, so value and position fit into
-    # one integer, and integers sort several times faster than floats with their positions.
-    bits = (values.float() + 0.0).contiguous().view(torch.int32).long().masked_fill(~valid, _LAST)
-    keys = _sort(bits << 32 | torch.arange(size, device=values.device))
-    position = keys & 0xFFFFFFFF
-    bits = keys >> 32
-    first = torch.ones_like(bits, dtype=torch.bool)
-    torch.ne(bits[:, 1:], bits[:, :-1], out=first[:, 1:])
-    starts = first.flatten().nonzero()[:, 0]
-    ends = torch.cat([starts[1:], starts.new_tensor([rows * size])])
-    shared = (starts % size + (ends - 1) % size).double() / 2 + 1
-    ranks = shared if len(starts) == rows * size else shared.repeat_interleave(ends - starts)
-    return torch.empty_like(ranks).view(rows, size).scatter_(1, position, ranks.view(rows, size))
+    # one integer, and numpy sorts integers with vector instructions: 2.5 times an argsort's speed.
+    size = len(values)
+    keys = (values + np.float32(0.0)).view(np.int32).astype(np.int64)
+    keys <<= 32
+    keys |= np.arange(size)
+    keys.sort()
+    position, bits = keys & 0xFFFFFFFF, keys >> 32
+    ordered = np.arange(1.0, size + 1)
+    first = np.ones(size, dtype=bool)
+    np.not_equal(bits[1:], bits[:-1], out=first[1:])
+    if not first.all():
+        starts = np.flatnonzero(first)
+        ends = np.append(starts[1:], size)
+        ordered = np.repeat((starts + ends + 1) / 2, ends - starts)
+    ranks = np.empty(size)
+    ranks[position] = ordered
+    return ranks
 
 
-def _sort(keys: Int64[Tensor, "B N"]) -> Int64[Tensor, "B N"]:
-    if keys.device.type != "cpu":
-        return keys.sort(1).values
-    # numpy sorts integers with vector instructions, torch's CPU sort does not: 10 times faster.
-    return torch.from_numpy(np.sort(keys.numpy(), axis=1))
-
-
-def _correlation(
-    a: Float64[Tensor, "B N"], b: Float64[Tensor, "B N"], valid: Bool[Tensor, "B N"]
-) -> Float64[Tensor, "B"]:
+def _spearman(a: Float[Tensor, "T D"], b: Float[Tensor, "T D"]) -> float:
     # Average ranks keep the mean of the ranks 1 ... n.
-    mean = (valid.sum(1, keepdim=True).double() + 1) / 2
-    a = (a - mean).masked_fill_(~valid, 0.0)
-    b = (b - mean).masked_fill_(~valid, 0.0)
-    norm = ((a * a).sum(1) * (b * b).sum(1)).sqrt()
-    return ((a * b).sum(1) / norm).clamp(-1, 1)
+    middle = (a.numel() + 1) / 2
+    first, second = (average_ranks(x.flatten().float().cpu().numpy()) - middle for x in (a, b))
+    return _cosine(first, second)
+
+
+def _kendall(a: Float[Tensor, "T D"], b: Float[Tensor, "T D"]) -> float:
+    return _cosine(*(_order(x.cpu().numpy().sum(1, dtype=np.float64)) for x in (a, b)))
+
+
+def _order(profile: Float64[np.ndarray, "T"]) -> Float64[np.ndarray, "P"]:
+    """For every pair of moments which is larger: -1, 0 or 1."""
+    signs: Float64[np.ndarray, "P"] = np.sign(np.subtract.outer(profile, profile)).ravel()
+    return signs
+
+
+def _cosine(a: Float64[np.ndarray, "N"], b: Float64[np.ndarray, "N"]) -> float:
+    norm = math.sqrt(a.dot(a)) * math.sqrt(b.dot(b))
+    return min(1.0, max(-1.0, float(a.dot(b)) / norm)) if norm else math.nan

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from sigma_ser.core.features import valid_frames
 
+from .utterances import for_each_utterance, time_profiles
+
 # Wang et al. 2004, section III.B: an 11-tap Gaussian of 1.5, K1 = 0.01, K2 = 0.03.
 _TAPS = 11
 _SIGMA = 1.5
@@ -27,9 +29,7 @@ def cosine(
     Returns:
         `(B,)` in [0, 1]; NaN where a map is all zero.
     """
-    a, b = _valid(a, lengths), _valid(b, lengths)
-    norm = (a * a).sum((1, 2)).sqrt() * (b * b).sum((1, 2)).sqrt()
-    return ((a * b).sum((1, 2)) / norm).clamp(-1, 1)
+    return for_each_utterance(_cosine, a, b, lengths)
 
 
 def centre_shift(
@@ -48,7 +48,7 @@ def centre_shift(
     seconds = torch.arange(a.shape[1], device=a.device, dtype=torch.float64) * frame_seconds
     centres = []
     for magnitude in (a, b):
-        profile = _valid(magnitude, lengths).sum(2)
+        profile = time_profiles(magnitude, lengths)
         centres.append((profile * seconds).sum(1) / profile.sum(1))
     return (centres[0] - centres[1]).abs()
 
@@ -65,7 +65,7 @@ def ssim_time(
     Returns:
         `(B,)` in [-1, 1]; NaN where both maps are all zero.
     """
-    first, second = _valid(a, lengths).sum(2), _valid(b, lengths).sum(2)
+    first, second = time_profiles(a, lengths), time_profiles(b, lengths)
     result = first.new_zeros(len(first))
     taps = torch.clamp((lengths - 1) // 2 * 2 + 1, max=_TAPS)
     for size in sorted(set(taps.tolist())):
@@ -78,13 +78,17 @@ def mask_mass(
     a: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T D"], lengths: Int[Tensor, "B"]
 ) -> Float64[Tensor, "B"]:
     """The share of a map's magnitude that lies in the mask, in [0, 1]; NaN where it is all zero."""
-    a = _valid(a, lengths)
-    return (a * mask).sum((1, 2)) / a.sum((1, 2))
+
+    def share(magnitude: Tensor, chosen: Tensor) -> Tensor:
+        return magnitude[chosen].double().sum() / magnitude.double().sum()
+
+    return for_each_utterance(share, a, mask, lengths)
 
 
-def _valid(a: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Float64[Tensor, "B T D"]:
-    valid = valid_frames(lengths, a.shape[1])[:, :, None]
-    return a.double().masked_fill(~valid, 0.0)
+def _cosine(a: Float[Tensor, "T D"], b: Float[Tensor, "T D"]) -> Float64[Tensor, ""]:
+    first, second = a.flatten().double(), b.flatten().double()
+    norm = first.dot(first).sqrt() * second.dot(second).sqrt()
+    return (first.dot(second) / norm).clamp(-1, 1)
 
 
 def _ssim(

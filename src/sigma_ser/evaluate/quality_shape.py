@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from sigma_ser.core.features import valid_frames
+from .utterances import for_each_utterance
 
 
 def gini(a: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Float64[Tensor, "B"]:
@@ -20,13 +21,7 @@ def gini(a: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Float64[Tensor
         `(B,)` in [0, 1): 0 where all elements are equal, towards 1 where few hold everything; NaN
         where the map is all zero.
     """
-    valid = valid_frames(lengths, a.shape[1])[:, :, None].expand(a.shape).flatten(1)
-    # Padding sorts last and weighs nothing.
-    values = a.double().flatten(1).masked_fill(~valid, torch.inf).sort(1).values
-    values = values.masked_fill(torch.isinf(values), 0.0)
-    count = valid.sum(1, keepdim=True).double()
-    place = torch.arange(1, values.shape[1] + 1, device=a.device)[None, :]
-    return ((2 * place - count - 1) * values).sum(1) / (count[:, 0] * values.sum(1))
+    return for_each_utterance(_gini, a, a, lengths)
 
 
 def complexity(a: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Float64[Tensor, "B"]:
@@ -37,7 +32,18 @@ def complexity(a: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Float64[
     Returns:
         `(B,)` from 0 (one element holds everything) to `log(T_i D)`; NaN where the map is all zero.
     """
-    valid = valid_frames(lengths, a.shape[1])[:, :, None]
-    values = a.double().masked_fill(~valid, 0.0).flatten(1)
-    entropy: Tensor = torch.special.entr(values / values.sum(1, keepdim=True)).sum(1)
+    return for_each_utterance(_complexity, a, a, lengths)
+
+
+def _gini(a: Float[Tensor, "T D"], _: Float[Tensor, "T D"]) -> Float64[Tensor, ""]:
+    # numpy sorts with vector instructions, torch's CPU sort does not.
+    ordered = torch.from_numpy(np.sort(a.flatten().cpu().numpy())).double()
+    place = torch.arange(1, len(ordered) + 1, dtype=torch.float64)
+    # Mean-free weights: with 2 i alone a long utterance would lose digits.
+    return (2 * place - len(ordered) - 1).dot(ordered) / (len(ordered) * ordered.sum())
+
+
+def _complexity(a: Float[Tensor, "T D"], _: Float[Tensor, "T D"]) -> Float64[Tensor, ""]:
+    values = a.double()
+    entropy: Tensor = torch.special.entr(values / values.sum()).sum()
     return entropy
