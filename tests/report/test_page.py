@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from sigma_ser.core.rows import CELL_COLUMNS
 from sigma_ser.report.cells import POOLED_COLUMNS, page_cells
 from sigma_ser.report.comparison import break_even
 from sigma_ser.report.inputs import ReportInputs
@@ -115,6 +116,43 @@ def test_every_number_equals_a_fresh_count_of_the_rows(
             assert value == "", what
         else:
             assert float(value) == pytest.approx(expected, abs=1e-9), what
+
+
+def test_a_replayed_perturbation_is_counted_where_both_victims_were_right(
+    make_rows: Rows, make_inputs: Inputs
+) -> None:
+    rows = make_rows(utterances=40, sparsities=(0.02,), epsilons=(1.0,))
+    here = rows.filter(pl.col("attack") == "dual-averaging", pl.col("explainer").is_null())
+    rng = np.random.default_rng(3)
+    shown = here.select(
+        *CELL_COLUMNS,
+        "utterance",
+        "label",
+        "prediction_before",
+        "prediction_after",
+        pl.when(pl.col("victim") == "bilstm")
+        .then(pl.lit("mean-pool"))
+        .otherwise(pl.lit("bilstm"))
+        .alias("target_victim"),
+        pl.lit(0, pl.Int64).alias("target_seed"),
+        pl.col("correct_before").alias("source_correct"),
+        pl.col("success").alias("source_success"),
+    ).with_columns(
+        pl.Series("correct_before", rng.random(len(here)) < 0.7),
+        pl.Series("success", rng.random(len(here)) < 0.4),
+    )
+    page = render_page(make_inputs(rows, replays=shown))
+    told = [(json.loads(what), v) for what, v in Numbers(page).marked if what.startswith('["rep')]
+    assert len(told) == 4
+    for (_, _, source, target), value in told:
+        both = [
+            row
+            for row in shown.to_dicts()
+            if row["victim"] == source and row["source_correct"] and row["correct_before"]
+        ]
+        column = "source_success" if source == target else "success"
+        assert float(value) == pytest.approx(sum(row[column] for row in both) / len(both))
+    assert "shown unchanged" not in render_page(make_inputs(rows))
 
 
 def test_hostile_names_are_text(

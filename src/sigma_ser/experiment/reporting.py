@@ -43,8 +43,9 @@ def report_run(
     page, told = folder / "report" / "index.html", folder / "report" / "written.json"
     if not (page.exists() and _read(told) == stamp):
         rows = pl.read_parquet(folder / "rows.parquet")
-        replays = folder / "replays.parquet"
-        write_analysis(folder, rows, pl.read_parquet(replays) if replays.exists() else None)
+        kept = folder / "replays.parquet"
+        replays = pl.read_parquet(kept) if kept.exists() else None
+        write_analysis(folder, rows, replays)
         inputs = ReportInputs(
             name=plan.study.name,
             rows=rows,
@@ -55,6 +56,7 @@ def report_run(
             environment=environment(),
             study_text=text,
             exemplars=make_exemplars(plan, paths, collected.flipped),
+            replays=replays,
             seconds=seconds,
         )
         write_report(folder, inputs)

@@ -34,6 +34,7 @@ class ReportInputs:
         environment: versions, device, threads.
         study_text: the study file, as text.
         exemplars: attacked utterances in full.
+        replays: perturbations shown to other victims, the columns of `replays.parquet`.
         seconds: wall time of the whole run, where known.
     """
 
@@ -46,15 +47,16 @@ class ReportInputs:
     environment: Mapping[str, Any] = field(default_factory=dict)
     study_text: str = ""
     exemplars: Sequence[Exemplar] = ()
+    replays: pl.DataFrame | None = None
     seconds: float | int | None = None
 
 
-# What a run's folder holds elsewhere: rows.parquet and exemplars/.
-_ELSEWHERE = ("rows", "exemplars")
+# What a run's folder holds elsewhere: rows.parquet, replays.parquet and exemplars/.
+_ELSEWHERE = ("rows", "exemplars", "replays")
 
 
 def save_inputs(folder: Path, inputs: ReportInputs) -> None:
-    """Write `report/inputs.json`: all but rows and exemplars, which have files of their own."""
+    """Write `report/inputs.json`: all but what has files of its own."""
     rest = {
         item.name: getattr(inputs, item.name)
         for item in dataclasses.fields(inputs)
@@ -77,6 +79,8 @@ def load_inputs(folder: Path) -> ReportInputs:
 
     try:
         rows = pl.read_parquet(folder / "rows.parquet")
+        kept = folder / "replays.parquet"
+        replays = pl.read_parquet(kept) if kept.exists() else None
         rest = json.loads((folder / "report" / "inputs.json").read_text("utf-8"))
     except (OSError, ValueError, pl.exceptions.ComputeError) as fault:
         raise RunError(
@@ -88,4 +92,4 @@ def load_inputs(folder: Path) -> ReportInputs:
     known = set(rows.select(keys).unique().iter_rows())
     exemplars = [Exemplar.load(path) for path in sorted((folder / "exemplars").glob("*"))]
     shown = [one for one in exemplars if tuple(getattr(one, key) for key in keys) in known]
-    return ReportInputs(rows=rows, exemplars=shown, **rest)
+    return ReportInputs(rows=rows, exemplars=shown, replays=replays, **rest)

@@ -19,6 +19,7 @@ from .explorer import heard_utterances
 from .explorer_data import embedded_rows
 from .inputs import ReportInputs
 from .lines import headings, lines
+from .replays import replay_matrices
 from .svg import marker
 
 # A line takes about 1.5 kB of the page.
@@ -82,6 +83,7 @@ def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
         "fronts": [(metric, fronts(cells, metric)) for metric in measured],
         "scope_charts": scope_curves([cell for cell in cells if _is_at(cell, budgets.reference)]),
         "transfers": transfers(here),
+        "replays": replay_matrices(inputs.replays, budgets.reference),
         "break_even": {
             cell["cell"]: uses for cell in here if (uses := break_even(cell, here)) is not None
         },
