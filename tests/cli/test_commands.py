@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +62,19 @@ def test_help_does_not_import_torch() -> None:
         "sys.exit(any(name in sys.modules for name in ('torch', 'polars', 'captum')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_command_that_the_documentation_names_is_there() -> None:
+    # `sigma-ser attack` was written, tested and documented, and nobody could call it.
+    from sigma_ser.cli.root import app
+
+    house = Path(__file__).parents[2]
+    pages = [house / "README.md", *sorted((house / "docs").rglob("*.md"))]
+    text = "\n".join(page.read_text("utf-8") for page in pages)
+    # Blocks of code before code within a line; prose says "sigma-ser explains ...".
+    code = "\n".join(re.findall(r"```.*?```|`[^`]+`", text, re.DOTALL))
+    named = set(re.findall(r"sigma-ser ([a-z]+)", code))
+    there = {command.name for command in app.registered_commands}
+    there |= {group.name for group in app.registered_groups}
+    assert {"attack", "run"} <= named
+    assert named <= there

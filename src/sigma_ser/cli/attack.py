@@ -39,15 +39,18 @@ def attack(
         list[str] | None,
         typer.Argument(
             help="Names (see `sigma-ser list attack`, or `foolbox:LinfPGD`), with settings in "
-            'brackets where they are not the default: "dual-averaging(steps=50)".'
+            'brackets where they are not the default: "dual-averaging(steps=50)". '
+            "[default: dual-averaging, sigma-autoattack]"
         ),
     ] = None,
     *,
     sparsity: Annotated[
-        list[float] | None, typer.Option(help="Share of the elements that may change; repeatable.")
+        list[float] | None,
+        typer.Option(help="Share of the elements that may change; repeatable. [default: 0.01]"),
     ] = None,
     epsilon: Annotated[
-        list[float] | None, typer.Option(help="Bound in standard deviations; repeatable.")
+        list[float] | None,
+        typer.Option(help="Bound in standard deviations; repeatable. [default: 0.5]"),
     ] = None,
     granularity: Annotated[
         str, typer.Option(help="`element`, `frame`, `channel` or `segment`.")
@@ -69,7 +72,11 @@ def attack(
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of that corpus.")] = None,
     ids: Annotated[
-        Path | None, typer.Option(help="Utterances to attack, a JSON list; by default any.")
+        Path | None,
+        typer.Option(
+            help="Utterances to attack, a JSON list; by default any of the store, those that the "
+            "victim learnt from among them."
+        ),
     ] = None,
     utterances: Annotated[int, typer.Option(min=1, help="At the most so many.")] = 48,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,

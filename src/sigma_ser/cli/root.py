@@ -10,6 +10,7 @@ import typer
 from sigma_ser.core.errors import SigmaError
 
 from . import (
+    attack,
     audit,
     catalogue,
     compare,
@@ -47,6 +48,7 @@ app.add_typer(corpus.app, name="corpus")
 app.command("extract")(extract.extract)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("attack")(attack.attack)
 app.command("explain")(explain.explain)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
