@@ -77,7 +77,9 @@ def read_index(folder: Path) -> tuple[list[Entry], dict[int, str]]:
     if not path.is_file():
         return [], {}
     try:
-        table = pq.read_table(path, memory_map=False)
+        # `pq.read_table` would import pyarrow's datasets and pandas for the same.
+        with pq.ParquetFile(path) as file:
+            table = file.read()
         digests = json.loads(table.schema.metadata[b"digests"])
         entries = [Entry(**row) for row in table.to_pylist()]
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
