@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sigma_ser.core.errors import ConfigError
 from sigma_ser.corpora.corpus import Corpus, load_corpus
 from sigma_ser.corpora.folds import Fold, make_folds
-from sigma_ser.encoders.encoder import Encoder, load_encoder
 from sigma_ser.encoders.extraction import extract
+from sigma_ser.encoders.index import CARD, shard_path
 from sigma_ser.encoders.store import FeatureStore
 from sigma_ser.victims.checkpoint import TrainedVictim
 
 from .config import CorpusSection, StudyConfig
+from .known_encoder import KnownEncoder, remembered_cards
 from .opened import RunPaths, fingerprint_of, open_source
 from .plan import Ground, key_of_features, make_plan
 from .progress import Progress
@@ -28,7 +30,7 @@ class Scene:
 
     corpus: Corpus
     folds: Mapping[str, Sequence[Fold]]
-    encoder: Encoder
+    encoder: KnownEncoder
 
     @property
     def features(self) -> str:
@@ -52,8 +54,12 @@ class Scene:
         return Ground(setting, self.corpus, folds)
 
 
-def open_scenes(config: StudyConfig) -> list[Scene]:
-    """Load the recordings and encoders of a study; nothing is written.
+def open_scenes(config: StudyConfig, folder: Path) -> list[Scene]:
+    """Find the recordings and encoders of a study; nothing is written.
+
+    Args:
+        config: of the study.
+        folder: of the run, which may know its encoders from an earlier time.
 
     Raises:
         SigmaError: if one of them is missing or wrong.
@@ -63,8 +69,9 @@ def open_scenes(config: StudyConfig) -> list[Scene]:
         for section in config.corpus
         for corpus in [load_corpus(section.name, section.root, **section.settings)]
     ]
+    remembered = remembered_cards(folder)
     encoders = [
-        load_encoder(section.name, layer=layer, **section.settings)
+        KnownEncoder({"name_or_path": section.name, "layer": layer, **section.settings}, remembered)
         for section in config.encoder
         for layer in section.layer
     ]
@@ -122,7 +129,23 @@ def _extracted(scene: Scene, paths: RunPaths, progress: Progress) -> FeatureStor
         progress.advance(done - before)
         before = done
 
-    return extract(scene.corpus, scene.encoder, out=paths.features(scene.features), progress=told)
+    folder = paths.features(scene.features)
+    store = _finished(scene, folder)
+    if store is None:
+        return extract(scene.corpus, scene.encoder.loaded, out=folder, progress=told)
+    told(len(scene.corpus), len(scene.corpus))
+    return store
+
+
+def _finished(scene: Scene, folder: Path) -> FeatureStore | None:
+    """The features, if none is missing: then the encoder need not be loaded."""
+    if not (folder / CARD).exists():
+        return None
+    store = FeatureStore(folder)
+    card, shards = store.card, range(int(store.card["shards"]))
+    same = (card["corpus"]["key"], card["encoder_key"]) == (scene.corpus.key, scene.encoder.key)
+    there = store.complete and all(shard_path(folder, shard).is_file() for shard in shards)
+    return store if same and there else None
 
 
 def _chosen_folds(section: CorpusSection, corpus: Corpus, protocol: str) -> list[Fold]:

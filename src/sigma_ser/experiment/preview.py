@@ -90,7 +90,7 @@ def preview_study(
     config = load_study(study, overrides)
     check_names(config)
     folder = (out if out is not None else Path("runs") / config.name).absolute()
-    scenes = open_scenes(config)
+    scenes = open_scenes(config, folder)
     plan = _plan(config, scenes)
     paths = RunPaths(folder)
     workers = load_executor(config.executor.name, **config.executor.settings).workers
@@ -193,9 +193,9 @@ class _Gauge:
         seconds = [one.seconds for one in scene.corpus]
         typical = statistics.median(seconds)
         wave = torch.randn(round(typical * SAMPLE_RATE)).numpy() * 0.1
-        scene.encoder.encode([wave])
+        scene.encoder.loaded.encode([wave])
         started = time.process_time()
-        scene.encoder.encode([wave])
+        scene.encoder.loaded.encode([wave])
         return (time.process_time() - started) * sum(seconds) / typical
 
     def _training(self, step: VictimStep) -> tuple[float, float]:
@@ -241,7 +241,7 @@ class _Gauge:
         scene = self._scenes[step.setting.features]
         dim = scene.encoder.dim // (int(scene.encoder.card["layers"]) + 1
                                     if step.setting.layer == "all" else 1)  # fmt: skip
-        frames = scene.encoder.frames(
+        frames = scene.encoder.loaded.frames(
             round(statistics.median(one.seconds for one in scene.corpus) * SAMPLE_RATE)
         )
         rng = torch.Generator().manual_seed(0)
@@ -289,4 +289,4 @@ def _bytes(plan: Plan, paths: RunPaths, scenes: Sequence[Scene]) -> int:
 
 
 def _frames(scene: Scene, seconds: float) -> int:
-    return scene.encoder.frames(round(seconds * SAMPLE_RATE))
+    return scene.encoder.loaded.frames(round(seconds * SAMPLE_RATE))

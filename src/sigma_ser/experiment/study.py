@@ -19,6 +19,7 @@ from .collecting import collect
 from .config import StudyConfig
 from .environment import environment
 from .grounds import Scene, make_plan_of, open_scenes
+from .known_encoder import remember_cards
 from .lock import run_lock
 from .naming import check_names
 from .opened import RunPaths, close_opened
@@ -128,7 +129,7 @@ def _execute(
     # Whatever can be wrong with the study is found before anything is written.
     executor: Executor = load_executor(config.executor.name, **config.executor.settings)
     check_names(config)
-    scenes: list[Scene] = open_scenes(config)
+    scenes: list[Scene] = open_scenes(config, folder)
     close_opened()  # of an earlier run, whose files may have been deleted since
     with run_lock(folder), Told(folder, progress) as told:
         remove_asides(folder)
@@ -136,6 +137,7 @@ def _execute(
             aside.write_text(text, "utf-8")
         write_json(folder / "study.json", config.model_dump(mode="json"))
         write_json(folder / "environment.json", environment())
+        remember_cards(folder, (scene.encoder for scene in scenes))
         paths = RunPaths(folder)
         plan = make_plan_of(config, scenes, paths, told)
         remember_plan(plan, paths)
