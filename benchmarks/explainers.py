@@ -2,7 +2,7 @@
 
     python benchmarks/explainers.py speed
     python benchmarks/explainers.py table --features STORE --victims HEADS --work SCRATCH_FOLDER \\
-        [--heads mlp cnn transformer] [--utterances 48] [--quality 24]
+        [--heads mlp cnn transformer] [--epsilon 0.5] [--utterances 48] [--quality 24]
 
 STORE and HEADS are those of `heads.py`. `table` adds each explainer's line to `table.json` in the
 scratch folder as soon as it is known, where a second call finds it. Use one thread
@@ -39,7 +39,7 @@ EXPLAINERS = (
     "random",
 )  # fmt: skip
 SCOPES = (2, 4, 8, 16)
-BUDGET = {"sparsity": 0.02, "epsilon": 0.5}
+SPARSITY = 0.02
 
 
 def speed(arguments: argparse.Namespace) -> None:
@@ -105,7 +105,7 @@ def read_share(
     head: str, victim: ss.Victim, batch: FeatureBatch, labels: torch.Tensor, work: Path
 ) -> tuple[float, Ratio]:
     """What a mask out of the bank costs, and its share of an attack of ten steps."""
-    budget = ss.Budget(**BUDGET)
+    budget = ss.Budget(sparsity=SPARSITY, epsilon=1.0)
     bank = MaskBank(
         work / "bank", make_explainer("gradient"), victim, features="noise", fingerprint=head
     )
@@ -132,7 +132,9 @@ def table(arguments: argparse.Namespace) -> None:
     store = ss.FeatureStore(arguments.features)
     unseen = json.loads((arguments.victims / "unseen.json").read_text("utf-8"))
     trained = {head: ss.load_victim(arguments.victims / head) for head in arguments.heads}
+    arguments.work.mkdir(parents=True, exist_ok=True)
     result = arguments.work / "table.json"
+    budget = ss.Budget(sparsity=SPARSITY, epsilon=arguments.epsilon)
     lines = json.loads(result.read_text()) if result.exists() else []
     known = {(line["head"], line["explainer"]) for line in lines}
     for head, victim in trained.items():
@@ -142,10 +144,10 @@ def table(arguments: argparse.Namespace) -> None:
             if (head, name) in known:
                 continue
             line = {"head": head, "explainer": name, "utterances": len(batch)}
-            line |= free(victim, batch, labels) if name is None else {}
+            line |= free(victim, batch, labels, budget) if name is None else {}
             if name is not None:
                 try:
-                    line |= one_explainer(name, victim, batch, labels, arguments.quality)
+                    line |= one_explainer(name, victim, batch, labels, budget, arguments.quality)
                 except ExplainerError as refusal:
                     line["refused"] = str(refusal)
             lines.append(line)
@@ -173,7 +175,12 @@ def correct(
 
 
 def one_explainer(
-    name: str, victim: Any, batch: FeatureBatch, labels: torch.Tensor, count: int
+    name: str,
+    victim: Any,
+    batch: FeatureBatch,
+    labels: torch.Tensor,
+    budget: ss.Budget,
+    count: int,
 ) -> dict[str, Any]:
     """Quality on the first `count` utterances, cost and success rates on all."""
     explainer = make_explainer(name)
@@ -199,11 +206,10 @@ def one_explainer(
     if "completeness" in measures:
         line["completeness"] = float(measures["completeness"].abs().max())
     line["seconds"] = seconds
-    budget = ss.Budget(**BUDGET)
     for scope in (1, *SCOPES):
         mask = explainer_mask(explainer, told, victim, batch, budget, scope)
         attack = ss.attack("pgd", steps=40) if scope == 1 else native()
-        line[f"asr_{scope}"] = rate(attack, victim, batch, labels, mask)
+        line[f"asr_{scope}"] = rate(attack, victim, batch, labels, budget, mask)
     return line
 
 
@@ -212,16 +218,23 @@ def native() -> Attack:
     return ss.attack("dual-averaging")
 
 
-def free(victim: Any, batch: FeatureBatch, labels: torch.Tensor) -> dict[str, Any]:
+def free(
+    victim: Any, batch: FeatureBatch, labels: torch.Tensor, budget: ss.Budget
+) -> dict[str, Any]:
     """The attack that picks its own support."""
-    return {"asr_free": rate(native(), victim, batch, labels, None)}
+    return {"asr_free": rate(native(), victim, batch, labels, budget, None)}
 
 
 def rate(
-    attack: Attack, victim: Any, batch: FeatureBatch, labels: torch.Tensor, mask: Any
+    attack: Attack,
+    victim: Any,
+    batch: FeatureBatch,
+    labels: torch.Tensor,
+    budget: ss.Budget,
+    mask: Any,
 ) -> float:
     """Share of the utterances that are fooled."""
-    result = attack(victim, batch, labels, ss.Budget(**BUDGET), mask=mask)
+    result = attack(victim, batch, labels, budget, mask=mask)
     return float(result.success.double().mean())
 
 
@@ -260,6 +273,7 @@ def main() -> None:
     parser.add_argument("--victims", type=Path, help="the folder that heads.py filled")
     parser.add_argument("--work", type=Path, default=Path("benchmark-work"))
     parser.add_argument("--heads", nargs="+", default=["mlp", "cnn", "transformer"])
+    parser.add_argument("--epsilon", type=float, default=0.5)
     parser.add_argument("--utterances", type=int, default=48)
     parser.add_argument("--quality", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=5)
