@@ -147,7 +147,9 @@ def table(arguments: argparse.Namespace) -> None:
             line |= free(victim, batch, labels, budget) if name is None else {}
             if name is not None:
                 try:
-                    line |= one_explainer(name, victim, batch, labels, budget, arguments.quality)
+                    line |= one_explainer(
+                        name, victim, batch, labels, budget=budget, count=arguments.quality
+                    )
                 except ExplainerError as refusal:
                     line["refused"] = str(refusal)
             lines.append(line)
@@ -179,6 +181,7 @@ def one_explainer(
     victim: Any,
     batch: FeatureBatch,
     labels: torch.Tensor,
+    *,
     budget: ss.Budget,
     count: int,
 ) -> dict[str, Any]:
@@ -209,7 +212,7 @@ def one_explainer(
     for scope in (1, *SCOPES):
         mask = explainer_mask(explainer, told, victim, batch, budget, scope)
         attack = ss.attack("pgd", steps=40) if scope == 1 else native()
-        line[f"asr_{scope}"] = rate(attack, victim, batch, labels, budget, mask)
+        line[f"asr_{scope}"] = rate(attack, victim, batch, labels, budget=budget, mask=mask)
     return line
 
 
@@ -222,7 +225,7 @@ def free(
     victim: Any, batch: FeatureBatch, labels: torch.Tensor, budget: ss.Budget
 ) -> dict[str, Any]:
     """The attack that picks its own support."""
-    return {"asr_free": rate(native(), victim, batch, labels, budget, None)}
+    return {"asr_free": rate(native(), victim, batch, labels, budget=budget, mask=None)}
 
 
 def rate(
@@ -230,6 +233,7 @@ def rate(
     victim: Any,
     batch: FeatureBatch,
     labels: torch.Tensor,
+    *,
     budget: ss.Budget,
     mask: Any,
 ) -> float:
