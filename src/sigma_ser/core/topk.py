@@ -77,6 +77,10 @@ def _row_by_row(
     for row, values in enumerate(scores.numpy()):
         if open_to is None or open_to[row].all():
             chosen[row] = largest(values, counts[row])
+            continue
+        count = np.count_nonzero(open_to[row])
+        if open_to[row, :count].all():  # padding alone is ruled out, and nothing need be gathered
+            chosen[row, :count] = largest(values[:count], counts[row])
         else:
             places = np.flatnonzero(open_to[row])
             chosen[row, places[largest(values[places], counts[row])]] = True
