@@ -132,9 +132,10 @@ class ActiveSet(SparseBall):
             gone[stay.cpu()] = False
             self.victim.book_backwards(self.owner[gone], passes=-1)
             kept = self._drop(stay, gradient, *state)
-        if not self.unrestricted:
-            kept[0].masked_fill_(~self.allowed, 0.0)
-        return kept
+        if self.unrestricted:
+            return kept
+        # Not in place: the gradient of a sum is one number, expanded.
+        return torch.where(self.allowed, kept[0], 0.0), *kept[1:]
 
     def slope(
         self, delta: Float[Tensor, "A T D"], loss: Loss
@@ -202,11 +203,16 @@ class ActiveSet(SparseBall):
         self.fooling = fooled = self.fooled(logits)
         self.margins = margins = self.told(logits)
         better, done = self._judge(delta, fooled, margins, merit)
-        torch.where(better[:, None, None], delta, self.best, out=self.best)
         self.best_margin = torch.where(better, margins, self.best_margin)
         self.best_prediction = torch.where(better, logits.argmax(1), self.best_prediction)
         # The one synchronisation of a step.
-        some_done, finite = torch.stack([done.any(), torch.isfinite(logits).all()]).tolist()
+        some_done, finite, all_better, some_better = torch.stack(
+            [done.any(), torch.isfinite(logits).all(), better.all(), better.any()]
+        ).tolist()
+        if all_better:
+            self.best.copy_(delta)
+        elif some_better:
+            torch.where(better[:, None, None], delta, self.best, out=self.best)
         if not finite:
             raise not_finite(self.task.batch, logits, self.owner)
         if not some_done:

@@ -66,15 +66,15 @@ class DualAveraging(SparseAttack):
                 self._run(active, LOSSES["margin"], rival, again=False)
 
     def _run(self, active: ActiveSet, loss: Loss, rival: int | None, *, again: bool) -> None:
-        total = active.zeros()
-        delta = active.best.clone() if again else active.zeros()
+        delta = active.best if again else active.zeros()
+        total = torch.sign(delta)
         for step in range(self.steps):
             at = delta if step or again else None
-            gradient, total, delta = active.gradient(at, loss, total, delta, rival=rival)
+            gradient, total = active.gradient(at, loss, total, rival=rival)
             if self.normalised:
                 gradient = l2_normalised(gradient)
             if again and step == 0:
-                total = self.anchor * gradient.abs().amax((1, 2), keepdim=True) * torch.sign(delta)
+                total.mul_(self.anchor * gradient.abs().amax((1, 2), keepdim=True))
             total.add_(gradient, alpha=(step + 1) ** self.growth)
             delta = active.corner(total)
         active.observe(delta)

@@ -58,7 +58,7 @@ class SparseBall:
             self.units,
             None if self.unrestricted else self.choosable,
         )
-        return self.budget.expand(units, self.lengths, scores.shape)
+        return self._elements(units)
 
     def pick(
         self,
@@ -72,6 +72,12 @@ class SparseBall:
             count,
             self.budget.unit_allowed(where, self.lengths, self.x.shape),
         )
+        return self._elements(units)
+
+    def _elements(self, units: Bool[Tensor, "A U"]) -> Bool[Tensor, "A T D"]:
+        """The elements of units that were chosen among the allowed ones."""
+        if self.budget.granularity == "element":
+            return units.view(self.x.shape)  # none of them lies on padding
         return self.budget.expand(units, self.lengths, self.x.shape)
 
     def gain(self, direction: Float[Tensor, "A T D"]) -> Float[Tensor, "A T D"]:
@@ -85,7 +91,8 @@ class SparseBall:
     ) -> Float[Tensor, "A T D"]:
         """The corner of the ball in the direction's signs, on a support."""
         if self.task.box is None:
-            return torch.sign(direction).mul_(self.upper).mul_(support)
+            # The bytes of a bool are 0 and 1, and a product with bytes takes a third of the time.
+            return torch.sign(direction).mul_(self.upper).mul_(support.view(torch.uint8))
         corner = torch.where(direction > 0, self.upper, self.lower)
         return corner.mul_(support & (direction != 0))
 
