@@ -1,4 +1,7 @@
-"""How the benchmarks measure: works in turns, processor time, peak memory. Imported by them."""
+"""How the benchmarks measure and what they write. Imported by them.
+
+Works in turns, processor time, peak memory; and flat records, judged against their targets.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from sigma_ser.core.files import write_json
 
 Work = Callable[[], object]
 
@@ -71,3 +77,60 @@ def peak_anonymous(work: Work, every: float = 0.002) -> int:
         ended.set()
         watcher.join()
     return max(peak, anonymous_bytes())
+
+
+def record(
+    name: str,
+    setting: str,
+    value: float | Ratio,
+    unit: str,
+    *,
+    at_most: float | None = None,
+    at_least: float | None = None,
+    low: float | None = None,
+    high: float | None = None,
+) -> dict[str, Any]:
+    """One figure, with its spread and its target where it has them: a line of every result.
+
+    A record is flat: `name, setting, value, low, high, unit, target, met`. `target` is a text such
+    as `<= 1.15`; `met` is `None` where there is no target.
+    """
+    if isinstance(value, Ratio):
+        value, low, high = value.median, value.low, value.high
+    target, met = None, None
+    if at_most is not None:
+        target, met = f"<= {at_most:g}", value <= at_most
+    elif at_least is not None:
+        target, met = f">= {at_least:g}", value >= at_least
+    return {
+        "name": name, "setting": setting, "value": value, "low": low, "high": high,
+        "unit": unit, "target": target, "met": met,
+    }  # fmt: skip
+
+
+def figure(value: float | None) -> str:
+    """A number as tables show it: four digits, none at all where there is no number."""
+    return "" if value is None else f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+
+
+def verdict(line: dict[str, Any]) -> str:
+    """`met`, `**missed**`, or nothing."""
+    return {None: "", True: "met", False: "**missed**"}[line["met"]]
+
+
+def table(records: Sequence[dict[str, Any]]) -> str:
+    """Records in Markdown."""
+    lines = ["| what | setting | figure | spread | target | |", "|---|---|--:|--:|--:|---|"]
+    for one in records:
+        spread = "" if one["low"] is None else f"{figure(one['low'])} to {figure(one['high'])}"
+        lines.append(
+            f"| {one['name']} | {one['setting']} | {figure(one['value'])} {one['unit']} "
+            f"| {spread} | {one['target'] or ''} | {verdict(one)} |"
+        )
+    return "\n".join(lines)
+
+
+def write_records(path: Path | None, records: Sequence[dict[str, Any]]) -> None:
+    """Write the records where `--out` asks for it."""
+    if path is not None:
+        write_json(path, list(records))
