@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Int
 
 from sigma_ser.statistics.mcnemar import holm, mcnemar_counts
 
@@ -36,35 +37,37 @@ def paired_comparisons(rows: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
     right = rows.filter("correct_before")
+    for name, columns in (("_contest", CONTEST), ("_method", METHOD), ("_trial", TRIAL)):
+        known = right.select(columns).unique(maintain_order=True).with_row_index(name)
+        right = right.join(known, on=columns, nulls_equal=True, maintain_order="left")
+    told = right.select("_contest", "_method", "_trial", "success").to_numpy().astype(np.int64)
+    contests = right.select(CONTEST).unique(maintain_order=True).rows()
+    methods = right.select(METHOD).unique(maintain_order=True).to_dicts()
     lines: list[dict[str, Any]] = []
-    for contest, group in right.group_by(CONTEST, maintain_order=True):
-        methods = group.select(METHOD).unique(maintain_order=True).with_row_index("_method")
-        trials = group.select(TRIAL).unique(maintain_order=True).with_row_index("_trial")
-        placed = group.join(methods, on=METHOD, nulls_equal=True).join(
-            trials, on=TRIAL, nulls_equal=True
-        )
-        tried = np.zeros((len(methods), len(trials)))
+    for number, contest in enumerate(contests):
+        here = told[told[:, 0] == number]
+        named, method = _numbered(here[:, 1])
+        trials, trial = _numbered(here[:, 2])
+        tried = np.zeros((len(named), len(trials)))
         fell = np.zeros_like(tried)
-        place = placed["_method"].to_numpy(), placed["_trial"].to_numpy()
-        tried[place] = 1.0
-        fell[place] = placed["success"].to_numpy()
+        tried[method, trial] = 1.0
+        fell[method, trial] = here[:, 3]
         # Counts of all pairs at once: utterances of both, flipped by one and held by the other.
         both, alone = tried @ tried.T, fell @ (tried - fell).T
-        first, second = np.triu_indices(len(methods), 1)
+        first, second = np.triu_indices(len(named), 1)
         met = both[first, second] > 0
         first, second = first[met], second[met]
         if not len(first):
             continue
         ahead, behind = alone[first, second], alone[second, first]
         p = mcnemar_counts(ahead, behind)
-        named = methods.drop("_method").to_dicts()
         adjusted = holm(p)
         for at, (one, other) in enumerate(zip(first, second, strict=True)):
             count = int(both[one, other])
             lines.append(
                 dict(zip(CONTEST, contest, strict=True))
-                | {f"first_{name}": named[one][name] for name in METHOD}
-                | {f"second_{name}": named[other][name] for name in METHOD}
+                | {f"first_{name}": methods[named[one]][name] for name in METHOD}
+                | {f"second_{name}": methods[named[other]][name] for name in METHOD}
                 | {
                     "utterances": count,
                     "only_first": int(ahead[at]),
@@ -75,3 +78,14 @@ def paired_comparisons(rows: pl.DataFrame) -> pl.DataFrame:
                 }
             )
     return pl.DataFrame(lines, infer_schema_length=None)
+
+
+def _numbered(
+    values: Int[np.ndarray, "N"],
+) -> tuple[Int[np.ndarray, "K"], Int[np.ndarray, "N"]]:
+    """Different values in the order in which they first occur, and which of them each one is."""
+    found, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return found[order], place[inverse]
