@@ -68,7 +68,7 @@ def over_budget(cells: Sequence[Cell], budgets: Budgets) -> list[Chart]:
         plot = Plot(
             x=_padded_log(values),
             y=(0.0, 1.0),
-            x_ticks=_thinned(values, texts),
+            x_ticks=thinned(values, texts),
             y_ticks=_PERCENT_TICKS,
             x_title=x_title,
             y_title="utterances that fell, %",
@@ -139,7 +139,7 @@ def scope_curves(cells: Sequence[Cell]) -> list[Chart]:
         plot = Plot(
             x=_padded_log(scopes),
             y=(0.0, 1.0),
-            x_ticks=_thinned(scopes, [f"{s:g}" for s in scopes]),
+            x_ticks=thinned(scopes, [f"{s:g}" for s in scopes]),
             y_ticks=_PERCENT_TICKS,
             x_title="size of the region, in budgets",
             y_title="utterances that fell, %",
@@ -203,7 +203,7 @@ def _padded_log(values: Sequence[float]) -> tuple[float, float]:
     return values[0] / pad, values[-1] * pad
 
 
-def _thinned(values: Sequence[float], texts: Sequence[str]) -> Ticks:
+def thinned(values: Sequence[float], texts: Sequence[str]) -> Ticks:
     """Ticks that do not run into each other on a logarithmic axis."""
     ticks: list[tuple[float, str]] = []
     room = math.log(values[-1] / values[0]) / 7
