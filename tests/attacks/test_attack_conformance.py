@@ -21,7 +21,7 @@ from sigma_ser.attacks.sparse_autoattack import Ensemble
 from sigma_ser.core import registry
 from sigma_ser.core.audit import audit
 from sigma_ser.core.budget import GRANULARITIES, Budget
-from sigma_ser.core.errors import AttackError, BudgetError, VictimError
+from sigma_ser.core.errors import AttackError, BudgetError, ShapeError, VictimError
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.victims.victim import WrappedVictim, wrap
 
@@ -271,3 +271,56 @@ def test_repr_shows_the_settings(name: str) -> None:
         hidden = field.name in ("box", "max_passes", "max_seconds")
         assert (f"{field.name}=" in shown) != hidden
     assert "max_passes=9" in repr(attack(name, max_passes=9))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_utterance_may_have_a_count_of_its_own(
+    name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    # Utterances leave at different times, and `sapf` then asked a budget of six about three.
+    batch, labels = utterances
+    budget = Budget(count=torch.tensor([20, 3, 12, 2, 9, 1]), epsilon=2.0)
+    early = {"cut_every": 2} if name in {"sapf", "ead"} else {}
+    result = short(name, **early)(conv_victim, batch, labels, budget)
+    assert torch.equal(conv_victim(result.x_adv, batch.lengths).argmax(1), result.prediction)
+
+
+class Detached(nn.Module):
+    """Gives logits, and no gradient."""
+
+    def __init__(self, head: WrappedVictim) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        return self.head(x, lengths).detach()
+
+
+def test_what_cannot_be_attacked_says_what_to_do(
+    conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    batch, labels = utterances
+    budget = Budget(sparsity=0.3)
+    run = short("dual-averaging")
+    with pytest.raises(VictimError, match=r"no gradient reaches .* sparse-rs"):
+        run(wrap(Detached(conv_victim).eval()), batch, labels, budget)
+    nobody = batch.select(torch.arange(0))
+    with pytest.raises(AttackError, match="at least one"):
+        run(conv_victim, nobody, labels[:0], budget)
+    with pytest.raises((VictimError, TypeCheckError), match=r"ss\.wrap|victim"):
+        run(conv_victim.module, batch, labels, budget)
+    with pytest.raises((AttackError, TypeCheckError), match="labels"):
+        run(conv_victim, batch, labels.tolist(), budget)
+    with pytest.raises((ShapeError, TypeCheckError), match=r"batch|FeatureBatch"):
+        run(conv_victim, batch.x, labels, budget)
+    with pytest.raises((BudgetError, TypeCheckError), match="budget"):
+        run(conv_victim, batch, labels, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"steps": "20"}, "steps .* whole number"), ({"growth": "a"}, "growth .* a number")],
+)
+def test_settings_of_the_wrong_kind_are_refused(settings: dict, said: str) -> None:
+    with pytest.raises(AttackError, match=said):
+        attack("dual-averaging", **settings)

@@ -146,3 +146,22 @@ def test_settings_are_checked() -> None:
         attack("onepixel", candidates=3)
     with pytest.raises(AttackError, match="decisions alone"):
         SparseAutoAttack(members=(SparseRS(feedback="decision"),))
+
+
+def test_cornersearch_ends_with_its_whole_budget() -> None:
+    # Its ladder of sizes (2, 3, 4, 6, 9 ...) went past a budget of 7 without ever trying it.
+    class Watched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.changed: list[int] = []
+
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            self.changed.append(int((x != 0).sum()))
+            return torch.stack([9 + 0 * x.sum((1, 2)), x.sum((1, 2))], 1)
+
+    module = Watched().eval()
+    batch = FeatureBatch(torch.zeros(1, 4, 5), torch.tensor([4]))
+    made = attack("cornersearch", probes=40, tries=2)
+    made(wrap(module), batch, torch.tensor([0]), Budget(count=7, epsilon=1.0))
+    assert module.changed[:41] == [0] + [1] * 40
+    assert module.changed[41:] == [2, 2, 3, 3, 4, 4, 6, 6, 7, 7]

@@ -254,3 +254,25 @@ def test_names_and_settings_are_checked() -> None:
     assert repr(dense(5)) == (
         "ExternalAttack(peer=ours:ascend(steps=5, rate=0.2), together=False, cut='after')"
     )
+
+
+def test_every_utterance_may_have_a_budget_of_its_own(
+    conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    # A curve asks for such budgets; they were measured against the rows of the whole batch.
+    batch, labels = utterances
+    counts, epsilons = torch.tensor([20, 3, 12, 2, 9, 1]), torch.linspace(0.2, 1.2, 6)
+    made = dense(cut="inside")
+    for budget, each in (
+        (Budget(count=counts), [Budget(count=int(k)) for k in counts]),
+        (
+            Budget(sparsity=0.2, epsilon=epsilons[:, None]),
+            [Budget(sparsity=0.2, epsilon=float(e)) for e in epsilons],
+        ),
+    ):
+        together = made(conv_victim, batch, labels, budget)
+        for row, own in enumerate(each):
+            one = batch.select(torch.tensor([row]))
+            alone = made(conv_victim, one, labels[row : row + 1], own)
+            found = together.x_adv[row, : one.x.shape[1]]
+            torch.testing.assert_close(found, alone.x_adv[0])

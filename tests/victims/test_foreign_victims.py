@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from jaxtyping import TypeCheckError
+from torch import Tensor, nn
 
 import sigma_ser as ss
+from sigma_ser.core.errors import VictimError
 
 _SMALL = {
     "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24,
@@ -194,3 +199,38 @@ def test_a_class_of_the_users_own_is_a_victim(tmp_path: Path, monkeypatch) -> No
     for absent in ("my_own_recogniser:Yours", "my_other_recogniser:Mine"):
         with pytest.raises(ss.errors.VictimError, match="cannot be imported"):
             ss.load_victim(absent)
+
+
+class Answers(nn.Module):
+    """Gives whatever it is told to."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Any:
+        return self.answer
+
+
+@pytest.mark.parametrize("answer", [(torch.zeros(2, 3), None), {"logits": torch.zeros(2, 3)}, None])
+def test_a_module_that_gives_more_than_logits_is_told_so(answer: Any) -> None:
+    victim = ss.wrap(Answers(answer).eval())
+    with pytest.raises((VictimError, TypeCheckError), match="logits"):
+        victim(torch.zeros(2, 4, 5), torch.tensor([4, 4]))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"module": len}, "torch.nn.Module"),
+        ({"labels": "abc"}, "list of class names"),
+        ({"mean": math.nan}, "mean must be finite"),
+        ({"scale": "wide"}, "scale must be a number"),
+        ({"scale": torch.ones(2, 5)}, "scale must be finite: a number, or one for each"),
+        ({"scale": 0.0}, "above 0"),
+    ],
+)
+def test_what_cannot_be_wrapped_is_refused(given: dict, said: str) -> None:
+    module = given.pop("module", Answers(None).eval())
+    with pytest.raises((VictimError, TypeCheckError), match=f"{said}|wrap"):
+        ss.wrap(module, **given)

@@ -183,3 +183,12 @@ def test_calibration_error_of_known_cases() -> None:
     assert calibration_error(sure, torch.tensor([True, False])) == pytest.approx(0.5, abs=1e-6)
     torn = torch.zeros(4, 2)
     assert calibration_error(torn, torch.tensor([True, False, True, False])) == 0
+
+
+def test_without_a_validation_part_the_last_epoch_is_kept(store, fold) -> None:
+    # The first one was: with nothing to validate on, no later epoch ever scored better.
+    whole = dataclasses.replace(fold, train=(*fold.train, *fold.validation), validation=())
+    settings = {"batch_size": 12, "learning_rate": 1e-2, "patience": 2}
+    victim = train(store, whole, "mlp", epochs=12, **settings)
+    assert victim.card.training["epochs_run"] == 12
+    assert victim.card.metrics["test"]["uar"] > 0.6

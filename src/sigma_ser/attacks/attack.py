@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sigma_ser.core.audit import audit
 from sigma_ser.core.budget import GRANULARITIES, Budget
 from sigma_ser.core.contracts import AttackResult, Victim
-from sigma_ser.core.errors import AttackError, VictimError
+from sigma_ser.core.errors import AttackError, BudgetError, VictimError
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.passes import CountedVictim
 from sigma_ser.core.seeds import UtteranceNoise, utterance_seeds
@@ -21,6 +21,21 @@ from sigma_ser.core.seeds import UtteranceNoise, utterance_seeds
 from .active_set import ActiveSet
 from .limits import Limits, ObservedRange, SearchEnded
 from .task import Task, not_finite
+
+
+class _Attacked(CountedVictim):
+    """A victim that is asked for gradients, and must be able to give them."""
+
+    def __call__(
+        self, x: Tensor, lengths: Tensor, owner: Tensor | None = None
+    ) -> Float[Tensor, "R C"]:
+        logits = super().__call__(x, lengths, owner)
+        if x.requires_grad and not logits.requires_grad:
+            raise VictimError(
+                "no gradient reaches the features through this victim (it detaches them, or runs "
+                "under no_grad); use an attack without gradients, such as sparse-rs"
+            )
+        return logits
 
 
 class AttackInterrupted(KeyboardInterrupt):
@@ -48,7 +63,8 @@ class SparseAttack(ABC):
     Raises:
         AttackError: if labels, mask, target or seeds do not fit the batch.
         BudgetError: if the budget cannot be met.
-        VictimError: if the victim gives logits that are not finite or not `(B, C)`.
+        VictimError: if the victim gives logits that are not finite or not `(B, C)`, or no gradient
+            to an attack that needs it.
         AttackInterrupted: from the keyboard, with what was found.
     """
 
@@ -119,7 +135,13 @@ class SparseAttack(ABC):
         minimise: bool = False,
     ) -> AttackResult:
         """As calling it; `minimise` asks attacks that can for the fewest units."""
-        counted = CountedVictim(victim, batch)
+        counted = _Attacked(victim, batch)
+        if not len(batch):
+            raise AttackError("the batch holds no utterance; give at least one")
+        if not isinstance(budget, Budget):
+            raise BudgetError(
+                f"the budget comes as ss.Budget(sparsity=..., epsilon=...), not as {budget!r}"
+            )
         _check_mask(mask, batch)
         if seeds is None:
             seeds = utterance_seeds(batch.ids, type(self).__name__)
@@ -206,14 +228,24 @@ def _check_logits(logits: Tensor, batch: FeatureBatch) -> None:
         raise not_finite(batch, logits, torch.arange(len(batch)))
 
 
-def _checked_classes(
-    what: str, classes: Tensor, number: int, batch: FeatureBatch
-) -> Int[Tensor, "B"]:
+def check_classes(what: str, classes: Tensor, batch: FeatureBatch) -> None:
+    """Raise :class:`AttackError` unless these are class indices, one for each utterance."""
+    if not isinstance(classes, Tensor):
+        raise AttackError(
+            f"{what} must be class indices (B,) in a torch tensor, got a {type(classes).__name__}; "
+            "torch.tensor(...) makes one"
+        )
     if classes.shape != (len(batch),) or classes.is_floating_point():
         raise AttackError(
             f"{what} must be integers of shape ({len(batch)},), "
             f"got {classes.dtype} {tuple(classes.shape)}"
         )
+
+
+def _checked_classes(
+    what: str, classes: Tensor, number: int, batch: FeatureBatch
+) -> Int[Tensor, "B"]:
+    check_classes(what, classes, batch)
     if bool(((classes < 0) | (classes >= number)).any()):
         raise AttackError(f"{what} must lie between 0 and {number - 1}, the victim's classes")
     return classes.to(batch.device, torch.long)

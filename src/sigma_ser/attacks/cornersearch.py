@@ -63,10 +63,10 @@ class CornerSearch(BlackBoxAttack, MinimumNormAttack):
         signs = torch.zeros(units.shape, device=units.device)
         alone = torch.full_like(signs, -torch.inf)
         for query in itertools.count():
-            size = self._size(query, (units >= 0).sum(1))
-            over = size > (units >= 0).sum(1).minimum(active.units)
+            tried_units = (units >= 0).sum(1)
+            size = self._size(query, tried_units, tried_units.minimum(active.units))
             units, signs, alone, size = active.dismiss(
-                active.found | over, units, signs, alone, size
+                active.found | (size < 1), units, signs, alone, size
             )
             # One after the other, up and down; then combinations, each in its better direction.
             probing = (size == 1)[:, None]
@@ -80,14 +80,27 @@ class CornerSearch(BlackBoxAttack, MinimumNormAttack):
             alone = torch.where(better, active.margins[:, None], alone)
             signs = torch.where(better, tried, signs)
 
-    def _size(self, query: int, units: Int[Tensor, "A"]) -> Int[Tensor, "A"]:
-        """How many units of each utterance move in this query; more than there are at the end."""
-        sizes = [2]
-        while sizes[-1] <= int(units.max()):
+    def _size(
+        self, query: int, units: Int[Tensor, "A"], most: Int[Tensor, "A"]
+    ) -> Int[Tensor, "A"]:
+        """How many units of each utterance move in this query: 1, then up to `most`, 0 at the end.
+
+        Args:
+            query: its number.
+            units: that stage 1 tries.
+            most: that may move together.
+        """
+        sizes = [1, 2]
+        while sizes[-1] < int(most.max()):
             sizes.append(max(sizes[-1] + 1, int(sizes[-1] * self.growth)))
+        ladder = torch.tensor(sizes, device=units.device)
         after = query - 2 * units
-        place = after.div(self.tries, rounding_mode="floor").clamp(0, len(sizes) - 1)
-        return torch.where(after < 0, 1, torch.tensor(sizes, device=units.device)[place])
+        place = 1 + after.div(self.tries, rounding_mode="floor").clamp(0)
+        last = len(sizes) - 1
+        # The whole budget is tried last, wherever the ladder has its steps.
+        smaller = ladder[(place - 1).clamp(max=last)]
+        combined = torch.where(smaller < most, ladder[place.clamp(max=last)].minimum(most), 0)
+        return torch.where(after < 0, 1, combined)
 
     def _drawn(
         self,

@@ -31,11 +31,20 @@ def attack(name: str, **settings: Any) -> Attack:
 
         return external_attack(name, **settings)
     make = registry.get("attack", name)
-    known = list(inspect.signature(make).parameters)
-    unknown = [setting for setting in settings if setting not in known]
+    parameters = inspect.signature(make).parameters
+    unknown = [setting for setting in settings if setting not in parameters]
     if unknown:
         raise AttackError(
-            f"the attack {name!r} has no setting {unknown[0]!r}; it knows {', '.join(known)}"
+            f"the attack {name!r} has no setting {unknown[0]!r}; it knows {', '.join(parameters)}"
         )
+    for setting, value in settings.items():
+        # Annotations are text here; a member's own checks say what lies in range.
+        kind = _NUMBERS.get(str(parameters[setting].annotation))
+        if kind is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+            whole = "a whole number" if kind is int else "a number"
+            raise AttackError(f"{setting} of the attack {name!r} must be {whole}, got {value!r}")
     made: Attack = make(**settings)
     return made
+
+
+_NUMBERS: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float)}

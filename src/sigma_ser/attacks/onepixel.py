@@ -112,7 +112,7 @@ def placed(
     places: Float[Tensor, "A K"],
     values: Float[Tensor, "A K"],
 ) -> Float[Tensor, "A T D"]:
-    """The perturbation of one candidate of each utterance; of two values in a place, one counts."""
+    """The perturbation of one candidate of each utterance; values in the same place add up."""
     counts = elements[:, :1]
     index = (places * counts).long().minimum(counts - 1)
     within = torch.arange(places.shape[1], device=places.device)[None, :] < active.units[:, None]

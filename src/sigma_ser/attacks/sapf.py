@@ -60,12 +60,14 @@ class SAPF(SparseAttack):
         s = active.allowed.float()
         z1, z2, z3 = active.zeros(), active.zeros(), torch.zeros_like(active.best_margin)
         penalty = self.penalty
+        every = active.task.batch.lengths
+        k = active.budget.elements(every, s.shape[2]).float()
         for step in range(self.steps):
             if step and step % self.cut_every == 0:
                 p, s, z1, z2, z3 = active.observe(cut(active, p, s.clamp(min=0)), p, s, z1, z2, z3)
             (gradient,) = active.gradient(p * s, cw_hinge, counts=False)
             elements = active.allowed.sum((1, 2)).float()
-            wanted = active.budget.elements(active.lengths, s.shape[2]) / elements
+            wanted = k[active.rows] / elements
             # Box, sphere and sum: what each says of the selection.
             y1 = (s + z1 / penalty).clamp(0.0, 1.0)
             centred = (s + z2 / penalty - 0.5) * active.allowed

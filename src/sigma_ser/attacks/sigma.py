@@ -9,11 +9,12 @@ from torch import Tensor
 
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.contracts import Attack, AttackResult, Explainer, Explanation, Victim
-from sigma_ser.core.errors import AttackError, BudgetError
+from sigma_ser.core.errors import BudgetError
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.explainers.explanation import explanation, make_explainer
 from sigma_ser.masks.topk import explainer_mask
 
+from .attack import check_classes
 from .factory import attack as make_attack
 
 
@@ -102,8 +103,7 @@ class Sigma:
         """
         if mask is not None:
             return self.attack(victim, batch, labels, budget, mask=mask, target=target, seeds=seeds)
-        if labels.shape != (len(batch),):
-            raise AttackError(f"labels must have shape ({len(batch)},), got {tuple(labels.shape)}")
+        check_classes("labels", labels, batch)
         told = self.explain(victim, batch, labels, seeds=seeds)
         mask = self.mask(told, victim, batch, budget)
         result = self.attack(victim, batch, labels, budget, mask=mask, target=target, seeds=seeds)

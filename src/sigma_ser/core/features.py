@@ -42,6 +42,12 @@ class FeatureBatch:
         lengths: Int[Tensor, "B"],
         ids: Sequence[str] | None = None,
     ) -> None:
+        for name, value in (("x", x), ("lengths", lengths)):
+            if not isinstance(value, Tensor):
+                raise ShapeError(
+                    f"{name} of a batch must be a torch tensor, got {type(value).__name__}; "
+                    "torch.as_tensor makes one"
+                )
         if x.ndim != 3 or x.dtype != torch.float32:
             raise ShapeError(
                 f"features must be float32 (B, T, D), got {x.dtype} {tuple(x.shape)}; "

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .contracts import Victim
-from .errors import ShapeError
+from .errors import ShapeError, VictimError
 from .features import FeatureBatch
 
 
@@ -52,9 +52,21 @@ class CountedVictim:
     A row of a call belongs to utterance `owner[row]`; `None` means row by row. Explainers that
     expand a batch pass the expanded `owner`, attacks that drop utterances pass what is left.
     Backward passes are seen by autograd itself, so that those of other libraries count too.
+
+    Raises:
+        VictimError: if this is no victim.
+        ShapeError: if this is no batch, or the victim is for features of another width.
     """
 
     def __init__(self, victim: Victim, batch: FeatureBatch) -> None:
+        if not isinstance(victim, Victim):
+            raise VictimError(
+                f"{type(victim).__name__} is no victim; ss.wrap(module) makes one of a torch module"
+            )
+        if not isinstance(batch, FeatureBatch):
+            raise ShapeError(
+                f"features come as ss.FeatureBatch(x, lengths), not as {type(batch).__name__}"
+            )
         self.victim = victim
         self.mean = per_channel(victim.mean, batch.x)
         self.scale = per_channel(victim.scale, batch.x)

@@ -75,6 +75,10 @@ def consistency(  # noqa: PLR0917 - the public signature of DESIGN.md
         raise ExplainerError("settings go with the name of an explainer, this one is made already")
     # The ids are those of the clean input, so noise is the same on both.
     attacked = FeatureBatch(x_adv.detach(), batch.lengths, batch.ids)
+    if not isinstance(labels, Tensor):
+        raise ShapeError(
+            f"labels must be class indices (B,) in a torch tensor, got a {type(labels).__name__}"
+        )
     labels = labels.to(batch.device)
     if clean is None:
         clean = explain(explainer, victim, batch, labels, seeds=seeds)

@@ -69,6 +69,11 @@ class Question:
             ExplainerError: if one row alone needs more than `memory`.
         """
         for name, value in (("labels", labels), ("seeds", seeds)):
+            if not isinstance(value, Tensor):
+                raise ShapeError(
+                    f"{name} must be integers (B,) in a torch tensor, got a {type(value).__name__};"
+                    " torch.tensor(...) makes one"
+                )
             if value.shape != (len(batch),) or value.dtype.is_floating_point:
                 raise ShapeError(
                     f"{name} must be integers of shape ({len(batch)},), "
@@ -109,7 +114,7 @@ class Question:
         """The explained output of every row, in one call of the victim.
 
         Raises:
-            ExplainerError: if the victim gives NaN or infinity.
+            ExplainerError: if the victim gives NaN or infinity, or no gradient where one is needed.
             ShapeError: if a label is no class of the victim.
         """
         logits = self.victim(x, self.batch.lengths[owner], owner)
@@ -117,6 +122,11 @@ class Question:
             raise ExplainerError(
                 "the victim gives NaN or infinite logits, so there is nothing to explain; "
                 "check its weights and its features"
+            )
+        if x.requires_grad and not logits.requires_grad:
+            raise ExplainerError(
+                "no gradient reaches the features through this victim; "
+                "use an explainer without gradients such as occlusion"
             )
         labels = self.labels[owner]
         if int(labels.max()) >= logits.shape[1]:
@@ -152,11 +162,6 @@ class Question:
         for first in range(0, len(x), self.rows):
             part = x[first : first + self.rows].detach().requires_grad_()
             score = self.score(part, owner[first : first + self.rows])
-            if not score.requires_grad:
-                raise ExplainerError(
-                    "no gradient reaches the features through this victim; "
-                    "use an explainer without gradients such as occlusion"
-                )
             (gradient[first : first + self.rows],) = torch.autograd.grad(score.sum(), part)
         return gradient
 
@@ -191,5 +196,6 @@ class Question:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(note, give):
-            self.score(row, longest)
+            # Not the score: explainers without gradients are measured, too.
+            self.victim(row, self.batch.lengths[longest], longest)
         return _BACKWARD_SHARE * (sum(held.values()) + row.nbytes)

@@ -72,6 +72,8 @@ class Lesson:
 def fit(pupil: Pupil, lesson: Lesson, progress: Callable[[int, int], None] | None) -> int:
     """Train; the pupil ends with the weights of its best validation epoch, in eval mode.
 
+    A fold without a validation part is trained for all epochs, and the last weights are kept.
+
     Returns:
         How many epochs were run.
 
@@ -102,16 +104,19 @@ def fit(pupil: Pupil, lesson: Lesson, progress: Callable[[int, int], None] | Non
             schedule.step()
             pupil.settle()
         pupil.eval()
+        if progress is not None:
+            progress(epoch + 1, settings.epochs)
+        if not fold.validation:
+            continue
         score = _validation_score(pupil, lesson)
         # A better loss at the same UAR is kept, but is no reason to go on.
         waited = 0 if score[0] > best[0] else waited + 1
         if score > best:
             best, best_state = score, copy.deepcopy(pupil.state_dict())
-        if progress is not None:
-            progress(epoch + 1, settings.epochs)
         if waited >= settings.patience:
             break
-    pupil.load_state_dict(best_state)
+    if fold.validation:
+        pupil.load_state_dict(best_state)
     pupil.eval()
     return epoch + 1
 
@@ -170,8 +175,6 @@ def _perturbation(
 def _validation_score(pupil: Pupil, lesson: Lesson) -> tuple[float, float]:
     """Validation UAR, and minus the loss, which decides between equal UARs."""
     ids = lesson.fold.validation
-    if not ids:
-        return 0.0, 0.0
     logits = predict_logits(pupil, lesson.store, ids)
     labels = lesson.store.labels(ids)
     confusion = confusion_matrix(labels.numpy(), logits.argmax(1).numpy(), logits.shape[1])

@@ -51,7 +51,7 @@ class WrappedVictim:
     """A torch module seen as a victim: the module itself is not changed.
 
     Made by :func:`wrap`. Calls are checked: the module must be in eval mode, and its logits must
-    be finite and of shape `(B, C)`.
+    be one tensor of shape `(B, C)`. Attacks and explainers check that they are finite.
     """
 
     def __init__(
@@ -91,6 +91,11 @@ class WrappedVictim:
         )
         with without_cudnn:
             logits: Tensor = self.module(x, lengths)
+        if not isinstance(logits, Tensor):
+            raise VictimError(
+                f"the victim must return logits (B, C) and nothing else, but returned a "
+                f"{type(logits).__name__}; wrap a module that picks them out"
+            )
         if logits.ndim != 2 or len(logits) != len(x):
             raise VictimError(
                 f"the victim must return logits (B, C), here ({len(x)}, C), "
@@ -121,7 +126,8 @@ def wrap(
         scale: channel standard deviations of the training features, the unit of epsilon.
 
     Raises:
-        VictimError: if the module is in training mode, or `scale` is not above 0.
+        VictimError: if this is no module or one in training mode, or if labels, `mean` or `scale`
+            cannot be what they should.
 
     >>> import torch, sigma_ser as ss
     >>> class MeanPool(torch.nn.Linear):
@@ -131,9 +137,29 @@ def wrap(
     >>> victim(torch.zeros(2, 5, 8), torch.tensor([5, 5])).shape
     torch.Size([2, 3])
     """
+    if not isinstance(module, nn.Module):
+        raise VictimError(
+            f"wrap takes a torch.nn.Module in eval mode, got a {type(module).__name__}; "
+            "call your function in the forward() of one"
+        )
+    if isinstance(labels, str):
+        raise VictimError(f"labels must be a list of class names, got the text {labels!r}")
     if module.training:
         raise VictimError("the module is in training mode; call module.eval() before wrapping it")
-    scale = torch.as_tensor(scale, dtype=torch.float32)
-    if not bool((scale > 0).all() & torch.isfinite(scale).all()):
-        raise VictimError("scale must be finite and above 0 in every channel")
-    return WrappedVictim(module, labels, torch.as_tensor(mean, dtype=torch.float32), scale)
+    mean, scale = _numbers("mean", mean), _numbers("scale", scale)
+    if not bool((scale > 0).all()):
+        raise VictimError("scale must be above 0 in every channel")
+    return WrappedVictim(module, labels, mean, scale)
+
+
+def _numbers(name: str, value: float | Float[Tensor, "D"]) -> Tensor:
+    """`mean` or `scale` as a tensor of finite numbers."""
+    try:
+        numbers = torch.as_tensor(value, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as fault:
+        raise VictimError(
+            f"{name} must be a number, or one for each channel, got a {type(value).__name__}"
+        ) from fault
+    if numbers.ndim > 1 or not bool(torch.isfinite(numbers).all()):
+        raise VictimError(f"{name} must be finite: a number, or one for each channel (D,)")
+    return numbers

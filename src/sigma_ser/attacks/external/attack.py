@@ -78,8 +78,9 @@ class ExternalAttack(SparseAttack):
         limits = Limits(most if most is None else max(1, most - 1), self.max_seconds)
         model = MaskedVictim(active, rows, self.cut, limits)
         target = None if active.target is None else active.target[rows]
-        channels = active.x.shape[2]
-        elements = int(active.budget.elements(active.lengths[rows], channels)[0])
+        # Of the whole task: a budget may hold a count for each of its utterances.
+        k = active.budget.elements(active.task.batch.lengths, active.x.shape[2])
+        elements = int(k[active.rows[rows[0]]])
         seed = active.noise.generators[int(rows[0])].initial_seed()
         try:
             with _quiet(), _seeded(seed), torch.enable_grad():

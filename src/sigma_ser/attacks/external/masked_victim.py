@@ -42,6 +42,7 @@ class MaskedVictim(nn.Module):
         self._allowed = active.allowed[rows, :frames]
         self._lower = _rows_of(active.lower, rows, frames, clean)
         self._upper = _rows_of(active.upper, rows, frames, clean)
+        self._bound = _rows_of(active.bound, rows, frames, clean)
         self._meter = Meter(limits)
         self._meter.started = active.meter.started
         self.last: Tensor | None = None
@@ -94,7 +95,7 @@ class MaskedVictim(nn.Module):
         """The `k` units that moved most, in units of the ball."""
         budget, repeated = self._active.budget, self._repeats(len(delta))
         lengths = self._lengths.repeat(repeated)
-        size = delta.abs() / self._active.bound.clamp(min=1e-30)
+        size = delta.abs() / self._bound.clamp(min=1e-30)
         units = topk_support(
             budget.unit_scores(size, lengths),
             self._units.repeat(repeated),
@@ -106,7 +107,7 @@ class MaskedVictim(nn.Module):
 def _rows_of(
     bound: Tensor, rows: Tensor, frames: int, like: Float[Tensor, "R T D"]
 ) -> Float[Tensor, "#R #T D"]:
-    """A bound of the active set, `(D,)` or `(A, T, D)`, for some of its rows."""
+    """A bound of the active set, `(D,)`, `(A, 1, D)` or `(A, T, D)`, for some of its rows."""
     if bound.ndim == 1:
         return bound.to(like)[None, None]
     return bound[rows, :frames]
