@@ -30,6 +30,7 @@ from pathlib import Path
 import soundfile
 import soxr
 
+from measuring import record, write_records
 from sigma_ser.audio.reading import read_audio
 from sigma_ser.cli.corpus import check
 from sigma_ser.corpora.corpus import load_corpus
@@ -62,7 +63,7 @@ def over(read: Callable[[Path], int], paths: list[Path], workers: int) -> Callab
     return run
 
 
-def command(name: str, root: str, workers: int) -> Callable[[], None]:
+def command(name: str, root: str | None, workers: int) -> Callable[[], None]:
     """`sigma-ser corpus check NAME ROOT --again --json --workers N`, its output thrown away."""
 
     def run() -> None:
@@ -77,9 +78,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("name")
-    parser.add_argument("root")
+    parser.add_argument("root", nargs="?")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="figures as flat records, JSON")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as memory:
@@ -112,6 +114,13 @@ def main() -> None:
                 statistics.median(processor[name]) / statistics.median(processor["bare loop"]), 3
             ),
         }
+    setting = f"{options.name}, {len(paths)} files"
+    write_records(options.out, [
+        line for name, row in result.items() for line in (
+            record(f"{name}, processor seconds", setting, row["processor_seconds"], "s"),
+            record(f"{name} over a bare loop", setting, row["processor_ratio"], "x"),
+        )
+    ])  # fmt: skip
     if options.json:
         print(json.dumps({"files": len(paths), "workers": options.workers, "rows": result}))
         return

@@ -21,11 +21,10 @@ from typing import Any
 import torch
 
 import sigma_ser as ss
-from measuring import Ratio, in_turns, ratio
+from measuring import Ratio, in_turns, ratio, record, write_records
 from sigma_ser.core.contracts import Attack, Explanation
 from sigma_ser.core.errors import ExplainerError
 from sigma_ser.core.features import FeatureBatch
-from sigma_ser.core.files import write_json
 from sigma_ser.evaluate.quality import QualitySettings, quality
 from sigma_ser.explainers.explanation import explanation, make_explainer
 from sigma_ser.masks.bank import MaskBank
@@ -90,15 +89,17 @@ def speed(arguments: argparse.Namespace) -> None:
         over, beside = ratio(times[1], times[0]), ratio(times[1], times[2])
         reading, share = read_share(head, victim, batch, labels, arguments.work)
         seconds = [statistics.median(one) for one in times]
-        found.append({"head": head, "over_bare": over.median, "over_captum": beside.median,
-                      "bank_share": share.median})  # fmt: skip
+        found += [
+            record("Integrated Gradients over bare passes", head, over, "x"),
+            record("Integrated Gradients over Captum's", head, beside, "x", at_most=1.0),
+            record("a mask out of the bank over 10 steps of pgd", head, share, "x", at_most=0.01),
+        ]
         print(
             f"| {head} | {seconds[0]:.2f} | {seconds[1]:.2f} | {over} | {beside} "
             f"| {1e3 * reading:.2f} | {100 * share.median:.2f} % |",
             flush=True,
         )
-    if arguments.out:
-        write_json(arguments.out, found)
+    write_records(arguments.out, found)
 
 
 def read_share(

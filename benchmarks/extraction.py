@@ -17,13 +17,13 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from measuring import peak_anonymous, record, write_records
 from sigma_ser.audio.reading import read_audio
 from sigma_ser.corpora.corpus import Corpus, load_corpus
 from sigma_ser.encoders.encoder import Encoder, load_encoder
@@ -72,30 +72,15 @@ def throughput(corpus: Corpus, encoder: Encoder, rounds: int) -> dict[str, float
     }
 
 
-def anonymous_bytes() -> int:
-    """RssAnon of this process."""
-    status = Path("/proc/self/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("RssAnon"))
-    return int(line.split()[1]) * 1024
-
-
 def peak_memory(corpus: Corpus, encoder: Encoder) -> int:
     """The largest RssAnon that is seen while the corpus is extracted."""
-    peak, ended = 0, threading.Event()
 
-    def watch() -> None:
-        nonlocal peak
-        while not ended.wait(0.02):
-            peak = max(peak, anonymous_bytes())
+    def work() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            store = extract(corpus, encoder, Path(folder) / "store")
+            store.statistics(store.ids)
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    with tempfile.TemporaryDirectory() as folder:
-        store = extract(corpus, encoder, Path(folder) / "store")
-        store.statistics(store.ids)
-    ended.set()
-    watcher.join()
-    return peak
+    return peak_anonymous(work, every=0.02)
 
 
 def main() -> None:
@@ -110,6 +95,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--memory", action="store_true", help="measure memory instead")
+    parser.add_argument("--out", type=Path, help="figures as flat records, JSON")
     parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -128,8 +114,13 @@ def main() -> None:
             out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             found = json.loads(out)
             peaks[found["utterances"]] = found["peak_bytes"]
-        few, all_of_them = peaks.values()
-        print(json.dumps({"peak_bytes": peaks, "growth": all_of_them / few - 1}))
+        # A corpus of at most 500 utterances gives one figure.
+        growth = max(peaks.values()) / peaks[min(peaks)] - 1
+        print(json.dumps({"peak_bytes": peaks, "growth": growth}))
+        write_records(arguments.out, [
+            *(record("peak memory of extraction", f"{arguments.corpus}, {count} utterances",
+                     peak / 1e6, "MB") for count, peak in peaks.items()),
+        ])  # fmt: skip
         return
     corpus = first(load_corpus(arguments.corpus, arguments.root), arguments.utterances)
     encoder = load_encoder(arguments.encoder, arguments.layer, context=arguments.context)
@@ -137,7 +128,13 @@ def main() -> None:
         peak = peak_memory(corpus, encoder)
         print(json.dumps({"utterances": len(corpus.utterances), "peak_bytes": peak}))
         return
-    print(json.dumps(throughput(corpus, encoder, arguments.rounds)))
+    found = throughput(corpus, encoder, arguments.rounds)
+    print(json.dumps(found))
+    units = {"utterances": "", "extract_per_second": "/s", "bare_per_second": "/s"}
+    write_records(arguments.out, [
+        record(f"extraction, {name.replace('_', ' ')}", arguments.corpus, value,
+               units.get(name, "x")) for name, value in found.items()
+    ])  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -10,14 +10,14 @@ quartiles over rounds. T 80, D 384, C 7, B 16, k 1 % where nothing else is said.
   utterances N and, the transformer and other attention between frames excepted, in frames T, when
   these grow 8 times; channels D, classes C and the batch B are told without a target. A figure
   below 1 says that what an attack pays once is spread over more work.
-- `memory`: the peak of the attack's process (RssAnon) over that of a training step of the same batch
-  (forward, backward with gradients of the parameters, AdamW), at most 2; and the same over what was
-  there when victim and batch were ready (added), without a target: an attack on a small head has
-  some ten tensors as large as the batch, however little the head itself needs. Then what eight
-  times as many batches add over what two add: at most 1.15. Each figure is from processes of its
-  own, warmed up on a tiny batch.
-- `sharing`: A attacks (B 4) inside one mask, explained once through a `MaskBank`, beside explaining for
-  each. The cost of A over A times the cost of one is below 1, in passes and in seconds.
+- `memory`: what an attack adds to the memory of its process (RssAnon, its peak over what is there
+  when the victim is ready), over what a training step of the same batch adds (forward, backward
+  with gradients of the parameters, AdamW): at most 2. Then what eight times as many batches add
+  over what two add: at most 1.15. Each figure is from processes of its own, warmed up on a tiny
+  batch. The peaks of the whole processes are mostly imports, and not judged.
+- `sharing`: A attacks (B 4) inside one mask, explained once through a `MaskBank`, beside
+  explaining for each. The cost of A over A times the cost of one is below 1, in passes and in
+  seconds.
 """
 
 from __future__ import annotations
@@ -172,16 +172,12 @@ def memory(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for head in options.heads:
         training, one = peaks("training", head, 16), peaks("attack", head, 16)
         two, many = peaks("attack", head, 32), peaks("attack", head, 256)
-        yield record(
-            "peak of a training step, B 16", head, statistics.median(whole(training)), "MB"
-        )
-        yield record("peak of an attack, B 16", head, statistics.median(whole(one)), "MB")
-        yield record("peak of an attack over training", head, ratio(whole(one), whole(training)),
-                     "x", at_most=2)  # fmt: skip
-        yield record("added by a training step", head, statistics.median(added(training)), "MB")
-        yield record("added by an attack", head, statistics.median(added(one)), "MB")
-        yield record("added by an attack over training", head,
-                     ratio(added(one), added(training)), "x")  # fmt: skip
+        for name, found in (("a training step", training), ("an attack", one)):
+            setting = f"{head}, B 16"
+            yield record(f"peak of {name}", setting, statistics.median(whole(found)), "MB")
+            yield record(f"added by {name}", setting, statistics.median(added(found)), "MB")
+        yield record("added by an attack over training", f"{head}, B 16",
+                     ratio(added(one), added(training)), "x", at_most=2)  # fmt: skip
         yield record("added by an attack, N 256 over N 32", head, ratio(added(many), added(two)),
                      "x", at_most=1.15)  # fmt: skip
 

@@ -5,7 +5,11 @@ Works in turns, processor time, peak memory; and flat records, judged against th
 
 from __future__ import annotations
 
+import datetime
+import importlib.metadata
+import platform
 import statistics
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -134,3 +138,27 @@ def write_records(path: Path | None, records: Sequence[dict[str, Any]]) -> None:
     """Write the records where `--out` asks for it."""
     if path is not None:
         write_json(path, list(records))
+
+
+def environment() -> dict[str, Any]:
+    """Date, machine and versions."""
+    packages = ("torch", "sigma-ser", "captum", "quantus", "torchattacks", "foolbox", "adv-lib",
+                "adversarial-robustness-toolbox")  # fmt: skip
+    found = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parent,
+    )  # fmt: skip
+    processor = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+         if line.startswith("model name")), platform.processor(),
+    )  # fmt: skip
+    return {
+        "date": datetime.date.today().isoformat(), "machine": processor, "threads": 1,
+        "python": platform.python_version(), "commit": commit.stdout.strip(), "versions": found,
+    }  # fmt: skip

@@ -10,7 +10,6 @@ medians over rounds.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from measuring import in_turns, ratio
+from measuring import in_turns, ratio, record, verdict, write_records
 from sigma_ser.core.budget import Budget
-from sigma_ser.core.files import write_json
 from sigma_ser.evaluate.consistency_rank import kendall, spearman
 from sigma_ser.evaluate.consistency_sets import topk_intersection
 from sigma_ser.evaluate.consistency_shape import centre_shift, cosine, ssim_time
@@ -127,21 +125,26 @@ def main() -> None:
     a, b = torch.rand(shape, generator=rng), torch.rand(shape, generator=rng)
     lengths = torch.full((options.utterances,), options.frames)
     found = []
-    print("| metric | peer's loop | ours ms | theirs ms | times faster |\n|---|---|--:|--:|--:|")
+    print("| metric | peer's loop | ours ms | theirs ms | times faster | target |\n"
+          "|---|---|--:|--:|--:|---|")  # fmt: skip
     for name, (peer, ours, theirs) in peers(a, b, lengths).items():
         gap = float(np.nanmax(np.abs(ours().numpy() - theirs())))
         if gap > 1e-4:
             raise SystemExit(f"{name} differs from {peer} by {gap}")
         mine, other = in_turns([ours, theirs], options.rounds)
         faster = ratio(other, mine)
-        found.append({"metric": name, "peer": peer, **dataclasses.asdict(faster)})
+        line = record(
+            f"times faster, {name}", f"beside {peer}", faster, "x",
+            at_least=3 if name == "spearman" else 10,
+        )  # fmt: skip
+        found.append(line)
         print(
             f"| `{name}` | {peer} | {1e3 * statistics.median(mine):.1f} "
-            f"| {1e3 * statistics.median(other):.1f} | {faster} |",
+            f"| {1e3 * statistics.median(other):.1f} | {faster} "
+            f"| {line['target']} {verdict(line)} |",
             flush=True,
         )
-    if options.out:
-        write_json(options.out, found)
+    write_records(options.out, found)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 import sigma_ser as ss
+from measuring import record, write_records
 from sigma_ser.attacks.losses import margin
 from sigma_ser.explainers.explanation import explanation, make_explainer
 from sigma_ser.masks.topk import ranking_scale, ranking_scores
@@ -127,6 +128,23 @@ def table(cells: list[dict[str, Any]], scopes: list[int]) -> Iterator[str]:
             yield f"| {name} | {whose} | {shown} |"
 
 
+def records(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Success as a share of the free one; at scope 8 beside target 2 of ATTACKS.md."""
+    free = {cell["victim"]: cell["asr"] for cell in cells if cell["source"] == "free"}
+    for cell in cells:
+        whole = free[cell["victim"]]
+        if cell["source"] == "free" or not whole:
+            continue
+        own = cell["source"] == cell["victim"].split("/")[1]
+        # Random elements and the mean of other heads are there for comparison.
+        judged = cell["scope"] == 8 and cell["map"] != "random" and "+" not in cell["source"]
+        yield record(
+            f"share of the free success, scope {cell['scope']}, {cell['map']}",
+            f"{cell['victim']}, map of {'itself' if own else cell['source']}",
+            cell["asr"] / whole, "x", at_least=(0.9 if own else 0.7) if judged else None,
+        )  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
@@ -137,6 +155,7 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=32)
     parser.add_argument("--sparsity", type=float, default=0.02)
     parser.add_argument("--epsilon", type=float, default=0.5)
+    parser.add_argument("--records", type=Path, help="also the figures as flat records, JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -159,6 +178,7 @@ def main() -> None:
                 shown = " ".join(f"{c['source']}@{c['scope']}:{100 * c['asr']:.0f}" for c in cells)
                 print(f"{same['victim']} {name}: {shown}", flush=True)
     text = "\n".join(table(kept, options.scopes)) + "\n"
+    write_records(options.records, list(records(kept)))
     (options.out / "scopes.md").write_text(text, "utf-8")
     print(text)
 

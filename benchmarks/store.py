@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from measuring import record, write_records
 from sigma_ser.core.files import write_json
 from sigma_ser.encoders.index import (
     CARD,
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=384)
     parser.add_argument("--reads", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="figures as flat records, JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
@@ -117,6 +119,13 @@ def main() -> None:
                 ),
             }
             best = {side: min(best[side], value) for side, value in now.items()}
+        setting = f"{arguments.utterances} utterances, D {arguments.dim}"
+        write_records(arguments.out, [
+            record("a read from the store", setting, best["store"] / len(names) * 1e6, "us"),
+            record("times faster than files", setting, best["files"] / best["store"], "x"),
+            record("times faster than files, batches of 32", setting,
+                   best["file_batches"] / best["store_batches"], "x"),
+        ])  # fmt: skip
         per_read = {side: value / len(names) * 1e6 for side, value in best.items()}
         print(
             json.dumps(

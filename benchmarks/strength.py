@@ -15,12 +15,8 @@ interval, forward and backward passes an utterance, and CPU seconds (one thread)
 from __future__ import annotations
 
 import argparse
-import datetime
 import hashlib
-import importlib.metadata
 import json
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,6 +28,7 @@ import torch
 from torch import Tensor
 
 import sigma_ser as ss
+from measuring import environment, record, write_records
 from sigma_ser.core.audit import audit
 from sigma_ser.core.files import whole_file, write_json
 from sigma_ser.statistics.proportion import wilson_interval
@@ -249,28 +246,34 @@ def table(cells: list[dict[str, Any]]) -> Iterator[str]:
             yield f"| {shown} | {form} | {' | '.join(rates)} | {passes} | {seconds:.0f} | {each} |"
 
 
-def environment() -> dict[str, Any]:
-    """Date, machine and versions."""
-    packages = ("torch", "sigma-ser", "torchattacks", "foolbox", "adv-lib",
-                "adversarial-robustness-toolbox")  # fmt: skip
-    found = {}
-    for name in packages:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        capture_output=True, text=True, check=False, cwd=Path(__file__).parent,
-    )  # fmt: skip
-    processor = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-         if line.startswith("model name")), platform.processor(),
-    )  # fmt: skip
-    return {
-        "date": datetime.date.today().isoformat(), "machine": processor, "threads": 1,
-        "python": platform.python_version(), "commit": commit.stdout.strip(), "versions": found,
-    }  # fmt: skip
+def records(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Every success rate in per cent, and in each cell `dual-averaging` beside the peers.
+
+    The best peer may be better by one standard error of its own rate (ATTACKS.md, target 1);
+    `spgd` counts as a peer, since it stands for the published Sparse-PGD.
+    """
+    for cell in cells:
+        where = _where(cell)
+        name = " ".join(filter(None, [cell["attack"], cell["form"]]))
+        yield record(f"success, {name}", where, 100 * cell["asr"], "%", low=100 * cell["asr_low"],
+                     high=100 * cell["asr_high"])  # fmt: skip
+        yield record(f"passes, {name}", where, cell["passes"], "")
+    for where in dict.fromkeys(map(_where, cells)):
+        here = [cell for cell in cells if _where(cell) == where]
+        named = {cell["attack"]: cell for cell in here if cell["ours"]}
+        if not {"dual-averaging", "spgd"} <= named.keys():
+            continue
+        best = max(c["asr"] for c in here if not c["ours"] or c["attack"] == "spgd")
+        error = (best * (1 - best) / here[0]["utterances"]) ** 0.5
+        native = named["dual-averaging"]
+        yield record("success, dual-averaging less the best peer", where,
+                     100 * (native["asr"] - best), "points", at_least=-100 * error)  # fmt: skip
+        yield record("passes, dual-averaging over spgd", where,
+                     native["passes"] / named["spgd"]["passes"], "x", at_most=0.5)  # fmt: skip
+
+
+def _where(cell: dict[str, Any]) -> str:
+    return f"{cell['corpus']}, {cell['head']}, eps {cell['epsilon']:g}, k {cell['sparsity']:.0%}"
 
 
 def _digest(value: Any) -> str:
@@ -288,9 +291,11 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=48)
     parser.add_argument("--attacks", nargs="+", help="only those whose name holds one of these")
     parser.add_argument("--salt", default="", help="another text measures everything again")
+    parser.add_argument("--records", type=Path, help="also the figures as flat records, JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cells = run(options)
+    write_records(options.records, list(records(cells)))
     with whole_file(options.out / "strength.parquet") as aside:
         pq.write_table(pa.Table.from_pylist(cells), aside)
     write_json(options.out / "strength.json", {"environment": environment(), "cells": cells})

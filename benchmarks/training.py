@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
 
 import sigma_ser as ss
+from measuring import record, write_records
 from sigma_ser.victims.checkpoint import make_head
 from sigma_ser.victims.victim import Standardised
 
@@ -49,6 +51,7 @@ def main() -> None:
     parser.add_argument("--head", default="bilstm")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="figures as flat records, JSON")
     given = parser.parse_args()
     torch.set_num_threads(1)
 
@@ -74,6 +77,11 @@ def main() -> None:
     for name, (own, wall) in sums.items():
         print(f"| {name} | {own / given.rounds:.1f} | {wall / given.rounds:.1f} |")
     (own, wall), (bare_own, bare_wall) = sums["sigma-ser"], sums["bare loop"]
+    setting = f"{given.head}, {fold.name}"
+    write_records(given.out, [
+        record("training, CPU seconds", setting, own / given.rounds, "s"),
+        record("training over a bare loop, CPU", setting, own / bare_own, "x"),
+    ])  # fmt: skip
     print(f"| ratio | {own / bare_own:.2f} | {wall / bare_wall:.2f} |")
 
 
