@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 
 import sigma_ser as ss
 from sigma_ser.core.budget import GRANULARITIES
@@ -102,6 +103,12 @@ def test_only_fully_masked_units_qualify() -> None:
 def test_impossible_budgets_are_refused(values: dict) -> None:
     with pytest.raises(ss.errors.BudgetError):
         ss.Budget(**values)
+
+
+@pytest.mark.parametrize("values", [{"sparsity": "1%"}, {"count": "9"}, {"epsilon": "0.5"}])
+def test_text_is_no_budget(values: dict) -> None:
+    with pytest.raises((ss.errors.BudgetError, TypeCheckError), match=r"in numbers|Budget"):
+        ss.Budget(**{"sparsity": None if "count" in values else 0.1, **values})
 
 
 def test_epsilon_per_channel() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 import sigma_ser as ss
 from sigma_ser.core.features import pad
@@ -24,6 +25,16 @@ from sigma_ser.core.seeds import UtteranceNoise, derive_seed, utterance_seeds
 def test_what_does_not_fit_is_refused(x: torch.Tensor, lengths: torch.Tensor) -> None:
     with pytest.raises((ss.errors.ShapeError, TypeError)):
         ss.FeatureBatch(x, lengths)
+
+
+def test_what_is_no_tensor_is_told_how_to_become_one() -> None:
+    x = torch.zeros(2, 3, 4)
+    # Under the type checker, these do not even get to the batch's own check.
+    refused = (ss.errors.ShapeError, TypeCheckError)
+    with pytest.raises(refused, match="lengths"):
+        ss.FeatureBatch(x, [3, 2])
+    with pytest.raises(refused, match="x"):
+        ss.FeatureBatch(x.numpy(), torch.tensor([3, 2]))
 
 
 def test_names_come_from_the_valid_bytes_alone() -> None:

@@ -47,10 +47,10 @@ class Budget:
     def __post_init__(self) -> None:
         if (self.sparsity is None) == (self.count is None):
             raise BudgetError("give a budget either sparsity= (a share) or count= (elements)")
-        if isinstance(self.sparsity, str) or isinstance(self.epsilon, str):
+        given: tuple[object, ...] = (self.sparsity, self.count, self.epsilon)
+        if any(isinstance(one, str) for one in given):
             raise BudgetError(
-                f"a budget is given in numbers, got sparsity={self.sparsity!r}, "
-                f"epsilon={self.epsilon!r}; 1 % is sparsity=0.01"
+                f"a budget is given in numbers, got {given}; 1 % of the elements is sparsity=0.01"
             )
         if self.sparsity is not None and not 0 < self.sparsity <= 1:
             raise BudgetError(f"sparsity must lie in (0, 1], got {self.sparsity}")
