@@ -14,12 +14,12 @@ from sigma_ser.demo import corpus_path
 
 SPEAKERS = ("f1", "m1", "f4")
 LABELS = ("angry", "neutral", "sad")
-WORDS = 4
+WORDS = 3
 
 
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A manifest of 36 embedded recordings: three voices, three emotions, four words."""
+    """A manifest of 27 embedded recordings: three voices, three emotions, three words."""
     with (corpus_path() / "index.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     words = sorted({row["text_id"] for row in rows})[:WORDS]
@@ -39,6 +39,12 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     }
                 )
     return path
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figures but those of `finished`: to draw them takes half of the time of a small study."""
+    monkeypatch.setattr("sigma_ser.report.writer.write_figures", lambda *given: None)
 
 
 @pytest.fixture
@@ -76,7 +82,7 @@ def study_values(small_corpus: Path) -> dict[str, Any]:
             },
             {"name": "pgd", "native": False, "explainers": ["random"], "steps": 3},
         ],
-        "evaluation": {"batch_size": 5, "exemplars": 1},
+        "evaluation": {"batch_size": 4, "exemplars": 1},
         "executor": {"name": "inline"},
     }
 
