@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 WORKERS ?= 2
 
-.PHONY: demo test lint docs wheel clean
+.PHONY: demo test lint docs wheel bench bench-full clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sigma-ser demo --out runs/demo
@@ -25,6 +25,13 @@ docs: $(VENV)/.installed-dev
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build --outdir dist .
+
+# BENCH="--features STORE --victims HEADS --compare BASE" and the like go to the command.
+bench: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/bench.py --out runs/bench $(BENCH)
+
+bench-full: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/bench.py --full --out runs/bench-full $(BENCH)
 
 clean:
 	rm -rf $(VENV) dist site
@@ -44,4 +51,8 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.torch
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --editable ".[dev]"
+	touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	$(PIP) --editable ".[dev,bench]"
 	touch $@

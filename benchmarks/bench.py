@@ -38,7 +38,8 @@ COLUMNS = ("section", "name", "setting", "value", "low", "high", "unit", "target
 # {out} is where a command writes its records; a section has one command a line.
 QUICK = {
     "victims": "heads.py --corpus demo --protocol demo-voices --encoder demo --layer -1 "
-               "--context '' --features {store} --out {heads} --epochs 8 --records {out}",
+               "--context '' --features {store} --out {heads} --epochs 8 --heads mlp cnn "
+               "--records {out}",
     "overhead": "overhead.py --batches 16 --heads mlp cnn bilstm transformer --rounds 3 "
                 "--out {out}",
     "growth": "growth.py --quick --part time --axes N T --heads mlp cnn bilstm transformer "
@@ -57,12 +58,12 @@ QUICK = {
     "scopes": "scopes.py --out {work}/scopes --data {name}={store}:{heads} --utterances 16 "
               "--heads mlp cnn --maps gradient-margin random --scopes 1 8 --records {out}",
     "training": "training.py {store} {folds} --head mlp --epochs 2 --rounds 2 --out {out}",
-    "planner": "scale.py planner --cells 100",
+    "planner": "scale.py planner --cells 24",
     "report": "report.py --out {out}",
 }  # fmt: skip
 
 FULL = QUICK | {
-    "victims": QUICK["victims"].replace("--epochs 8", "--epochs 20"),
+    "victims": QUICK["victims"].replace("--epochs 8 --heads mlp cnn", "--epochs 20"),
     "overhead": "overhead.py --out {out}",
     "growth": "growth.py --out {out}",
     "metrics": "metrics.py --out {out}",
