@@ -219,6 +219,22 @@ def test_a_module_that_gives_more_than_logits_is_told_so(answer: Any) -> None:
         victim(torch.zeros(2, 4, 5), torch.tensor([4, 4]))
 
 
+class Features(nn.Linear):
+    """Takes no lengths, and features of one width alone."""
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return super().forward(x).mean(1)
+
+
+def test_a_module_that_cannot_hear_the_features_is_named() -> None:
+    victim = ss.wrap(Features(8, 3).eval())
+    with pytest.raises(VictimError, match=r"Features failed on features \(2, 4, 5\)") as caught:
+        victim(torch.zeros(2, 4, 5), torch.tensor([4, 4]))
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    with pytest.raises(VictimError, match=r"Sequential failed .* lengths"):
+        ss.wrap(nn.Sequential(nn.Linear(5, 3)).eval())(torch.zeros(2, 4, 5), torch.tensor([4, 4]))
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sigma_ser.core.errors import VictimError
+from sigma_ser.core.errors import SigmaError, VictimError
 from sigma_ser.core.passes import per_channel
 
 # A channel that never moves in training would make every epsilon zero and divide by zero.
@@ -90,12 +91,7 @@ class WrappedVictim:
             else contextlib.nullcontext()
         )
         with without_cudnn:
-            logits: Tensor = self.module(x, lengths)
-        if not isinstance(logits, Tensor):
-            raise VictimError(
-                f"the victim must return logits (B, C) and nothing else, but returned a "
-                f"{type(logits).__name__}; wrap a module that picks them out"
-            )
+            logits = self._answer(x, lengths)
         if logits.ndim != 2 or len(logits) != len(x):
             raise VictimError(
                 f"the victim must return logits (B, C), here ({len(x)}, C), "
@@ -106,6 +102,28 @@ class WrappedVictim:
                 f"the victim returned {logits.shape[1]} logits for {len(self._labels)} labels"
             )
         return logits
+
+    def _answer(self, x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Tensor:
+        """What the module gives; its own failures name it, and stay behind the error as its cause.
+
+        Raises:
+            VictimError: if the module cannot be called with such features, or gives no tensor.
+        """
+        try:
+            answer: Any = self.module(x, lengths)
+        except (SigmaError, torch.OutOfMemoryError):
+            raise
+        except (RuntimeError, TypeError, ValueError, IndexError) as fault:
+            raise VictimError(
+                f"{type(self.module).__name__} failed on features {tuple(x.shape)} ({fault}); it "
+                "must take x (B, T, D) of this many channels and lengths (B,)"
+            ) from fault
+        if not isinstance(answer, Tensor):
+            raise VictimError(
+                f"the victim must return logits (B, C) and nothing else, but returned a "
+                f"{type(answer).__name__}; wrap a module that picks them out"
+            )
+        return answer
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({type(self.module).__name__}, labels={self._labels})"
