@@ -192,3 +192,13 @@ def test_without_a_validation_part_the_last_epoch_is_kept(store, fold) -> None:
     victim = train(store, whole, "mlp", epochs=12, **settings)
     assert victim.card.training["epochs_run"] == 12
     assert victim.card.metrics["test"]["uar"] > 0.6
+
+
+def test_logits_that_are_not_finite_are_no_score(store, fold) -> None:
+    # They ended in an IndexError about bins of confidence.
+    class Mute(torch.nn.Module):
+        def forward(self, x, lengths):
+            return torch.full((len(x), 3), torch.nan)
+
+    with pytest.raises(ss.errors.VictimError, match=r"NaN or infinite logits .* first"):
+        evaluate(ss.wrap(Mute().eval()), store, fold.test)

@@ -59,11 +59,19 @@ def evaluate(
         with `speakers`, for each of them `utterances`, `uar` and `accuracy`.
 
     Raises:
-        VictimError: if there is nothing to score, or the classes are not those of the store.
+        VictimError: if there is nothing to score, the classes are not those of the store, or
+            logits are not finite.
     """
     if not ids:
         raise VictimError("there is no utterance to score; choose another part or fold")
     logits = predict_logits(victim, store, ids)
+    finite = torch.isfinite(logits).all(1)
+    if not bool(finite.all()):
+        raise VictimError(
+            f"the victim gives NaN or infinite logits for {int((~finite).sum())} of {len(ids)} "
+            f"utterances, {ids[int(finite.int().argmin())]!r} first; check its weights and that "
+            "these are the features that it knows"
+        )
     logits = logits[:, _order_of_classes(victim, store.class_names, logits.shape[1])]
     labels = store.labels(ids)
     predictions = logits.argmax(1)
