@@ -20,6 +20,9 @@ from sigma_ser.core.registry import register
 from .base import BaseExplainer
 from .question import Question
 
+# Of a slope, as a share of the largest: a few units in the last place of float32.
+_ROUNDING = 1e-6
+
 
 @dataclass(frozen=True, kw_only=True)
 class NoisyGradient(BaseExplainer):
@@ -86,4 +89,7 @@ class VarGrad(NoisyGradient):
             total[group] += scaled.sum(0)
             squares[group] += (scaled**2).sum(0)
         mean = total / self.samples
-        return (squares / self.samples - mean**2).clamp(min=0.0), None
+        variance = (squares / self.samples - mean**2).clamp(min=0.0)
+        # A slope that is the same everywhere differs between copies by the rounding of float32.
+        rounding = (_ROUNDING * mean.abs().amax((1, 2), keepdim=True)) ** 2
+        return torch.where(variance > rounding, variance, 0.0), None

@@ -24,7 +24,9 @@ class MaskedConvolution(nn.Module):
             inputs, outputs, kernel, dilation=dilation, padding=dilation * (kernel // 2)
         )
         self.rectify = nn.ReLU()
-        self.norm = nn.LayerNorm(outputs)
+        # Beside the unit variance of the features: a norm that blew quiet frames up would jump
+        # at the channel means, and no integral of gradients from there would add up.
+        self.norm = nn.LayerNorm(outputs, eps=1.0)
 
     def forward(
         self, h: Float[Tensor, "B I T"], padding: Bool[Tensor, "B 1 T"]
@@ -122,8 +124,8 @@ class ECAPA(nn.Module):
 
     Source: Desplanques et al. 2020, "ECAPA-TDNN: emphasized channel attention, propagation and
     aggregation in TDNN based speaker verification". Differs from it: 64 channels in place of 512,
-    a pointwise first layer (the features have seen their context already), layer norm in place of
-    batch norm, and a linear classifier in place of an embedding with a margin.
+    a pointwise first layer (the features have seen their context already), layer norm (eps 1) in
+    place of batch norm, and a linear classifier in place of an embedding with a margin.
 
     Args:
         channels: width of the features.
