@@ -123,6 +123,45 @@ if __name__ == "__main__":
     assert "task 2 of 2 died 2 times" in out, err
 
 
+def test_who_ran_beside_a_killer_is_tried_alone_and_not_blamed(tmp_path: Path) -> None:
+    started = run_script(
+        tmp_path,
+        """
+def work(task):
+    here, begun = folder / f"at-work-{task}", folder / f"begun-{task}"
+    first = not begun.exists()
+    begun.touch()
+    here.touch()
+    if task == 1:
+        # The first time beside task 0, whose worker goes with the pool.
+        while first and not (folder / "at-work-0").exists():
+            time.sleep(0.02)
+        with (folder / "deaths").open("a") as file:
+            file.write(f"{len(list(folder.glob('at-work-*'))) - 1} ")
+        here.unlink()
+        if first:
+            (folder / "at-work-0").unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if first:
+        time.sleep(60)
+    here.unlink()
+    return task
+
+if __name__ == "__main__":
+    from sigma_ser.execution.executor import LostTaskError
+    done = []
+    try:
+        for position, _ in load_executor("processes", workers=2).completed(work, [0, 1]):
+            done.append(position)
+    except LostTaskError as lost:
+        print(done, lost.position, (folder / "deaths").read_text())
+""",
+    )
+    out, err = started.communicate(timeout=120)
+    # Beside task 0 once, then twice by itself; task 0 is done although it was there.
+    assert out.strip() == "[0] 1 1 0 0", err
+
+
 def gone(pid: int) -> bool:
     """Whether a process has ended."""
     try:
