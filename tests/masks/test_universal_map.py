@@ -84,3 +84,12 @@ def test_what_is_missing_is_named(tmp_path):
         UniversalMap({})
     with pytest.raises(ShapeError, match="bins"):
         learn_universal("gradient", VICTIM, BATCH, LABELS, bins=0)
+
+
+def test_maps_that_differ_anywhere_have_names_of_their_own():
+    # Mask banks file maps under the explainer's text, and torch prints a tensor's corners alone.
+    one = torch.rand(10, 400, generator=torch.Generator().manual_seed(0))
+    other = one.clone()
+    other[5, 200] += 1
+    assert repr(UniversalMap({0: one})) != repr(UniversalMap({0: other}))
+    assert repr(UniversalMap({0: one})) == repr(UniversalMap({0: one.clone()}))

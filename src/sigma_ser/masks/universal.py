@@ -75,13 +75,21 @@ class UniversalMap:
         nothing = torch.zeros(len(batch), dtype=torch.long)
         return Explanation(saliency, nothing, nothing.clone())
 
+    @property
+    def key(self) -> str:
+        """The hash of the maps."""
+        return content_key({str(group): one.tolist() for group, one in self.maps.items()})
+
+    def __repr__(self) -> str:
+        # Mask banks file maps under this: tensors print their corners alone.
+        return f"UniversalMap({self.key})"
+
     def save(self, folder: str | Path) -> Path:
         """Write `universal-<hash of the maps>.safetensors` into a folder: the file's path."""
         from safetensors.torch import save_file
 
         maps = {str(group): one.contiguous() for group, one in sorted(self.maps.items())}
-        told = {group: one.tolist() for group, one in maps.items()}
-        path = Path(folder) / f"universal-{content_key(told)}.safetensors"
+        path = Path(folder) / f"universal-{self.key}.safetensors"
         with whole_file(path) as aside:
             save_file(maps, aside)
         return path
