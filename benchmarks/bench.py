@@ -3,7 +3,7 @@
     python benchmarks/bench.py --out OUT [--full] [--features STORE --victims HEADS]
         [--root DATA --protocol NAME] [--sections NAME ...] [--again] [--compare BASE]
 
-The quick form takes about ten minutes on two cores. Without `--features` the victims are trained
+The quick form is meant to take about ten minutes of a free core. Without `--features` the victims are trained
 on the demo corpus first; with it, STORE is a feature store and HEADS what `heads.py` filled, and
 `--root` and `--protocol` are those of its corpus (sections that read recordings need them).
 
