@@ -1,8 +1,8 @@
 """What a study costs besides its attacks: planner, memory, more workers.
 
     python benchmarks/scale.py planner [--cells 1000]
-    python benchmarks/scale.py memory [--times 20]
-    python benchmarks/scale.py workers
+    python benchmarks/scale.py memory [--times 20] [--recordings 672]
+    python benchmarks/scale.py workers [--recordings 672]
 
 `planner` finishes a study of many small cells and times a restart, with report and without change.
 `memory` runs a cheap attack over the demo corpus once and over many copies of it under new ids, and
@@ -140,7 +140,7 @@ def planner(folder: Path, options: argparse.Namespace) -> None:
 
 def memory(folder: Path, options: argparse.Namespace) -> None:
     for copies in (1, options.times):
-        values = study(manifest(folder, copies, 672))
+        values = study(manifest(folder, copies, options.recordings))
         features = timed(values | {"attacks": [{"name": "random"}]}, folder / f"run-{copies}")
         told = timed(values, folder / f"run-{copies}")
         print(f"{copies} x: {told['rows']} utterances attacked; peak RssAnon {told['peak_mb']:.0f} "
@@ -150,8 +150,7 @@ def memory(folder: Path, options: argparse.Namespace) -> None:
 
 
 def workers(folder: Path, options: argparse.Namespace) -> None:
-    del options
-    root = manifest(folder, 1, 672)
+    root = manifest(folder, 1, options.recordings)
     attacks = [{"name": "dual-averaging", "steps": 40}, {"name": "reselect", "steps": 40}]
     budgets = {"sparsity": [0.0005, 0.001, 0.002, 0.004], "epsilon": [0.05]}
     victims = [{"head": "bilstm", "epochs": 1}]
@@ -171,6 +170,7 @@ def main() -> None:
     parser.add_argument("what", choices=("planner", "memory", "workers"))
     parser.add_argument("--cells", type=int, default=1000)
     parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--recordings", type=int, default=672, help="of memory and workers")
     parser.add_argument("--folder", type=Path, default=None)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
