@@ -60,7 +60,10 @@ def strength(cells: Sequence[Cell], budget: tuple[float, float]) -> Figure:
     """Success rate of each method with its interval, one panel a victim."""
     groups = _by_panel(cells)
     tallest = max(len(group) for group in groups.values())
-    figure, axes = _axes(len(groups), (3.5, 0.9 + 0.24 * tallest), sharex=True)
+    # Each panel has its own names beside it, and still as much room for the rates.
+    longest = max(len(cell["method"]) for cell in cells)
+    width = 1.9 + 0.075 * longest
+    figure, axes = _axes(len(groups), (width, 0.9 + 0.24 * tallest), sharex=True)
     for axis, (panel, group) in zip(axes, groups.items(), strict=True):
         group.sort(key=lambda cell: cell["asr"])
         for place, cell in enumerate(group):
