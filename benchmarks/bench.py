@@ -3,9 +3,10 @@
     python benchmarks/bench.py --out OUT [--full] [--features STORE --victims HEADS]
         [--root DATA --protocol NAME] [--sections NAME ...] [--again] [--compare BASE]
 
-The quick form is meant to take about ten minutes of a free core. Without `--features` the victims are trained
-on the demo corpus first; with it, STORE is a feature store and HEADS what `heads.py` filled, and
-`--root` and `--protocol` are those of its corpus (sections that read recordings need them).
+The quick form is meant to take about ten minutes of a free core. Without `--features` the victims
+are trained on the demo corpus first; with it, STORE is a feature store and HEADS what `heads.py`
+filled, and `--root` and `--protocol` are those of its corpus (sections that read recordings need
+them).
 
 OUT gets results.parquet and results.json (`section, name, setting, value, low, high, unit, target,
 met`, with machine, versions, date and commit), index.html, and in `sections/` what each section
