@@ -28,7 +28,7 @@ import scale
 import sigma_ser as ss
 from sigma_ser.core.rows import TIMING_COLUMNS
 
-ROOMS = ("saliency", "floors", "attacks")
+ROOMS = ("saliency", "attacks")
 
 
 def written(folder: Path) -> dict[Path, int]:

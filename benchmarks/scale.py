@@ -1,7 +1,7 @@
 """What a study costs besides its attacks: planner, memory, more workers.
 
     python benchmarks/scale.py planner [--cells 1000]
-    python benchmarks/scale.py memory [--times 20] [--recordings 672]
+    python benchmarks/scale.py memory [--times 20] [--recordings 672]  # at least 168
     python benchmarks/scale.py workers [--recordings 672]
 
 `planner` finishes a study of many small cells and times a restart, with report and without change.
