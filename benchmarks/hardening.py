@@ -54,7 +54,9 @@ def main() -> None:
     fold = ss.make_folds(corpus, given.protocol)[0]
     budget = ss.Budget(sparsity=given.sparsity, epsilon=given.epsilon)
     hardening = AdversarialTraining(
-        attack=ss.attack("dual-averaging", steps=given.steps, rounds=1), budget=budget, share=given.share
+        attack=ss.attack("dual-averaging", steps=given.steps, rounds=1),
+        budget=budget,
+        share=given.share,
     )
     strong = ss.attack("dual-averaging", steps=20, rounds=1)
     print(f"{given.head}, {fold.name}: dual-averaging, 20 steps, at {given.sparsity:g} of the "
