@@ -324,3 +324,29 @@ def test_what_cannot_be_attacked_says_what_to_do(
 def test_settings_of_the_wrong_kind_are_refused(settings: dict, said: str) -> None:
     with pytest.raises(AttackError, match=said):
         attack("dual-averaging", **settings)
+
+
+class NanSlope(nn.Module):
+    """Answers well, with a gradient that is NaN, as behind a root at 0."""
+
+    def __init__(self, head: WrappedVictim) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        return self.head(x, lengths) + (0 * x).sum((1, 2)).sqrt()[:, None]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_gradient_of_nan_is_no_robustness(
+    name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    # Half of the attacks came back unchanged, and said that nothing had fooled the victim.
+    batch, labels = utterances
+    victim = wrap(NanSlope(conv_victim).eval(), scale=conv_victim.scale)
+    budget = Budget(sparsity=0.3, epsilon=0.1)
+    if short(name)(conv_victim, batch, labels, budget).backwards.any():
+        with pytest.raises(VictimError, match="gradient is not finite"):
+            short(name)(victim, batch, labels, budget)
+    else:
+        short(name)(victim, batch, labels, budget)

@@ -24,7 +24,14 @@ from .task import Task, not_finite
 
 
 class _Attacked(CountedVictim):
-    """A victim that is asked for gradients, and must be able to give them."""
+    """A victim that is asked for gradients, and must be able to give them.
+
+    An attack that follows NaN goes nowhere, and the victim would seem robust.
+    """
+
+    def __init__(self, victim: Victim, batch: FeatureBatch) -> None:
+        super().__init__(victim, batch)
+        self._ids = batch.ids
 
     def __call__(
         self, x: Tensor, lengths: Tensor, owner: Tensor | None = None
@@ -35,7 +42,24 @@ class _Attacked(CountedVictim):
                 "no gradient reaches the features through this victim (it detaches them, or runs "
                 "under no_grad); use an attack without gradients, such as sparse-rs"
             )
+        if x.requires_grad:
+            owner = torch.arange(len(x)) if owner is None else owner.cpu()
+            x.register_hook(  # type: ignore[no-untyped-call]
+                lambda gradient: self._check_gradient(gradient, owner)
+            )
         return logits
+
+    def _check_gradient(self, gradient: Float[Tensor, "R T D"], owner: Int[Tensor, "R"]) -> None:
+        # One sum is not finite where any element is not, and cheaper than a look at each.
+        if bool(torch.isfinite(gradient.sum())):
+            return
+        bad = (~torch.isfinite(gradient).flatten(1).all(1)).cpu()
+        if bool(bad.any()):
+            raise VictimError(
+                "the victim's gradient is not finite for utterance "
+                f"{self._ids[int(owner[bad][0])]!r}, so attacks cannot follow it; look for a root, "
+                "norm or logarithm at 0, or use one without gradients, such as sparse-rs"
+            )
 
 
 class AttackInterrupted(KeyboardInterrupt):
