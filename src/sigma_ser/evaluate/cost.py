@@ -26,8 +26,8 @@ def amortised_cost(rows: pl.DataFrame) -> pl.DataFrame:
         used the mask, `uses` (pairs of them); `mask_passes` (forwards and backwards of the
         explanation), `masked_passes` (the attacks inside the mask, all uses together),
         `once_passes` (their sum), `native_passes` (the same attacks free, all uses together),
-        `passes_ratio` (once / native), `break_even` (uses from which a mask made once is cheaper;
-        null where attacks inside it are not cheaper at all); the same in seconds; and
+        `passes_ratio` (once / native), `break_even` (uses from which a mask made once costs no
+        more; null where attacks inside it are not cheaper at all); the same in seconds; and
         `timed`, the share of utterances whose explanation was timed in this run. The seconds of a
         mask that was there already are not known and never taken for its cost: where none is
         known, seconds are null.
@@ -73,6 +73,6 @@ def amortised_cost(rows: pl.DataFrame) -> pl.DataFrame:
         table = table.with_columns(
             (mask + inside).alias(f"once_{unit}"),
             ((mask + inside) / free).alias(f"{unit}_ratio"),
-            pl.when(saved > 0).then((mask / saved).ceil()).alias(f"break_even_{unit}"),
+            pl.when(saved > 0).then((mask / saved).ceil().clip(1)).alias(f"break_even_{unit}"),
         )
     return table

@@ -169,7 +169,9 @@ def _ensemble(inputs: ReportInputs, group: list[Cell]) -> tuple[int, int, int]:
     """
     import polars as pl
 
-    rows = pl.concat([rows_of(inputs.rows, cell) for cell in group])
+    # A random control is no attack that a victim must withstand.
+    attacks = [cell for cell in group if cell["kind"] != "control"] or group
+    rows = pl.concat([rows_of(inputs.rows, cell) for cell in attacks])
     fates = rows.group_by("fold", "victim_seed", "utterance").agg(
         pl.col("correct_before").first(),
         (pl.col("correct_before") & pl.col("success")).any().alias("fallen"),
