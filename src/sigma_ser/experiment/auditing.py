@@ -97,7 +97,7 @@ def verdict(rows: pl.DataFrame, uar: float) -> str:
 
     cases = worst_case(rows).drop_nulls("worst_case_asr").sort("sparsity")
     if not len(cases):
-        return "It recognises none of the recordings that were attacked, so there is nothing to lose."
+        return "It recognises none of the attacked recordings, so there is nothing to lose."
     most = cases["worst_case_asr"].max()
     # The smallest budget that does nearly all of the harm says more than the largest.
     told = cases.filter(pl.col("worst_case_asr") >= 0.5).head(1)
