@@ -138,13 +138,13 @@ def work(task):
             time.sleep(0.02)
         with (folder / "deaths").open("a") as file:
             file.write(f"{len(list(folder.glob('at-work-*'))) - 1} ")
-        here.unlink()
+        here.unlink(missing_ok=True)
         if first:
-            (folder / "at-work-0").unlink()
+            (folder / "at-work-0").unlink(missing_ok=True)
         os.kill(os.getpid(), signal.SIGKILL)
     if first:
         time.sleep(60)
-    here.unlink()
+    here.unlink(missing_ok=True)
     return task
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ class Question:
                 "the victim gives NaN or infinite logits, so there is nothing to explain; "
                 "check its weights and its features"
             )
-        if x.requires_grad and not logits.requires_grad:
+        if x.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
             raise ExplainerError(
                 "no gradient reaches the features through this victim; "
                 "use an explainer without gradients such as occlusion"
