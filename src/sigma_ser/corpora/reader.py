@@ -8,6 +8,7 @@ recordings, quarantine, second copies and the counts are the same for all, and h
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -118,7 +119,7 @@ class Reader(Protocol):
         """
 
 
-class NamedFiles:
+class NamedFiles(ABC):
     """A corpus whose file names tell everything: a reader gives a pattern and `describe`.
 
     Files with an audio suffix whose names do not fit go to quarantine as `unknown-name`.
@@ -129,9 +130,9 @@ class NamedFiles:
     default_root: ClassVar[Path | None] = None
     pattern: ClassVar[re.Pattern[str]]
 
+    @abstractmethod
     def describe(self, match: re.Match[str], path: Path) -> Entry | None:
         """The recording `path` whose stem is `match`; `None` if it belongs to no class here."""
-        raise NotImplementedError
 
     def expected(self, entries: Sequence[Entry]) -> set[str]:
         """Ids that a complete copy would have."""

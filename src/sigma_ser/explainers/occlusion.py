@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -44,11 +45,11 @@ class Blocks(BaseExplainer):
                 saliency[owner, :length] = self.drops(question, owner, length)
         return saliency, None
 
+    @abstractmethod
     def drops(
         self, question: Question, owner: Int[Tensor, "1"], length: int
     ) -> Float[Tensor, "1 T D"]:
         """The map of one utterance."""
-        raise NotImplementedError
 
 
 @register("explainer", "occlusion")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from sigma_ser.core.errors import AttackError
 
-from .peer import Peer, runner_up
+from .peer import Peer, classes_of, runner_up
 
 # These take labels as classes to reach, whatever they are told.
 _ALWAYS_TARGETED = frozenset({"SaliencyMapMethod"})
@@ -28,11 +27,7 @@ class ArtPeer(Peer):
     def members(self) -> dict[str, Callable[..., Any]]:
         evasion = self.imported("art.attacks.evasion")
         base = self.imported("art.attacks.attack").EvasionAttack
-        return {
-            name: member
-            for name, member in vars(evasion).items()
-            if inspect.isclass(member) and issubclass(member, base)
-        }
+        return classes_of(evasion, base)
 
     def __call__(
         self,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .peer import Peer
+from .peer import Peer, classes_of
 
 _NORMS = {"linf": float("inf"), "l2": 2.0, "l1": 1.0}
 
@@ -22,13 +21,7 @@ class FoolboxPeer(Peer):
 
     def members(self) -> dict[str, Callable[..., Any]]:
         attacks = self.imported("foolbox.attacks")
-        return {
-            name: member
-            for name, member in vars(attacks).items()
-            if inspect.isclass(member)
-            and issubclass(member, attacks.Attack)
-            and not inspect.isabstract(member)
-        }
+        return classes_of(attacks, attacks.Attack)
 
     def known(self) -> list[str]:
         return [*super().known(), "epsilons"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .peer import Peer, runner_up
+from .peer import Peer, classes_of, runner_up
 
 
 class TorchattacksPeer(Peer):
@@ -23,11 +22,7 @@ class TorchattacksPeer(Peer):
     def members(self) -> dict[str, Callable[..., Any]]:
         package = self.imported("torchattacks")
         base = self.imported("torchattacks.attack").Attack
-        return {
-            name: member
-            for name, member in vars(package).items()
-            if inspect.isclass(member) and issubclass(member, base)
-        }
+        return classes_of(package, base)
 
     def __call__(
         self,

@@ -141,3 +141,12 @@ class Peer(ABC):
 def runner_up(logits: Float[Tensor, "R C"], labels: Int[Tensor, "R"]) -> Int[Tensor, "R"]:
     """The likeliest class but the true one: what an attack without an untargeted form is given."""
     return logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
+
+
+def classes_of(module: Any, base: type) -> dict[str, Callable[..., Any]]:
+    """The attacks that a module of another library offers: its concrete classes under `base`."""
+    return {
+        name: member
+        for name, member in vars(module).items()
+        if inspect.isclass(member) and issubclass(member, base) and not inspect.isabstract(member)
+    }
