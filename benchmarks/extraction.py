@@ -29,7 +29,7 @@ from sigma_ser.audio.reading import read_audio
 from sigma_ser.corpora.corpus import Corpus, load_corpus
 from sigma_ser.encoders.encoder import Encoder, load_encoder
 from sigma_ser.encoders.extraction import extract
-from sigma_ser.encoders.shards import read_groups
+from sigma_ser.encoders.read_ahead import read_groups
 
 
 def first(corpus: Corpus, count: int | None) -> Corpus:

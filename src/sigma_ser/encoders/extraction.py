@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,8 @@ from .index import (
     store_key,
     write_index,
 )
-from .shards import DTYPES, ShardTask, make_shard
+from .read_ahead import ReadAhead
+from .shards import DTYPES, ShardReport, ShardTask, encode_shard, make_shard
 from .store import FeatureStore
 
 # Room that is left free beside the estimate, for the index and for others.
@@ -113,16 +113,31 @@ def extract(
         missing = [one for task in tasks for one in task.utterances]
         count = _Counter(progress, len(corpus.utterances) - len(missing), len(corpus.utterances))
         _check_space(folder, missing, encoder, dtype)
-        here = executor.in_process
-        make = partial(make_shard, encoder=encoder, tick=count) if here else make_shard
-        for _, report in executor.completed(make, tasks):
+        for report in _made(executor, tasks, encoder, count):
             entries = sorted([*entries, *report.entries], key=lambda e: (e.shard, e.offset, e.id))
             digests[report.shard] = report.digest
             with whole_file(folder / INDEX) as aside:
                 write_index(aside, entries, digests)
-            if not here:
-                count(len(shards[report.shard]))
     return FeatureStore(folder)
+
+
+def _made(
+    executor: Executor, tasks: Sequence[ShardTask], encoder: Encoder, count: _Counter
+) -> Iterator[ShardReport]:
+    """The shards as they are finished: here with one reader for all, elsewhere one in each."""
+    if not executor.in_process:
+        for position, report in executor.completed(make_shard, tasks):
+            count(len(tasks[position].utterances))
+            yield report
+        return
+    positions = {task.shard: position for position, task in enumerate(tasks)}
+    with ReadAhead([task.utterances for task in tasks], encoder) as ahead:
+
+        def make(task: ShardTask) -> ShardReport:
+            return encode_shard(task, encoder, ahead.groups(positions[task.shard]), count)
+
+        for _, report in executor.completed(make, tasks):
+            yield report
 
 
 def _shards(utterances: Sequence[Utterance], size: int) -> list[list[Utterance]]:

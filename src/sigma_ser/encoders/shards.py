@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sigma_ser.audio.reading import read_audio
 from sigma_ser.core.errors import AudioError, StoreError
 from sigma_ser.core.files import whole_file
 from sigma_ser.core.utterance import Utterance
@@ -22,14 +19,10 @@ from sigma_ser.core.utterance import Utterance
 from .encoder import load_encoder
 from .family import Encoder
 from .index import Entry, file_digest, shard_path
+from .read_ahead import ReadAhead, Waves
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 """How features may be stored."""
-
-# Audio that is read while the group before it is encoded: several batches, so that equal lengths
-# meet, but not so much that memory would grow with the corpus.
-_GROUP_SECONDS = 64.0
-_GROUP_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -53,23 +46,33 @@ class ShardReport:
     digest: str
 
 
-def make_shard(
-    task: ShardTask, *, encoder: Encoder | None = None, tick: Callable[[int], None] | None = None
+def make_shard(task: ShardTask) -> ShardReport:
+    """Make one shard in a worker, which loads the encoder once."""
+    encoder = _encoder_of(task.encoder)
+    with ReadAhead([task.utterances], encoder) as ahead:
+        return encode_shard(task, encoder, ahead.groups(0))
+
+
+def encode_shard(
+    task: ShardTask,
+    encoder: Encoder,
+    groups: Iterable[tuple[list[int], Waves]],
+    tick: Callable[[int], None] | None = None,
 ) -> ShardReport:
-    """Make one shard: read, encode, write.
+    """Encode the recordings of one shard and write its file.
 
     Args:
         task: what to make.
-        encoder: a loaded one; `None` loads it, once in each process.
+        encoder: makes the features.
+        groups: rows of the shard with their waves, as read.
         tick: called with the number of utterances after each group that was encoded.
     """
     from safetensors.torch import save_file
 
-    encoder = encoder or _encoder_of(task.encoder)
     features: dict[int, Tensor] = {}
     samples: dict[int, int] = {}
     faults: dict[int, str] = {}
-    for rows, waves in _read_ahead(task.utterances, encoder):
+    for rows, waves in groups:
         good = []
         for row, wave in zip(rows, waves, strict=True):
             if isinstance(wave, AudioError):
@@ -105,47 +108,6 @@ def make_shard(
         save_file({"features": joined}, aside)
         digest = file_digest(aside)
     return ShardReport(task.shard, tuple(entries), digest)
-
-
-def read_groups(utterances: Sequence[Utterance], encoder: Encoder) -> list[list[int]]:
-    """Rows of a shard that are read, and then encoded, together."""
-    limit = max(_GROUP_SECONDS, _GROUP_BATCHES * encoder.batch_seconds)
-    groups: list[list[int]] = []
-    seconds = 0.0
-    for row, utterance in enumerate(utterances):
-        if not groups or seconds + utterance.seconds > limit:
-            groups.append([])
-            seconds = 0.0
-        groups[-1].append(row)
-        seconds += utterance.seconds
-    return groups
-
-
-def _read_ahead(
-    utterances: Sequence[Utterance], encoder: Encoder
-) -> Iterator[tuple[list[int], list[Float[np.ndarray, "_"] | AudioError]]]:
-    """Groups of rows with their waves; a thread reads the next group meanwhile."""
-    groups = read_groups(utterances, encoder)
-
-    def read(rows: list[int]) -> list[Float[np.ndarray, "_"] | AudioError]:
-        return [_read(utterances[row], encoder) for row in rows]
-
-    with ThreadPoolExecutor(1) as reader:
-        following = reader.submit(read, groups[0])
-        for group, after in zip(groups, [*groups[1:], None], strict=True):
-            waves = following.result()
-            if after is not None:
-                following = reader.submit(read, after)
-            yield group, waves
-
-
-def _read(utterance: Utterance, encoder: Encoder) -> Float[np.ndarray, "_"] | AudioError:
-    try:
-        wave = read_audio(utterance.path)
-        encoder.check(wave)
-    except AudioError as error:
-        return error
-    return wave
 
 
 def _stored(states: Float[Tensor, "T D"], dtype: str, name: str) -> Tensor:
