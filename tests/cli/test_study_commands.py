@@ -8,14 +8,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import typer
 from typer.testing import CliRunner
 
 import sigma_ser as ss
 from sigma_ser.cli import audit, diff, gc, run, status
-from sigma_ser.core.errors import RunError
+from sigma_ser.core.errors import ConfigError, RunError
 from sigma_ser.demo import corpus_path
+from sigma_ser.experiment.auditing import audit_study
 
 app = typer.Typer()
 for command in (run.run, status.status, diff.diff, gc.gc, audit.audit):
@@ -165,3 +167,42 @@ def test_an_audit_ends_in_a_verdict(done: Path, study_file: Path) -> None:
     assert "right answers" in told["verdict"]
     assert (out / "verdict.txt").read_text("utf-8").strip() == told["verdict"]
     assert Path(told["report"]).exists()
+    rows = pl.read_parquet(out / "rows.parquet")
+    fold = ss.load_victim(victim).fold
+    assert fold is not None
+    assert set(rows["utterance"]) <= set(fold.test)
+
+
+def test_an_audit_attacks_nothing_that_the_victim_has_learnt_from(
+    done: Path, study_file: Path, tmp_path: Path
+) -> None:
+    corpus = study_file.parent / "corpus.csv"
+    store = ss.FeatureStore(next((done / "features").iterdir()))
+    recordings = ss.load_corpus("manifest", corpus)
+
+    def audited(victim: Path, manifest: Path) -> set[str]:
+        section = audit_study(str(victim), str(manifest))["corpus"]
+        folds = ss.make_folds(
+            ss.load_corpus("manifest", manifest),
+            section["protocol"],
+            **section["protocol_settings"],
+        )
+        return set(folds[section["folds"][0]].test)
+
+    # Folds of one name, of another seed and of another number: the name says nothing.
+    for number, settings in enumerate([{"seed": 0}, {"seed": 1}, {"seed": 0, "folds": 4}]):
+        fold = ss.make_folds(recordings, "random-stratified", **settings)[0]
+        victim = ss.train(store, fold, head="linear", epochs=1).save(tmp_path / str(number))
+        assert audited(victim, corpus) == set(fold.test)
+
+    lines = corpus.read_text().splitlines()
+    held = [line for line in lines[1:] if line.split(",")[0] in fold.test]
+    unheard, learnt = tmp_path / "unheard.csv", tmp_path / "learnt.csv"
+    unheard.write_text("\n".join([lines[0], *held]))
+    learnt.write_text("\n".join(line for line in lines if line not in held))
+    assert audit_study(str(victim), str(unheard))["corpus"]["protocol"] == "random-stratified"
+    with pytest.raises(ConfigError, match=r"learnt from recordings of .* none of the test part"):
+        audited(victim, learnt)
+    (victim / "fold.json").unlink()
+    with pytest.raises(ConfigError, match="does not say which recordings it learnt from"):
+        audited(victim, corpus)

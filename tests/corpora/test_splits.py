@@ -20,7 +20,7 @@ from sigma_ser.corpora.reader import Card
 # Each utterance tests once over all folds of these.
 _K_FOLD = ("speaker-kfold", "text-kfold", "random-stratified")
 # Their names say that validation may share speakers with the test.
-_SHARING = ("text", "word", "random", "predefined")
+_SHARING = ("text", "word", "random", "predefined", "fold-file")
 
 
 Row = tuple[str, str, str, str]
@@ -82,6 +82,14 @@ _MADE = {
     "tess": _grid(("OAF", "YAF")),
     "demo": _grid(("f1", "f2", "f3", "f4", "m1", "m2", "m3", "m4")),
 }
+
+
+@pytest.fixture(autouse=True)
+def _kept_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that `fold-file` looks for unless told another."""
+    monkeypatch.chdir(tmp_path)
+    fold = Fold("kept", ["u0001", "u0004"], ["u0002"], ["u0003", "u9999"])
+    (tmp_path / "fold.json").write_text(fold.to_json(), "utf-8")
 
 
 def _folds_of(protocol: str) -> list[tuple[Corpus, list[Fold]]]:
@@ -266,6 +274,17 @@ def test_wrong_options_columns_and_folds_are_named() -> None:
     for text in ("[]", "{}", '{"name": "f", "train": 3, "validation": [], "test": []}', "x"):
         with pytest.raises(CorpusError, match="no fold"):
             Fold.from_json(text)
+
+
+def test_a_fold_from_a_file_holds_what_the_corpus_has_of_it(tmp_path: Path) -> None:
+    corpus = _MADE["demo"]
+    (fold,) = ss.make_folds(corpus, "fold-file")
+    assert fold == Fold("kept", ["u0001", "u0004"], ["u0002"], ["u0003"])
+    with pytest.raises(CorpusError, match=r"no fold can be read from no\.json .*file="):
+        ss.make_folds(corpus, "fold-file", file="no.json")
+    (tmp_path / "other.json").write_text(Fold("o", ["u0001"], [], ["w"]).to_json(), "utf-8")
+    with pytest.raises(CorpusError, match="no utterance in its test part"):
+        ss.make_folds(corpus, "fold-file", file=str(tmp_path / "other.json"))
 
 
 def test_a_key_tells_folds_apart_and_ignores_the_order_of_ids() -> None:

@@ -32,6 +32,24 @@ def test_saving_twice_gives_the_same_bytes(victim, tmp_path: Path) -> None:
         assert path.read_bytes() == (second / path.name).read_bytes()
 
 
+def test_a_victim_keeps_what_it_has_heard(victim, fold, folder: Path) -> None:
+    victim.save(folder)
+    assert ss.load_victim(folder).fold == fold
+    kept = folder / "fold.json"
+    kept.write_text(kept.read_text("utf-8").replace("angry-20", "angry-25"), "utf-8")
+    with pytest.raises(ss.errors.VictimError, match=r"fold\.json (has changed|is damaged)"):
+        ss.load_victim(folder)
+
+
+def test_a_victim_of_an_earlier_version_is_one_without_a_fold(victim, folder: Path) -> None:
+    path = victim.save(folder) / "card.json"
+    card = json.loads(path.read_text("utf-8"))
+    del card["fold_key"], card["seal"]
+    path.write_text(json.dumps(card), "utf-8")
+    (folder / "fold.json").unlink()
+    assert ss.load_victim(folder).fold is None
+
+
 def test_a_changed_byte_is_found(victim, folder: Path) -> None:
     weights = victim.save(folder) / "victim.safetensors"
     changed = bytearray(weights.read_bytes())

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core import registry
-from sigma_ser.core.errors import ConfigError, SigmaError
+from sigma_ser.core.errors import ConfigError
 from sigma_ser.core.files import safe_name
 from sigma_ser.corpora.corpus import Corpus, load_corpus
-from sigma_ser.corpora.folds import make_folds
 from sigma_ser.evaluate.groups import worst_case
-from sigma_ser.victims.checkpoint import TrainedVictim
+from sigma_ser.victims.checkpoint import FOLD, TrainedVictim
 from sigma_ser.victims.loading import load_victim
 
 if TYPE_CHECKING:
@@ -37,8 +36,9 @@ def audit_study(
 ) -> dict[str, Any]:
     """The study of an audit, as the values of a study file.
 
-    A victim trained here is attacked on the test part of its own fold, which it has not heard;
-    a foreign one on a fifth of the corpus, as nobody knows what it was trained on.
+    A victim trained here is attacked on the test part of its own fold, which it has not heard, or
+    on a fifth of a corpus of which it has heard nothing; a foreign one on a fifth, as nobody knows
+    what it was trained on.
 
     Args:
         model: whatever `load_victim` takes.
@@ -52,7 +52,8 @@ def audit_study(
         settings: further keywords of `load_victim`.
 
     Raises:
-        SigmaError: if the model or the corpus cannot be used.
+        SigmaError: if the model or the corpus cannot be used, or a victim trained here does not
+            say what it has heard, or has heard all of the corpus that is not in its test part.
     """
     given = Path(corpus)
     known = corpus in registry.names("corpus")
@@ -151,19 +152,30 @@ def _encoder_of(
     for key in ("revision", "context", "dtype"):
         if card.get(key) is not None:
             section[key] = card[key]
-    return section, _split_of(victim.card.fold, corpus) or fifth
+    return section, _unheard(model, victim, corpus) or fifth
 
 
-def _split_of(fold: str, corpus: Corpus) -> dict[str, Any] | None:
-    """The protocol that makes a fold of this name on the corpus, if one does."""
-    for protocol in registry.names("protocol"):
-        try:
-            names = [one.name for one in make_folds(corpus, protocol)]
-        except SigmaError:
-            continue  # made for another corpus
-        if fold in names:
-            return {"protocol": protocol, "folds": [names.index(fold)]}
-    return None
+def _unheard(model: str, victim: TrainedVictim, corpus: Corpus) -> dict[str, Any] | None:
+    """The split of a corpus that tests what a victim has not heard; `None` if that is all of it."""
+    fold, file = victim.fold, Path(model).absolute() / FOLD
+    if fold is None or not file.is_file():
+        raise ConfigError(
+            f"{model} does not say which recordings it learnt from: it has no {FOLD}, or an "
+            "earlier version saved it; train it again, so that it is audited on others"
+        )
+    known = {one.id for one in corpus.utterances}
+    if known.isdisjoint(fold.train + fold.validation):
+        return None
+    if known.isdisjoint(fold.test):
+        raise ConfigError(
+            f"{model} learnt from recordings of {corpus.name}, which has none of the test part of "
+            f"its fold {fold.name}; give the corpus of its training, or one that is new to it"
+        )
+    return {
+        "protocol": "fold-file",
+        "protocol_settings": {"file": str(file)},
+        "folds": [0],
+    }
 
 
 def _absolute(model: str) -> str:

@@ -14,13 +14,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sigma_ser.core import registry
-from sigma_ser.core.errors import VictimError
+from sigma_ser.core.errors import CorpusError, VictimError
 from sigma_ser.core.files import content_key, whole_file, write_json
+from sigma_ser.corpora.folds import Fold
 from sigma_ser.encoders.store import FeatureStore
 
 from .victim import Standardised, WrappedVictim
 
-WEIGHTS, CARD = "victim.safetensors", "card.json"
+WEIGHTS, CARD, FOLD = "victim.safetensors", "card.json", "fold.json"
 # Entries of an encoder's card that may differ while the features agree.
 _HARMLESS = frozenset(
     {"name", "revision", "versions", "transformers", "torch", "device", "batch_seconds"}
@@ -32,7 +33,8 @@ class VictimCard:
     """What a trained victim is and where it comes from; plain data, saved beside the weights.
 
     `encoder` is the card of the encoder whose features it knows, `corpus` the name of the corpus,
-    `training` and `head_settings` every setting, `metrics` what it reached on which part.
+    `training` and `head_settings` every setting, `metrics` what it reached on which part,
+    `fold_key` is that of the fold of this name; `None` in cards of earlier versions.
     """
 
     head: str
@@ -46,14 +48,19 @@ class VictimCard:
     training: Mapping[str, Any]
     metrics: Mapping[str, Any]
     versions: Mapping[str, str]
+    fold_key: str | None = None
 
 
 class TrainedVictim(WrappedVictim):
-    """A head trained here, with the standardisation of its training part and its card."""
+    """A head trained here, with the standardisation of its training part and its card.
 
-    def __init__(self, module: Standardised, card: VictimCard) -> None:
+    `fold` says what it learnt from and what it has never heard; `None` where that was not kept.
+    """
+
+    def __init__(self, module: Standardised, card: VictimCard, fold: Fold | None = None) -> None:
         super().__init__(module.eval(), card.labels, module.mean, module.scale)
         self.card = card
+        self.fold = fold
 
     @property
     def fingerprint(self) -> str:
@@ -101,7 +108,7 @@ class TrainedVictim(WrappedVictim):
             )
 
     def save(self, folder: Path | str) -> Path:
-        """Write weights and card into `folder`; the card comes last, so half a save is none."""
+        """Write weights, fold and card into `folder`; the card is last, so half a save is none."""
         from safetensors.torch import save
 
         folder = Path(folder)
@@ -112,6 +119,9 @@ class TrainedVictim(WrappedVictim):
         blob = save(state)
         with whole_file(folder / WEIGHTS) as aside:
             aside.write_bytes(blob)
+        if self.fold is not None:
+            with whole_file(folder / FOLD) as aside:
+                aside.write_text(self.fold.to_json(), "utf-8")
         card = {**vars(self.card), "weights_sha256": hashlib.sha256(blob).hexdigest()}
         write_json(folder / CARD, {**card, "seal": content_key(card)})
         return folder
@@ -154,7 +164,21 @@ class TrainedVictim(WrappedVictim):
             raise VictimError(
                 f"{folder} was written by another version of sigma-ser ({fault}); train again"
             ) from fault
-        return cls(module, card)
+        return cls(module, card, _kept_fold(folder, card))
+
+
+def _kept_fold(folder: Path, card: VictimCard) -> Fold | None:
+    """The fold that the card speaks of, where it lies beside it."""
+    path = folder / FOLD
+    if card.fold_key is None or not path.is_file():
+        return None
+    try:
+        fold = Fold.from_json(path.read_text("utf-8"))
+    except (OSError, ValueError, CorpusError) as fault:
+        raise VictimError(f"{path} is damaged ({fault}); train again, or restore it") from fault
+    if fold.key != card.fold_key:
+        raise VictimError(f"{path} has changed since it was saved; train again, or restore it")
+    return fold
 
 
 def make_head(name: str, channels: int, classes: int, settings: Mapping[str, Any]) -> nn.Module:

@@ -100,6 +100,7 @@ def train(
         training=described,
         metrics={},
         versions={"torch": torch.__version__, "python": platform.python_version()},
+        fold_key=fold.key,
     )
     victim = TrainedVictim(module, card)
     metrics = {
@@ -107,7 +108,7 @@ def train(
         for part, ids in (("validation", fold.validation), ("test", fold.test))
         if ids
     }
-    return TrainedVictim(module, dataclasses.replace(card, metrics=metrics))
+    return TrainedVictim(module, dataclasses.replace(card, metrics=metrics), fold)
 
 
 def _counted(fold: Fold, classes: tuple[str, ...], targets: Mapping[str, int]) -> Int[Tensor, "C"]:
