@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sigma_ser.core.errors import RunError
 from sigma_ser.core.rows import CELL_COLUMNS, TIMING_COLUMNS
 
-from .tracking import cell_name, flattened
+from .result_names import cell_names, flattened, victim_names
 
 if TYPE_CHECKING:
     import polars as pl
@@ -82,15 +82,18 @@ def compare_runs(first: Path, second: Path) -> Difference:
     """
     import polars as pl
 
+    from sigma_ser.evaluate.summary import summarise
+
     values = [[_read(folder, name) for name in ("study", "environment", "victims")]
               for folder in (first, second)]  # fmt: skip
     rows = [pl.read_parquet(folder / "rows.parquet") for folder in (first, second)]
     studies, surroundings, victims = zip(*values, strict=True)
+    cells = [summarise(one).to_dicts() for one in rows]
     return Difference(
         _changes(*(flattened(study) for study in studies)),
         _changes(*surroundings),
-        _changes(*({f"{v['fold']}, {v['name']}": v["uar"] for v in all_} for all_ in victims)),
-        _changes(*(_rates(one) for one in rows)),
+        _changes(*_figures(victim_names(*victims), victims, "uar")),
+        _changes(*_figures(cell_names(*cells), cells, "asr")),
         *_rows_that_differ(*rows),
     )
 
@@ -104,16 +107,14 @@ def _changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Chang
     )
 
 
-def _rates(rows: pl.DataFrame) -> dict[str, float | None]:
-    from sigma_ser.evaluate.summary import summarise
-
-    cells = summarise(rows).to_dicts()
-    names = [cell_name(cell) for cell in cells]
-    # Cells that differ in their settings alone are told apart by them.
-    return {
-        name if names.count(name) == 1 else f"{name} {cell['attack_settings']}": cell["asr"]
-        for name, cell in zip(names, cells, strict=True)
-    }
+def _figures(
+    names: Sequence[Sequence[str]], runs: Sequence[Sequence[Mapping[str, Any]]], figure: str
+) -> list[dict[str, Any]]:
+    """One figure of every named line, for each run."""
+    return [
+        {name: line[figure] for name, line in zip(named, lines, strict=True)}
+        for named, lines in zip(names, runs, strict=True)
+    ]
 
 
 def _rows_that_differ(first: pl.DataFrame, second: pl.DataFrame) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from sigma_ser.core.errors import ConfigError
 
 from .config import StudyConfig
+from .result_names import cell_names, flattened, victim_names
 
 
 class Tracker(Protocol):
@@ -36,45 +37,17 @@ def track(config: StudyConfig, folder: Path, victims: Sequence[Mapping[str, Any]
 
     from sigma_ser.evaluate.summary import summarise
 
-    cells = summarise(pl.read_parquet(folder / "rows.parquet"))
+    cells = summarise(pl.read_parquet(folder / "rows.parquet")).to_dicts()
     settings = flattened(config.model_dump(mode="json"))
     for section in config.tracking or ():
         tracker = _TRACKERS[section.name](config.name, folder, **section.settings)
         tracker.settings(settings)
-        for victim in victims:
-            tracker.number(_clean(f"uar/{victim['fold']}/{victim['name']}"), victim["uar"])
-        for cell in cells.iter_rows(named=True):
+        for name, victim in zip(*victim_names(victims), victims, strict=True):
+            tracker.number(_clean(f"uar/{name}"), victim["uar"])
+        for name, cell in zip(*cell_names(cells), cells, strict=True):
             if cell["asr"] is not None:
-                tracker.number(_clean(f"asr/{cell_name(cell)}"), cell["asr"])
+                tracker.number(_clean(f"asr/{name}"), cell["asr"])
         tracker.close()
-
-
-def cell_name(cell: Mapping[str, Any]) -> str:
-    """A cell on one line: fold, victim, attack, mask and budget."""
-    mask = "" if cell["explainer"] is None else (
-        f".in.{cell['explainer']}.of.{cell['mask_source']}.x{cell['scope']}"
-    )  # fmt: skip
-    budget = f"{cell['granularity']}-{cell['sparsity']:g}-{cell['epsilon']:g}"
-    return f"{cell['fold']}/{cell['victim']}/{cell['attack']}{mask}/{budget}"
-
-
-def flattened(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested values under dotted names; lists of tables count from 0.
-
-    >>> flattened({"a": {"b": [1, 2]}, "c": [{"d": 3}]})
-    {'a.b': [1, 2], 'c.0.d': 3}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        tables = value if isinstance(value, list) else []
-        if tables and all(isinstance(one, Mapping) for one in tables):
-            numbered = {str(number): one for number, one in enumerate(tables)}
-            flat |= flattened(numbered, f"{above}{key}.")
-        elif isinstance(value, Mapping):
-            flat |= flattened(value, f"{above}{key}.")
-        else:
-            flat[f"{above}{key}"] = value
-    return flat
 
 
 def _clean(name: str) -> str:
