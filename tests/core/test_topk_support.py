@@ -68,3 +68,13 @@ def test_an_accelerator_would_choose_the_same() -> None:
     allowed[2] = False
     for where in (None, allowed, torch.ones_like(allowed)):
         assert torch.equal(topk_support(scores, k, where), _all_at_once(scores, k, where))
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("k", [1, 700, 5_000, 10_000, 19_998])
+@pytest.mark.parametrize("width", [0, 300])
+def test_a_known_bracket_changes_nothing(name: str, k: int, width: int) -> None:
+    values = ROWS[name]
+    ordered = np.sort(values)[::-1]
+    bracket = ordered[min(k - 1 + width, 19_999)], ordered[max(k - 1 - width, 0)]
+    assert (largest(values, k, bracket) == largest(values, k)).all()

@@ -90,10 +90,10 @@ def test_a_second_process_is_seen_and_nothing_is_explained_twice(tmp_path, victi
 
 
 def test_two_bytes_an_element(tmp_path, victim):
-    x = torch.randn(4, 80, 5)
+    x = torch.randn(4, 400, 5)
     bank = bank_of(tmp_path, victim)
-    bank.fill(FeatureBatch(x, torch.full((4,), 80)), torch.zeros(4, dtype=torch.long))
-    assert bank.bytes_on_disk < 4 * (80 * 5 * 2 + 400)
+    bank.fill(FeatureBatch(x, torch.full((4,), 400)), torch.zeros(4, dtype=torch.long))
+    assert bank.bytes_on_disk < 4 * (400 * 5 * 2 + 700)
 
 
 def test_the_key_holds_whatever_determines_a_map(tmp_path, victim, batch):
@@ -130,6 +130,19 @@ def test_ties_at_float16_are_taken_by_position(tmp_path):
     one = FeatureBatch(torch.zeros(1, 2, 4), torch.tensor([2]))
     mask = bank.mask(one, torch.tensor([0]), Budget(count=4))
     assert mask.flatten().nonzero()[:, 0].tolist() == [0, 1, 2, 4]
+
+
+@pytest.mark.parametrize("frames", [1, 25, 40, 77])
+def test_every_k_falls_between_the_right_marks(tmp_path, victim, frames):
+    """Maps shorter than the kept ranks, as long, and longer: every `k` of a map of 5 channels."""
+    x = torch.randn(1, frames, 5, generator=torch.Generator().manual_seed(1))
+    one, label = FeatureBatch(x, torch.tensor([frames]), ["a"]), torch.tensor([1])
+    bank = bank_of(tmp_path, victim)
+    scores = bank.scores(one, label)
+    for k in range(1, 5 * frames + 1):
+        budget = Budget(count=k)
+        expected = topk_mask(scores, one.lengths, budget)
+        assert torch.equal(bank.mask(one, label, budget), expected), k
 
 
 def test_a_map_of_zeros_keeps_its_place(tmp_path, batch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -29,35 +31,66 @@ def topk_support(
     return _all_at_once(scores, k, allowed)
 
 
-def largest(values: Shaped[np.ndarray, "N"], k: int) -> Bool[np.ndarray, "N"]:
+def largest(
+    values: Shaped[np.ndarray, "N"], k: int, bracket: tuple[Any, Any] | None = None
+) -> Bool[np.ndarray, "N"]:
     """The `k` largest values of an array of numbers; of equal values, those that come first.
 
-    A sample brackets the threshold from below, so that only the few values above it are compared
-    with each other: some ten times faster than a partial sort of all, and exact, since a bracket
-    that leaves too few is dropped.
+    Only the few values between two bounds are compared with each other. The bounds come from a
+    sample, which is some ten times faster than a partial sort of all, and exact, since bounds that
+    leave too few or too many are dropped.
 
     Args:
         values: finite numbers of any type.
         k: at most `N`.
+        bracket: two bounds that are known to have the `k`-th largest value between them, both
+            included; `None` looks for them.
     """
-    chosen = np.zeros(len(values), dtype=bool)
-    if k <= 0:
-        return chosen
-    if k >= len(values):
-        chosen[:] = True
-        return chosen
-    candidates = None
+    if not 0 < k < len(values):
+        return np.full(len(values), k > 0)
+    bounds = _sampled_bracket(values, k) if bracket is None else bracket
+    chosen = None if bounds is None else _largest_between(values, k, *bounds)
+    if chosen is None:
+        chosen = _largest_between(values, k, values.min(), None)
+        assert chosen is not None
+    return chosen
+
+
+def _sampled_bracket(values: Shaped[np.ndarray, "N"], k: int) -> tuple[Any, Any] | None:
+    """Bounds of the `k`-th largest value that are very likely right, the upper one if it pays."""
     # An odd stride meets all channels of features whose number of channels is even.
     stride = max(1, len(values) // _SAMPLE) | 1
-    if stride > 1:
-        sample = values[::stride]
-        expected = k * len(sample) / len(values)
-        rank = int(expected + 3 * expected**0.5) + 2
-        if rank < len(sample):
-            below = np.partition(sample, len(sample) - rank)[len(sample) - rank]
-            candidates = np.flatnonzero(values >= below)
-    if candidates is None or len(candidates) < k:
-        candidates = np.arange(len(values))
+    sample = values[::stride].copy()
+    expected = k * len(sample) / len(values)
+    spread = 3 * expected**0.5
+    below = int(expected + spread) + 2
+    if stride == 1 or below >= len(sample):
+        return None
+    sample.partition(len(sample) - below)
+    upper = sample[len(sample) - below :]
+    above = int(expected - spread) - 1
+    # Where few are chosen, a second bound costs more than it saves.
+    if above < _SAMPLE // 32:
+        return upper[0], None
+    low = upper[0]
+    upper.partition(below - above)
+    return low, upper[below - above]
+
+
+def _largest_between(
+    values: Shaped[np.ndarray, "N"], k: int, low: Any, high: Any | None
+) -> Bool[np.ndarray, "N"] | None:
+    """The `k` largest, if the `k`-th lies in `[low, high]`; `None` if it does not."""
+    inside = values >= low
+    if high is None:
+        chosen = np.zeros(len(values), dtype=bool)
+    else:
+        chosen = values > high
+        k -= int(np.count_nonzero(chosen))
+        inside ^= chosen
+    candidates = np.flatnonzero(inside)
+    if not 0 < k <= len(candidates):
+        return None
     near = values[candidates]
     threshold = np.partition(near, len(near) - k)[len(near) - k]
     first = near > threshold

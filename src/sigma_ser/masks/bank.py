@@ -4,13 +4,15 @@ A bank is a folder `<root>/<key>` whose key is a hash of what determines its map
 (corpus, encoder, layer), the victim's weights, the explainer with every setting, and the seed:
 
     source.json                     those, in words
-    part-<digest>.safetensors       one tensor `<class>/<utterance id>` (T_i, D) for each map
+    part-<digest>.safetensors       maps (T_i, D) one after the other, and where each one lies
 
 A map is kept as float16, two bytes an element, divided by its largest magnitude; maps of gradients
 are kept times the victim's scale, as they rank, so a stored map ranks by its magnitude whatever
-its kind. Parts are written once, whole, and read by memory map, so any number of runs and workers
-share one bank. What is explained and what is read is the same number for number: a map goes
-through the bank's float16 also when it has just been made.
+its kind. Beside it lie 129 of its magnitudes at evenly spaced ranks, a quarter of a kilobyte: they
+say between which bounds the k-th largest is, so a mask of any k costs a few passes and no sort.
+Parts are written once, whole, and read by memory map, so any number of runs and workers share one
+bank. What is explained and what is read is the same number for number: a map goes through the
+bank's float16 also when it has just been made.
 """
 
 from __future__ import annotations
@@ -38,6 +40,16 @@ from sigma_ser.explainers.explanation import explanation
 from .topk import ranking_scale, units_in_scope
 
 _SOURCE = "source.json"
+# Steps between the ranks whose magnitudes are kept.
+_MARKS = 128
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One file, mapped into memory."""
+
+    maps: Float16[Tensor, "N D"]
+    marks: Int[Tensor, "M 129"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,9 @@ class _Entry:
     """Where a map lies, and what it cost."""
 
     part: Path
+    row: int
+    first: int
+    frames: int
     peak: float
     forwards: int
     backwards: int
@@ -86,7 +101,7 @@ class MaskBank:
             )
         references: FeatureBatch | None = getattr(explainer, "references", None)
         self.source: dict[str, Any] = {
-            "format": 1,
+            "format": 2,
             "features": features,
             "victim": fingerprint,
             "explainer": repr(explainer),
@@ -100,7 +115,7 @@ class MaskBank:
         self.victim = victim
         self.seed = seed
         self._entries: dict[str, _Entry] = {}
-        self._parts: dict[Path, Any] = {}
+        self._parts: dict[Path, _Part] = {}
         self.refresh()
 
     def __len__(self) -> int:
@@ -189,20 +204,21 @@ class MaskBank:
         width = {"element": shape[1] * shape[2], "channel": shape[2]}.get(
             budget.granularity, shape[1]
         )
-        chosen = torch.zeros(len(batch), width, dtype=torch.bool)
+        chosen = np.zeros((len(batch), width), dtype=bool)
         lengths = batch.lengths.tolist()
         for row, name in enumerate(_names(batch, labels)):
             stored = self._map(name, lengths[row])
             if budget.granularity == "element":
-                units = torch.from_numpy(largest(_magnitudes(stored), counts[row]))
+                bracket = self._bracket(name, stored.numel(), counts[row])
+                units = largest(_magnitudes(stored), counts[row], bracket)
             else:
                 scores = budget.unit_scores(stored.float().abs()[None], torch.tensor([len(stored)]))
-                units = topk_support(scores, torch.tensor([counts[row]]))[0]
+                units = topk_support(scores, torch.tensor([counts[row]]))[0].numpy()
             chosen[row, : len(units)] = units
-        chosen = chosen.to(batch.device)
+        support = torch.from_numpy(chosen).to(batch.device)
         if budget.granularity == "element":
-            return chosen.view(shape)
-        return budget.expand(chosen, batch.lengths, shape)
+            return support.view(shape)
+        return budget.expand(support, batch.lengths, shape)
 
     def _stored(self, batch: FeatureBatch, labels: Int[Tensor, "B"]) -> Float[Tensor, "B T D"]:
         stored = torch.zeros(batch.x.shape)
@@ -212,23 +228,35 @@ class MaskBank:
         return stored.to(batch.device)
 
     def _map(self, name: str, length: int) -> Float16[Tensor, "T D"]:
-        stored: Tensor = self._parts[self._entries[name].part].get_tensor(name)
-        if len(stored) != length:
+        entry = self._entries[name]
+        if entry.frames != length:
             raise StoreError(
-                f"the bank {self.folder} holds a map of {len(stored)} frames for {name!r}, which "
+                f"the bank {self.folder} holds a map of {entry.frames} frames for {name!r}, which "
                 f"now has {length}; the features have changed, so give another features="
             )
-        return stored
+        return self._parts[entry.part].maps[entry.first : entry.first + entry.frames]
+
+    def _bracket(self, name: str, size: int, k: int) -> tuple[int, int] | None:
+        """Two kept magnitudes, as bits, between which the `k`-th largest of a map lies."""
+        if not 0 < k < size:
+            return None
+        entry = self._entries[name]
+        marks = self._parts[entry.part].marks[entry.row]
+        at = (k - 1) * _MARKS // (size - 1)
+        return int(marks[min(at + 1, _MARKS)]), int(marks[at])
 
     def _write(self, batch: FeatureBatch, names: list[str], told: Explanation) -> None:
         from safetensors.torch import save_file
 
         scale = ranking_scale(self.explainer.kind, self.victim, batch)
         halved, peaks = _halved((told.saliency if scale is None else told.saliency * scale).cpu())
-        maps, facts = {}, {}
-        for row, (name, length) in enumerate(zip(names, batch.lengths.tolist(), strict=True)):
-            maps[name] = halved[row, :length].contiguous()
+        lengths = batch.lengths.tolist()
+        facts, first = {}, 0
+        for row, (name, length) in enumerate(zip(names, lengths, strict=True)):
             facts[name] = {
+                "row": row,
+                "first": first,
+                "frames": length,
                 "peak": float(peaks[row]),
                 "forwards": int(told.forwards[row]),
                 "backwards": int(told.backwards[row]),
@@ -236,24 +264,28 @@ class MaskBank:
                 if told.completeness is None
                 else float(told.completeness[row]),
             }
+            first += length
+        kept = [halved[row, :length] for row, length in enumerate(lengths)]
+        tensors = {"maps": torch.cat(kept), "marks": torch.stack([_marks(one) for one in kept])}
         if not (self.folder / _SOURCE).exists():
             write_json(self.folder / _SOURCE, self.source)
         part = self.folder / f"part-{content_key(names)}.safetensors"
         with whole_file(part) as aside:
-            save_file(maps, aside, {"maps": json.dumps(facts)})
+            save_file(tensors, aside, {"maps": json.dumps(facts)})
         self._open(part)
 
     def _open(self, part: Path) -> None:
         from safetensors import SafetensorError, safe_open
 
         try:
-            opened = safe_open(part, "pt")
-            facts = json.loads(opened.metadata()["maps"])  # type: ignore[no-untyped-call]
+            with safe_open(part, "pt") as file:
+                facts = json.loads(file.metadata()["maps"])
+                # It stays mapped: a slice copies nothing.
+                self._parts[part] = _Part(file.get_tensor("maps"), file.get_tensor("marks"))
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as fault:
             raise StoreError(
                 f"{part} is damaged ({fault}); delete it and its maps are made again"
             ) from fault
-        self._parts[part] = opened
         for name, fact in facts.items():
             self._entries.setdefault(name, _Entry(part, **fact))
 
@@ -275,3 +307,11 @@ def _magnitudes(stored: Float16[Tensor, "T D"]) -> UInt16[np.ndarray, "N"]:
     """Without its sign a float16 is one of 32768 magnitudes whose bits order as they do."""
     bits: UInt16[np.ndarray, "N"] = stored.numpy().view(np.uint16).ravel() & 0x7FFF
     return bits
+
+
+def _marks(stored: Float16[Tensor, "T D"]) -> Int[Tensor, "129"]:
+    """Magnitudes at evenly spaced ranks, the largest first, as bits."""
+    # numpy sorts 32-bit integers with vector instructions, 16-bit ones on few machines alone.
+    ordered = np.sort(_magnitudes(stored).astype(np.int32))[::-1]
+    ranks = np.arange(_MARKS + 1) * (len(ordered) - 1) // _MARKS
+    return torch.from_numpy(ordered[ranks].astype(np.int16))
