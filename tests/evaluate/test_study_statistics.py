@@ -9,13 +9,14 @@ import polars as pl
 import pytest
 from scipy.stats import binomtest, false_discovery_control
 
-from sigma_ser.core.rows import schema
+from sigma_ser.core.rows import CELL_COLUMNS, schema
 from sigma_ser.evaluate.cost import amortised_cost
 from sigma_ser.evaluate.fronts import at_matched_success, fronts
 from sigma_ser.evaluate.groups import by_group, worst_case
 from sigma_ser.evaluate.paired import paired_comparisons
 from sigma_ser.evaluate.summary import summarise
 from sigma_ser.evaluate.transfer import mask_transfer, matrix, replay_transfer
+from sigma_ser.experiment.analysis import consistency_intervals
 from sigma_ser.statistics.bootstrap import mean_interval, mean_intervals
 
 LABELS = ("angry", "sad")
@@ -71,6 +72,26 @@ def test_utterances_that_only_one_method_attacked_are_no_pair() -> None:
     rows = rows_of({"fell": [True] * 4}, {"attack": "b", "fell": [False] * 2})
     (pair,) = paired_comparisons(rows).to_dicts()
     assert (pair["utterances"], pair["only_first"], pair["p"]) == (2, 2, 0.5)
+
+
+def test_more_seeds_that_say_the_same_change_no_test_and_no_interval() -> None:
+    fates = {"a": [True] * 8 + [False] * 4, "b": [False] * 12}
+    seeds = [rows_of(*({"attack": name, "fell": fell, "attack_seed": seed}
+                       for name, fell in fates.items())) for seed in range(3)]  # fmt: skip
+    once, thrice = seeds[0], pl.concat(seeds)
+    (one,), (many,) = (paired_comparisons(rows).to_dicts() for rows in (once, thrice))
+    assert (many["utterances"], many["trials"], many["only_first"]) == (12, 36, 24)
+    assert (one["utterances"], one["trials"], one["only_first"]) == (12, 12, 8)
+    for name in ("difference", "p", "p_holm"):
+        assert many[name] == pytest.approx(one[name]), name
+    by = [name for name in CELL_COLUMNS if name != "attack_seed"]
+    for told in (lambda rows: summarise(rows, by), lambda rows: by_group(rows, "speaker")):
+        ends = [told(rows).select("asr_low", "asr_high").to_numpy() for rows in (once, thrice)]
+        np.testing.assert_allclose(*ends)
+    both = consistency_intervals(once.with_columns(spearman=pl.col("confidence_before")))
+    more = consistency_intervals(thrice.with_columns(spearman=pl.col("confidence_before")))
+    ends = [one.select("spearman_low", "spearman_high").to_numpy() for one in (both, more)]
+    np.testing.assert_allclose(*ends)
 
 
 def test_worst_case_counts_an_utterance_that_falls_to_any_real_attack() -> None:

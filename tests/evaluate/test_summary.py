@@ -17,7 +17,9 @@ _CELL = {"corpus": "demo", "fold": "0", "victim": "mean-pool", "attack": "pgd", 
 def frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
     """Rows with every column of `core.rows`; what is not given is null."""
     empty = pl.DataFrame(schema().empty_table())
-    return pl.DataFrame([{**dict.fromkeys(empty.columns), **row} for row in rows], empty.schema)
+    nothing = dict.fromkeys(empty.columns)
+    whole = [{**nothing, "utterance": f"u{n}", **row} for n, row in enumerate(rows)]
+    return pl.DataFrame(whole, empty.schema)
 
 
 def row(**given: Any) -> dict[str, Any]:

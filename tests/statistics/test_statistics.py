@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -9,7 +11,7 @@ import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigma_ser.statistics.bootstrap import bootstrap_interval, mean_interval
+from sigma_ser.statistics.bootstrap import bootstrap_interval, mean_interval, mean_intervals
 from sigma_ser.statistics.classification import (
     accuracy,
     classification_scores,
@@ -20,7 +22,8 @@ from sigma_ser.statistics.classification import (
     uar_interval,
 )
 from sigma_ser.statistics.mcnemar import holm, mcnemar
-from sigma_ser.statistics.proportion import wilson_interval
+from sigma_ser.statistics.proportion import effective_trials, wilson_interval
+from sigma_ser.statistics.sign_flip import sign_flip
 
 pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60)
 
@@ -125,3 +128,55 @@ def test_holm_rejects_what_stepping_down_rejects(values: list[float]) -> None:
         assert rejected == set(np.flatnonzero(adjusted <= level).tolist())
     assert (adjusted >= p_values).all()
     assert (adjusted <= 1).all()
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=9))
+def test_flipping_signs_by_utterance_agrees_with_all_choices_of_signs(given: list[int]) -> None:
+    differences = np.array(given)
+    signs = np.array(list(itertools.product([-1, 1], repeat=len(given))))
+    expected = (np.abs(signs @ differences) >= abs(differences.sum())).mean()
+    assert sign_flip(differences) == pytest.approx(expected)
+    single = np.sign(differences)
+    assert sign_flip(single) == pytest.approx(mcnemar(single > 0, single < 0))
+
+
+def test_seeds_of_one_utterance_are_no_independent_trials() -> None:
+    rng = np.random.default_rng(0)
+    seeds, utterances, studies = 5, 60, 400
+    group = np.zeros(utterances, dtype=int)
+    naive = ours = alarms = mistaken = 0
+    for _ in range(studies):
+        # Most utterances fall to every seed or to none, so that their seeds say the same again.
+        chance = rng.beta(0.2, 0.3, utterances)
+        hits = rng.binomial(seeds, chance)
+        trials = np.full(utterances, seeds)
+        whole = np.array([hits.sum()]), np.array([trials.sum()])
+        low, high = wilson_interval(*whole)
+        naive += int(low[0] < 0.4 < high[0])
+        low, high = wilson_interval(*whole, effective=effective_trials(hits, trials, group))
+        ours += int(low[0] < 0.4 < high[0])
+        # Two methods of equal strength, each of which suits half of the utterances.
+        suits = rng.random(utterances) < 0.5
+        first = rng.random((seeds, utterances)) < np.where(suits, 0.9, 0.1)
+        second = rng.random((seeds, utterances)) < np.where(suits, 0.1, 0.9)
+        mistaken += mcnemar(first.ravel(), second.ravel()) < 0.05
+        alarms += sign_flip(first.sum(0) - second.sum(0)) < 0.05
+    assert naive / studies < 0.75
+    assert ours / studies > 0.92
+    assert mistaken / studies > 0.2
+    assert alarms / studies < 0.08
+
+
+def test_the_same_seed_again_and_again_changes_nothing() -> None:
+    rng = np.random.default_rng(2)
+    fell, kept = rng.random(50) < 0.3, rng.normal(size=(50, 2))
+    owner = np.tile(np.arange(50), 3)
+    once = mean_intervals(kept)
+    np.testing.assert_allclose(mean_intervals(np.tile(kept, (3, 1)), owner=owner), once)
+    narrower = mean_intervals(np.tile(kept, (3, 1)))
+    assert (narrower[1] - narrower[0] < 0.8 * (once[1] - once[0])).all()
+    worth = effective_trials(3 * fell.astype(int), np.full(50, 3), np.zeros(50, dtype=int))
+    assert worth == pytest.approx([50.0])
+    for none_or_all in (np.zeros(50, dtype=int), np.full(50, 3)):
+        worth = effective_trials(none_or_all, np.full(50, 3), np.zeros(50, dtype=int))
+        assert worth.tolist() == [50.0]

@@ -6,9 +6,8 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sigma_ser.statistics.proportion import wilson_interval
-
 from .paired import CONTEST, METHOD, TRIAL
+from .rates import success_rates
 
 if TYPE_CHECKING:
     import polars as pl
@@ -66,28 +65,6 @@ def by_group(rows: pl.DataFrame, column: str) -> pl.DataFrame:
     place = [*CONTEST, *METHOD, column]
     right = rows.filter("correct_before").with_columns(value.alias(column))
     return success_rates(right, place).sort(place, nulls_last=True)
-
-
-def success_rates(rows: pl.DataFrame, place: Sequence[str], prefix: str = "") -> pl.DataFrame:
-    """`utterances`, `flipped`, `asr`, `asr_low`, `asr_high` (Wilson 95 %) of each group of rows.
-
-    Args:
-        rows: with a column `success`, of utterances that were right before.
-        place: the columns that make a group.
-        prefix: goes in front of the names of the rate and its ends.
-    """
-    import polars as pl
-
-    counted = rows.group_by(place, maintain_order=True).agg(
-        pl.len().cast(pl.Int64).alias("utterances"),
-        pl.col("success").sum().cast(pl.Int64).alias("flipped"),
-    )
-    low, high = wilson_interval(counted["flipped"].to_numpy(), counted["utterances"].to_numpy())
-    return counted.with_columns(
-        (pl.col("flipped") / pl.col("utterances")).alias(f"{prefix}asr"),
-        pl.Series(f"{prefix}asr_low", low),
-        pl.Series(f"{prefix}asr_high", high),
-    )
 
 
 def _cut(value: pl.Expr, edges: Sequence[float]) -> pl.Expr:

@@ -1,13 +1,16 @@
-"""Attacks compared in pairs on the same utterances: exact McNemar, corrected after Holm."""
+"""Attacks compared in pairs on the same utterances: exact tests, corrected after Holm."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from sigma_ser.statistics.mcnemar import holm, mcnemar_counts
+from sigma_ser.statistics.sign_flip import sign_flip
+
+from .rates import UTTERANCE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -18,7 +21,7 @@ CONTEST: tuple[str, ...] = (
 )  # fmt: skip
 # What makes a method.
 METHOD: tuple[str, ...] = ("attack", "attack_settings", "explainer", "mask_source", "scope")
-# What makes one trial of a method: the same utterance attacked again under another seed is another.
+# What makes one trial of a method; trials of one utterance stay together in every test.
 TRIAL: tuple[str, ...] = ("fold", "victim_seed", "attack_seed", "utterance")
 
 
@@ -30,17 +33,21 @@ def paired_comparisons(rows: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         The columns of `CONTEST`; those of `METHOD` with `first_` and `second_` in front; then
-        `utterances` (right before the attack, attacked by both), `only_first` and `only_second`
-        (flipped by one alone), `difference` (of the success rates), `p` (McNemar 1947, exact) and
-        `p_holm` (Holm 1979, over the pairs of the same victim and budget).
+        `utterances` (right before the attack, attacked by both), `trials` (the same, each counted
+        once for every seed and fold that both had), `only_first` and `only_second` (trials in
+        which one alone flipped it), `difference` (of the success rates), `p` (exact: McNemar 1947
+        where each utterance was tried once, else `statistics.sign_flip`, which keeps the trials of
+        an utterance together) and `p_holm` (Holm 1979, over the pairs of the same victim and
+        budget).
     """
     import polars as pl
 
     right = rows.filter("correct_before")
-    for name, columns in (("_contest", CONTEST), ("_method", METHOD), ("_trial", TRIAL)):
+    kinds = {"_contest": CONTEST, "_method": METHOD, "_trial": TRIAL, "_utterance": UTTERANCE}
+    for name, columns in kinds.items():
         known = right.select(columns).unique(maintain_order=True).with_row_index(name)
         right = right.join(known, on=columns, nulls_equal=True, maintain_order="left")
-    told = right.select("_contest", "_method", "_trial", "success").to_numpy().astype(np.int64)
+    told = right.select(*kinds, "success").to_numpy().astype(np.int64)
     contests = right.select(CONTEST).unique(maintain_order=True).rows()
     methods = right.select(METHOD).unique(maintain_order=True).to_dicts()
     lines: list[dict[str, Any]] = []
@@ -48,11 +55,14 @@ def paired_comparisons(rows: pl.DataFrame) -> pl.DataFrame:
         here = told[told[:, 0] == number]
         named, method = _numbered(here[:, 1])
         trials, trial = _numbered(here[:, 2])
+        utterances, utterance = _numbered(here[:, 3])
+        owner = np.zeros(len(trials), dtype=np.int64)
+        owner[trial] = utterance
         tried = np.zeros((len(named), len(trials)))
         fell = np.zeros_like(tried)
         tried[method, trial] = 1.0
-        fell[method, trial] = here[:, 3]
-        # Counts of all pairs at once: utterances of both, flipped by one and held by the other.
+        fell[method, trial] = here[:, 4]
+        # Counts of all pairs at once: trials of both, flipped by one and held by the other.
         both, alone = tried @ tried.T, fell @ (tried - fell).T
         first, second = np.triu_indices(len(named), 1)
         met = both[first, second] > 0
@@ -60,16 +70,23 @@ def paired_comparisons(rows: pl.DataFrame) -> pl.DataFrame:
         if not len(first):
             continue
         ahead, behind = alone[first, second], alone[second, first]
-        p = mcnemar_counts(ahead, behind)
+        repeated = len(trials) > len(utterances)
+        if repeated:
+            pairs = zip(first.tolist(), second.tolist(), strict=True)
+            p = np.array([_by_utterance(tried, fell, owner, *pair) for pair in pairs])
+        else:
+            p = mcnemar_counts(ahead, behind)
         adjusted = holm(p)
         for at, (one, other) in enumerate(zip(first, second, strict=True)):
             count = int(both[one, other])
+            met_in = tried[one] * tried[other] > 0
             lines.append(
                 dict(zip(CONTEST, contest, strict=True))
                 | {f"first_{name}": methods[named[one]][name] for name in METHOD}
                 | {f"second_{name}": methods[named[other]][name] for name in METHOD}
                 | {
-                    "utterances": count,
+                    "utterances": len(np.unique(owner[met_in])) if repeated else count,
+                    "trials": count,
                     "only_first": int(ahead[at]),
                     "only_second": int(behind[at]),
                     "difference": float(ahead[at] - behind[at]) / count,
@@ -78,6 +95,18 @@ def paired_comparisons(rows: pl.DataFrame) -> pl.DataFrame:
                 }
             )
     return pl.DataFrame(lines, infer_schema_length=None)
+
+
+def _by_utterance(
+    tried: Float[np.ndarray, "M K"],
+    fell: Float[np.ndarray, "M K"],
+    owner: Int[np.ndarray, "K"],
+    one: int,
+    other: int,
+) -> float:
+    """The test of two methods whose trials belong to the utterances of `owner`."""
+    ahead = tried[one] * tried[other] * (fell[one] - fell[other])
+    return sign_flip(np.rint(np.bincount(owner, weights=ahead)).astype(np.int64))
 
 
 def _numbered(

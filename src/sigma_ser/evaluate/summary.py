@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sigma_ser.core.rows import CELL_COLUMNS, CONSISTENCY_METRICS
-from sigma_ser.statistics.proportion import wilson_interval
+
+from .rates import rate_interval
 
 if TYPE_CHECKING:
     import polars as pl
@@ -47,10 +48,11 @@ def summarise(rows: pl.DataFrame, by: Sequence[str] = CELL_COLUMNS) -> pl.DataFr
         The columns of `by`, in the order in which the cells first occur. Then `rows` (all),
         `utterances` (right before the attack) and `flipped` (of those, now wrong). Then the rates,
         as fractions: `asr = flipped / utterances` with its Wilson 95 % interval `asr_low`,
-        `asr_high`, all null without any utterance; `robust_accuracy`, still right / all rows;
-        `fool_rate`, prediction changed / all rows. Then the mean of each of `MEAN_COLUMNS` over the
-        utterances that were right before (NaNs left out), `linf_max`, and `forwards_total`,
-        `backwards_total`, `seconds_total`, which count the explanation that made the mask as well.
+        `asr_high` (see `evaluate.rates`), all null without any utterance; `robust_accuracy`, still
+        right / all rows; `fool_rate`, prediction changed / all rows. Then the mean of each of
+        `MEAN_COLUMNS` over the utterances that were right before (NaNs left out), `linf_max`, and
+        `forwards_total`, `backwards_total`, `seconds_total`, which count the explanation that made
+        the mask as well.
     """
     import polars as pl
 
@@ -67,8 +69,7 @@ def summarise(rows: pl.DataFrame, by: Sequence[str] = CELL_COLUMNS) -> pl.DataFr
         ),
         pl.col("linf").fill_nan(None).filter(right).max().alias("linf_max"),
     )
-    flipped, utterances = cells["flipped"].to_numpy(), cells["utterances"].to_numpy()
-    low, high = wilson_interval(flipped, utterances)
+    low, high = rate_interval(rows.filter(right), cells, by)
     asr = pl.col("flipped") / pl.when(pl.col("utterances") > 0).then(pl.col("utterances"))
     cells = cells.with_columns(
         asr.alias("asr"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .groups import success_rates
+from .rates import success_rates
 
 if TYPE_CHECKING:
     import polars as pl

@@ -14,6 +14,7 @@ from sigma_ser.evaluate.cost import amortised_cost
 from sigma_ser.evaluate.fronts import at_matched_success, fronts
 from sigma_ser.evaluate.groups import by_group, worst_case
 from sigma_ser.evaluate.paired import paired_comparisons
+from sigma_ser.evaluate.rates import UTTERANCE
 from sigma_ser.evaluate.summary import summarise
 from sigma_ser.evaluate.transfer import mask_transfer, replay_transfer
 from sigma_ser.statistics.bootstrap import mean_intervals
@@ -60,9 +61,11 @@ def write_analysis(folder: Path, rows: pl.DataFrame, replays: pl.DataFrame | Non
 def consistency_intervals(rows: pl.DataFrame) -> pl.DataFrame:
     """Means of the consistency measures of each cell with bootstrap 95 % intervals.
 
+    What is drawn again is the utterance, with all of its seeds together.
+
     Returns:
-        The columns of a cell but fold and seeds, `utterances` (right before the attack), and for
-        each measure `<measure>`, `<measure>_low`, `<measure>_high`.
+        The columns of a cell but fold and seeds, `utterances` (right before the attack, once for
+        each of their seeds), and for each measure `<measure>`, `<measure>_low`, `<measure>_high`.
     """
     import polars as pl
 
@@ -73,7 +76,10 @@ def consistency_intervals(rows: pl.DataFrame) -> pl.DataFrame:
         some = ~np.isnan(values).all(0)
         if not some.any():
             continue
-        low, high = mean_intervals(values)
+        drawn = group.select(UTTERANCE)
+        known = drawn.unique(maintain_order=True).with_row_index("_owner")
+        owner = drawn.join(known, on=UTTERANCE, maintain_order="left")["_owner"].to_numpy()
+        low, high = mean_intervals(values, owner=owner.astype(np.int64))
         means = [float(np.nanmean(values[:, at])) if some[at] else None for at in range(len(some))]
         line = dict(zip(_POOLED, names, strict=True)) | {"utterances": len(group)}
         for at, metric in enumerate(CONSISTENCY_METRICS):

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sigma_ser.statistics.mcnemar import holm, mcnemar
+from sigma_ser.evaluate.rates import UTTERANCE
+from sigma_ser.statistics.mcnemar import holm
+from sigma_ser.statistics.sign_flip import sign_flip
 
 from .answer import rows_of
 from .cells import Cell, strongest
@@ -21,7 +23,8 @@ def against_best(rows: pl.DataFrame, cells: Sequence[Cell]) -> dict[str, float]:
     """p-value of each cell against the strongest of its panel, paired by utterance.
 
     McNemar's exact test on the utterances that were right before, two-sided, adjusted after Holm
-    within the panel. The strongest cell itself has none.
+    within the panel; an utterance with several seeds stays together (`statistics.sign_flip`). The
+    strongest cell itself has none.
 
     Args:
         rows: the rows of the run.
@@ -29,7 +32,8 @@ def against_best(rows: pl.DataFrame, cells: Sequence[Cell]) -> dict[str, float]:
     """
     import polars as pl
 
-    pairing = ["fold", "victim_seed", "attack_seed", "utterance"]
+    pairing = [*UTTERANCE, "fold", "victim_seed", "attack_seed"]
+    ahead = pl.col("success").cast(pl.Int64) - pl.col("success_other").cast(pl.Int64)
     adjusted: dict[str, float] = {}
     for panel in dict.fromkeys(cell["panel"] for cell in cells):
         rated = [cell for cell in cells if cell["panel"] == panel and cell["asr"] is not None]
@@ -46,7 +50,8 @@ def against_best(rows: pl.DataFrame, cells: Sequence[Cell]) -> dict[str, float]:
         values = []
         for cell in others:
             both = reference.join(outcomes(cell), on=pairing, suffix="_other", nulls_equal=True)
-            values.append(mcnemar(both["success"].to_numpy(), both["success_other"].to_numpy()))
+            each = both.group_by(UTTERANCE).agg(ahead.sum().alias("ahead"))
+            values.append(sign_flip(each["ahead"].to_numpy()))
         for cell, value in zip(others, holm(np.array(values)), strict=True):
             adjusted[cell["cell"]] = float(value)
     return adjusted

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 # Elements of a block of draws: bounds the memory at about 32 MB, whatever the sample's size.
 _BLOCK = 4_000_000
@@ -49,9 +49,17 @@ def bootstrap_interval(
 
 
 def mean_intervals(
-    values: Float[np.ndarray, "N M"], *, level: float = 0.95, resamples: int = 1000, seed: int = 0
+    values: Float[np.ndarray, "N M"],
+    *,
+    owner: Int[np.ndarray, "N"] | None = None,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> tuple[Float[np.ndarray, "M"], Float[np.ndarray, "M"]]:
     """Percentile interval of the mean of each column, the same draws for all; NaNs are left out.
+
+    Where several rows belong to one utterance, `owner` numbers the utterances from 0: these are
+    drawn, each with all of its rows (Davison & Hinkley 1997, sec. 3.8; Field & Welsh 2007).
 
     >>> low, high = mean_intervals(np.stack([np.arange(100.0), np.ones(100)], axis=1))
     >>> bool(low[0] < 49.5 < high[0]), float(low[1]), float(high[1])
@@ -60,19 +68,31 @@ def mean_intervals(
     size, columns = values.shape
     if size == 0:
         return np.full(columns, np.nan), np.full(columns, np.nan)
-    known = ~np.isnan(values)
-    filled = np.where(known, values, 0.0)
+    known = (~np.isnan(values)).astype(float)
+    filled = np.where(known > 0, values, 0.0)
+    if owner is not None:
+        size = int(owner.max()) + 1
+        known, filled = (_summed(one, owner, size) for one in (known, filled))
     means = []
     rows_at_once = max(1, _BLOCK // size)
     for start in range(0, resamples, rows_at_once):
         weights = _draws(size, min(rows_at_once, resamples - start), seed + start)
-        counts = weights @ known.astype(float)
+        counts = weights @ known
         means.append((weights @ filled) / np.where(counts > 0, counts, np.nan))
     tail = (1 - level) / 2
     ends = np.full((2, columns), np.nan)
-    some = known.any(0)
+    some = (known > 0).any(0)
     ends[:, some] = np.nanquantile(np.concatenate(means)[:, some], [tail, 1 - tail], axis=0)
     return ends[0], ends[1]
+
+
+def _summed(
+    values: Float[np.ndarray, "N M"], owner: Int[np.ndarray, "N"], size: int
+) -> Float[np.ndarray, "K M"]:
+    """The sum of the rows of each owner."""
+    sums = np.zeros((size, values.shape[1]))
+    np.add.at(sums, owner, values)
+    return sums
 
 
 @lru_cache(maxsize=4)
