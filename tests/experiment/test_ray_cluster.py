@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -17,6 +18,7 @@ from polars.testing import assert_frame_equal
 
 import sigma_ser as ss
 from sigma_ser.core.rows import TIMING_COLUMNS
+from sigma_ser.execution.executor import load_executor
 
 SCRIPT = """
 import json, os, pathlib, signal, sys, threading, time
@@ -52,7 +54,15 @@ if __name__ == "__main__":
     writer.write_figures = lambda *given: None  # as in conftest.py
     study = ss.run(values, out=folder)
     import ray
-    print(len(ray.nodes()), len(study.failures))
+    from sigma_ser.core.errors import ConfigError
+    from sigma_ser.execution.executor import load_executor
+    load_executor("ray", address=cluster.address)
+    try:
+        load_executor("ray", address="127.0.0.1:1")
+        refused = False
+    except ConfigError:
+        refused = True
+    print(len(ray.nodes()), len(study.failures), refused)
     ray.shutdown()
     cluster.shutdown()
 """
@@ -77,7 +87,7 @@ def test_rows_from_two_nodes_of_which_one_loses_a_worker(
     )
     assert done.returncode == 0, done.stderr
     # Before it, Ray tells of the dead worker.
-    assert done.stdout.splitlines()[-1] == "2 0", done.stdout
+    assert done.stdout.splitlines()[-1] == "2 0 True", done.stdout
     assert (folder / "killed").exists()
     rows = pl.read_parquet(folder / "rows.parquet")
     assert_frame_equal(rows.drop(TIMING_COLUMNS), finished.rows.drop(TIMING_COLUMNS))
@@ -85,7 +95,35 @@ def test_rows_from_two_nodes_of_which_one_loses_a_worker(
 
 def test_without_ray_the_executor_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    from sigma_ser.execution.executor import load_executor
-
     with pytest.raises(ss.errors.ConfigError, match=r"pip install sigma-ser\[ray\]"):
         load_executor("ray")
+
+
+@pytest.mark.parametrize(
+    ("address", "same"),
+    [
+        (None, True),
+        ("10.0.0.7:6379", True),
+        ("ray://10.0.0.7:10001", True),
+        ("10.0.0.7:6380", False),
+        ("10.0.0.8:6379", False),
+        ("auto", False),  # the one of this machine, which is 10.0.0.1
+    ],
+)
+def test_a_process_that_is_connected_elsewhere_says_so(
+    monkeypatch: pytest.MonkeyPatch, address: str | None, same: bool
+) -> None:
+    connected = SimpleNamespace(
+        is_initialized=lambda: True,
+        get_runtime_context=lambda: SimpleNamespace(gcs_address="10.0.0.7:6379"),
+        util=SimpleNamespace(get_node_ip_address=lambda: "10.0.0.1"),
+        cluster_resources=lambda: {"CPU": 4},
+    )
+    monkeypatch.setitem(sys.modules, "ray", connected)
+    if same:
+        assert load_executor("ray", address=address).workers == 4
+        return
+    with pytest.raises(
+        ss.errors.ConfigError, match=r"connected to .* 10\.0\.0\.7:6379, and not to"
+    ):
+        load_executor("ray", address=address)

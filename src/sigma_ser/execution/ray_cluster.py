@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -26,8 +28,8 @@ class Ray:
 
     Args:
         workers: tasks at the same time, at least 1; `None`: one for each core of the cluster.
-        address: of a running cluster, `auto` for the one of this machine; `None` starts one here
-            for as long as the process lives.
+        address: of a running cluster, `auto` for the one of this machine; `None` takes the one that
+            this process is connected to, or starts one here for as long as the process lives.
         retries: how often a task is started again after its worker or its machine died.
         gpus: share of an accelerator that each task holds; it sees that one alone.
     """
@@ -100,7 +102,9 @@ def _connected(address: str | None, workers: int | None) -> Any:
             f"executor.name: ray is not installed ({fault}); pip install sigma-ser[ray], or use "
             'executor = "processes"'
         ) from None
-    if not ray.is_initialized():
+    if ray.is_initialized():
+        _check_same(ray, address)
+    else:
         threads = dict.fromkeys(_THREAD_VARIABLES, "1")
         local = {} if address else {"num_cpus": workers or len(os.sched_getaffinity(0)),
                                     "include_dashboard": False}  # fmt: skip
@@ -118,6 +122,31 @@ def _connected(address: str | None, workers: int | None) -> Any:
                 "with ray start --head, or leave the address out"
             ) from fault
     return ray
+
+
+def _check_same(ray: Any, address: str | None) -> None:
+    """Refuse another cluster than the one that this process is connected to: it has but one."""
+    if address is None:
+        return
+    connected = str(ray.get_runtime_context().gcs_address)
+    here = ray.util.get_node_ip_address()
+    asked = (here, "") if address == "auto" else _host_and_port(address, here)
+    host, port = _host_and_port(connected, here)
+    if asked[0] != host or (asked[1] and asked[1] != port):
+        raise ConfigError(
+            f"executor.address: this process is connected to the Ray cluster at {connected}, and "
+            f"not to {address!r}; call ray.shutdown() first, run the study in a process of its "
+            "own, or leave the address out"
+        )
+
+
+def _host_and_port(address: str, here: str) -> tuple[str, str]:
+    """Host as a number, and port; that of a Ray client (`ray://`) is not the cluster's own."""
+    scheme, _, place = address.rpartition("://")
+    host, _, port = place.rpartition(":")
+    with contextlib.suppress(OSError):
+        host = socket.gethostbyname(host)
+    return here if host.startswith("127.") else host, "" if scheme else port
 
 
 def _deaths(ray: Any) -> tuple[type[Exception], ...]:
