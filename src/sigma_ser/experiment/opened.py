@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -100,13 +100,28 @@ def class_indices(
     known = load_victim(paths, step).labels
     if not known or known == class_names:
         return labels
-    missing = sorted(set(class_names) - set(known))
+    missing = [name for name in class_names if name not in known]
     if missing:
         raise ConfigError(
-            f"the victim {step.name} knows no class {missing[0]!r} (it knows {', '.join(known)}); "
-            "choose the classes of the corpus with corpus.classes"
+            f"the victim {step.name} knows no class {', '.join(missing)} of the corpus (it knows "
+            f"{', '.join(known)}); {_remedy(step, [one for one in class_names if one in known])}"
         )
     return torch.tensor([known.index(name) for name in class_names])[labels]
+
+
+def _remedy(step: VictimStep, shared: Sequence[str]) -> str:
+    """What to do about a victim that shares these classes alone with the corpus."""
+    kept = f"keep the classes that it knows with corpus.classes = {json.dumps(list(shared))}"
+    if isinstance(step.source, str) and ":" in step.source and not Path(step.source).is_dir():
+        # A foreign model may mean the same by other words, or by none (LABEL_0).
+        named = (
+            "if it means these by other names, give them in the order of its logits with labels = "
+            "[...] under [[victims]]"
+        )
+        return f"{named}, or {kept}" if shared else named
+    if shared:
+        return kept
+    return "take a victim that was trained on these classes, or a corpus that has the victim's"
 
 
 def fingerprint_of(victim: Any) -> str:
