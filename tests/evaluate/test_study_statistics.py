@@ -152,6 +152,16 @@ def test_mask_transfer_names_sources_and_compares_with_native_and_own() -> None:
     assert sorted(table.columns) == ["a", "source_victim"]
 
 
+def test_a_mask_under_two_names_counts_once() -> None:
+    rows = rows_of(
+        masked(fell=[True, True, False, False]),
+        masked("mlp", fell=[True, True, False, False]),
+        masked(fell=[True] * 4, attack_seed=1),
+    )
+    (told,) = mask_transfer(rows).to_dicts()
+    assert (told["utterances"], told["flipped"]) == (8, 6)
+
+
 def test_replays_count_utterances_that_both_victims_knew() -> None:
     rows = rows_of({"fell": [True, True, False, False]}).with_columns(
         target_victim=pl.lit("bilstm"),

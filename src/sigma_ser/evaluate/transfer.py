@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .paired import TRIAL
 from .rates import success_rates
 
 if TYPE_CHECKING:
@@ -38,10 +39,12 @@ def mask_transfer(rows: pl.DataFrame) -> pl.DataFrame:
         pl.col("victim").alias("target_victim"),
     )
     target = [*_SETTING, "target_victim", *_ATTACK, *_BUDGET]
-    masked = success_rates(
-        right.filter(pl.col("explainer").is_not_null()),
-        [*target, "explainer", "scope", "source_victim"],
+    place = [*target, "explainer", "scope", "source_victim"]
+    # A mask of the target itself may be in the rows as its own and under its name: it is one.
+    guided = right.filter(pl.col("explainer").is_not_null()).unique(
+        [*place, *TRIAL], keep="first", maintain_order=True
     )
+    masked = success_rates(guided, place)
     native = success_rates(right.filter(pl.col("explainer").is_null()), target)
     own = masked.filter(pl.col("source_victim") == pl.col("target_victim"))
     joined = masked.join(
