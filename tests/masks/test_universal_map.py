@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import sigma_ser as ss
@@ -70,6 +71,23 @@ def test_a_file_is_named_by_what_it_holds_and_serves_by_name(tmp_path):
     by_name = explanation("universal", VICTIM, BATCH, LABELS, path=str(path))
     assert torch.equal(by_name.saliency, learned(VICTIM, BATCH, LABELS).saliency)
     assert path.name in repr(make_explainer("universal", path=str(path)))
+
+
+def test_a_file_is_not_trusted_by_its_name(tmp_path):
+    path = learn_universal("gradient", VICTIM, BATCH, LABELS, bins=3).save(tmp_path)
+    other = learn_universal("gradient", VICTIM, BATCH, LABELS, bins=2).save(tmp_path)
+    # What is filed under the name of one map would be that of another.
+    path.write_bytes(other.read_bytes())
+    with pytest.raises(ExplainerError, match=f"is the universal map {other.name}"):
+        make_explainer("universal", path=str(path))
+    renamed = other.rename(tmp_path / "mine.safetensors")
+    for wrong in (renamed, tmp_path, tmp_path / "..", tmp_path / "../no/universal.safetensors", ""):
+        with pytest.raises(ExplainerError, match=r"learn_universal\(\.\.\.\)\.save"):
+            make_explainer("universal", path=str(wrong))
+    for maps in ({"0": torch.zeros(3)}, {}, {"angry": torch.zeros(2, 3)}):
+        save_file(maps, tmp_path / "odd.safetensors")
+        with pytest.raises(ExplainerError, match="is no universal map"):
+            make_explainer("universal", path=str(tmp_path / "odd.safetensors"))
 
 
 def test_what_is_missing_is_named(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -89,7 +90,7 @@ class UniversalMap:
         from safetensors.torch import save_file
 
         maps = {str(group): one.contiguous() for group, one in sorted(self.maps.items())}
-        path = Path(folder) / f"universal-{self.key}.safetensors"
+        path = Path(folder) / self._file_name
         with whole_file(path) as aside:
             save_file(maps, aside)
         return path
@@ -99,17 +100,32 @@ class UniversalMap:
         """Read what :meth:`save` wrote.
 
         Raises:
-            ExplainerError: if there is no such file, or it is damaged.
+            ExplainerError: if there is no such file, it is damaged, or its name is not that of its
+                contents.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
-            return cls({int(group): one for group, one in load_file(path).items()})
+            maps = {int(group): one for group, one in load_file(path).items()}
+            if not maps or any(one.ndim != 2 for one in maps.values()):
+                raise ValueError("it holds no maps (bins, D)")
+            learned = cls(maps)
         except (OSError, SafetensorError, ValueError) as fault:
             raise ExplainerError(
                 f"{path} is no universal map ({fault}); make one with learn_universal(...).save()"
             ) from fault
+        # Banks and studies file what a map gives under the name of its file.
+        if Path(path).name != learned._file_name:
+            raise ExplainerError(
+                f"{path} is the universal map {learned._file_name} or a changed one; give it that "
+                "name if it is meant, or make it again with learn_universal(...).save()"
+            )
+        return learned
+
+    @property
+    def _file_name(self) -> str:
+        return f"universal-{self.key}.safetensors"
 
 
 def learn_universal(
@@ -151,12 +167,15 @@ class Universal:
     """A universal map by name, for studies and the command line.
 
     Args:
-        path: a file of :meth:`UniversalMap.save`; its name is the hash of its contents, so that
-            whatever is filed under these settings is filed under the map. `None` is the control:
-            each utterance's own map, folded over time in the same way, which shows what the
-            folding costs before anything is shared.
+        path: a file of :meth:`UniversalMap.save`; its name must be the hash of its contents, so
+            that whatever is filed under these settings is filed under the map. `None` is the
+            control: each utterance's own map, folded over time in the same way, which shows what
+            the folding costs before anything is shared.
         source: explainer of that control.
         bins: equal parts of the duration in that control.
+
+    Raises:
+        ExplainerError: if the file is missing, damaged or under another name.
     """
 
     kind: ClassVar[MapKind] = "attribution"
@@ -164,6 +183,14 @@ class Universal:
     path: str | None = None
     source: str = "gradient"
     bins: int = 10
+
+    def __post_init__(self) -> None:
+        if self.path is not None:
+            UniversalMap.load(self.path)  # a wrong path must not wait until victims are trained
+
+    @cached_property
+    def _learned(self) -> UniversalMap:
+        return UniversalMap.load(str(self.path))
 
     def __call__(
         self,
@@ -176,10 +203,10 @@ class Universal:
         """The learned map laid over each utterance, or its own one folded.
 
         Raises:
-            ExplainerError: if the file or a class in it is missing, or the source fails.
+            ExplainerError: if a class has no map, or the source fails.
         """
         if self.path is not None:
-            return UniversalMap.load(self.path)(victim, batch, labels, seeds=seeds)
+            return self._learned(victim, batch, labels, seeds=seeds)
         made = make_explainer(self.source)
         told = explanation(made, victim, batch, labels, seeds=seeds)
         scale = ranking_scale(made.kind, victim, batch)
