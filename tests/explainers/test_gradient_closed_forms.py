@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 
 from sigma_ser.core.errors import ExplainerError, ShapeError, UnknownNameError
 from sigma_ser.core.features import FeatureBatch
@@ -47,6 +48,23 @@ def test_integrated_gradients_asks_for_as_many_passes_as_it_has_steps(victim_of,
         )
         assert told.forwards.tolist() == [14, 14, 14]
         assert told.backwards.tolist() == [12, 12, 12]
+
+
+@pytest.mark.parametrize("head", ["mlp", "cnn", "bilstm"])
+@pytest.mark.parametrize("rows", [2, 7, 64])
+def test_integrated_gradients_are_captums(head, rows, victim_of, batch, labels):
+    victim = victim_of(head)
+    x = batch.x.masked_fill(~batch.valid[:, :, None], 0.0)
+    expected = CaptumIntegratedGradients(victim).attribute(
+        x,
+        baselines=victim.mean.expand(x.shape),
+        target=labels,
+        additional_forward_args=(batch.lengths,),
+        n_steps=9,
+    )
+    told = explain("integrated-gradients", victim, batch, labels, steps=9, rows=rows)
+    expected = expected.masked_fill(~batch.valid[:, :, None], 0.0).float()
+    torch.testing.assert_close(told, expected, atol=1e-6, rtol=1e-4)
 
 
 def test_the_predicted_class_ignores_padding(victim_of, batch):

@@ -158,12 +158,13 @@ class Question:
             ExplainerError: if no gradient reaches the features.
         """
         owner = self.everyone() if owner is None else owner
-        gradient = torch.zeros_like(x)
-        for first in range(0, len(x), self.rows):
-            part = x[first : first + self.rows].detach().requires_grad_()
-            score = self.score(part, owner[first : first + self.rows])
-            (gradient[first : first + self.rows],) = torch.autograd.grad(score.sum(), part)
-        return gradient
+        parts: list[Tensor] = []
+        for rows, whose in zip(
+            torch.split(x, self.rows), torch.split(owner, self.rows), strict=True
+        ):
+            part = rows.detach().requires_grad_()
+            parts += torch.autograd.grad(self.score(part, whose).sum(), part)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def everyone(self) -> Int[Tensor, "B"]:
         """All utterances, as an owner of rows."""
