@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 from scipy.spatial import distance
 
-from sigma_ser.evaluate.consistency_rank import average_ranks, kendall, spearman
+from sigma_ser.evaluate.consistency_rank import Ranks, kendall, spearman
 from sigma_ser.evaluate.consistency_sets import iou, topk_intersection
 from sigma_ser.evaluate.consistency_shape import centre_shift, cosine, mask_mass, ssim_time
 
@@ -165,8 +165,9 @@ def test_sets_are_compared_as_sets():
 
 def test_average_ranks_are_those_of_scipy_with_zeros_of_both_signs():
     values = torch.tensor([[0.0, 2.0, -0.0, 2.0, 1.0, 9.0], [3.0, 3.0, 3.0, 1e-40, 0.0, 3e38]])
+    ranks = Ranks(6)
     for row in values:
-        assert average_ranks(row.numpy()).tolist() == stats.rankdata(row.numpy()).tolist()
+        assert ranks.of(row.numpy()).tolist() == stats.rankdata(row.numpy()).tolist()
 
 
 def test_two_equal_maps_agree_wholly():

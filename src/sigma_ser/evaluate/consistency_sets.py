@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
@@ -18,9 +19,15 @@ def topk_intersection(
     Returns:
         `(B,)` in [0, 1].
     """
-    return (first & second).sum((1, 2)).double() / first.sum((1, 2)).double()
+    return _sizes(first & second) / _sizes(first)
 
 
 def iou(first: Bool[Tensor, "B T D"], second: Bool[Tensor, "B T D"]) -> Float64[Tensor, "B"]:
     """`|S & S'| / |S | S'|`, in [0, 1]; arguments as :func:`topk_intersection`."""
-    return (first & second).sum((1, 2)).double() / (first | second).sum((1, 2)).double()
+    return _sizes(first & second) / _sizes(first | second)
+
+
+def _sizes(sets: Bool[Tensor, "B T D"]) -> Float64[Tensor, "B"]:
+    # Row by row: along dimensions, torch turns every element into an integer first.
+    sizes = [int(torch.count_nonzero(row)) for row in sets]
+    return torch.tensor(sizes, dtype=torch.float64, device=sets.device)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sigma_ser.core.features import valid_frames
 
-from .utterances import for_each_utterance, time_profiles
+from .utterances import for_each_in_double, for_each_utterance, time_profiles
 
 # Wang et al. 2004, section III.B: an 11-tap Gaussian of 1.5, K1 = 0.01, K2 = 0.03.
 _TAPS = 11
@@ -29,7 +29,7 @@ def cosine(
     Returns:
         `(B,)` in [0, 1]; NaN where a map is all zero.
     """
-    return for_each_utterance(_cosine, a, b, lengths)
+    return for_each_in_double(_cosine, lengths, a, b)
 
 
 def centre_shift(
@@ -82,11 +82,11 @@ def mask_mass(
     def share(magnitude: Tensor, chosen: Tensor) -> Tensor:
         return magnitude[chosen].double().sum() / magnitude.double().sum()
 
-    return for_each_utterance(share, a, mask, lengths)
+    return for_each_utterance(share, lengths, a, mask)
 
 
-def _cosine(a: Float[Tensor, "T D"], b: Float[Tensor, "T D"]) -> Float64[Tensor, ""]:
-    first, second = a.flatten().double(), b.flatten().double()
+def _cosine(a: Float64[Tensor, "T D"], b: Float64[Tensor, "T D"]) -> Float64[Tensor, ""]:
+    first, second = a.flatten(), b.flatten()
     norm = first.dot(first).sqrt() * second.dot(second).sqrt()
     return (first.dot(second) / norm).clamp(-1, 1)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from .utterances import for_each_utterance
+from .utterances import for_each_in_double, for_each_utterance
 
 
 def gini(a: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Float64[Tensor, "B"]:
@@ -21,7 +23,7 @@ def gini(a: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Float64[Tensor
         `(B,)` in [0, 1): 0 where all elements are equal, towards 1 where few hold everything; NaN
         where the map is all zero.
     """
-    return for_each_utterance(_gini, a, a, lengths)
+    return for_each_utterance(_gini, lengths, a)
 
 
 def complexity(a: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Float64[Tensor, "B"]:
@@ -32,18 +34,20 @@ def complexity(a: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Float64[
     Returns:
         `(B,)` from 0 (one element holds everything) to `log(T_i D)`; NaN where the map is all zero.
     """
-    return for_each_utterance(_complexity, a, a, lengths)
+    return for_each_in_double(_complexity, lengths, a)
 
 
-def _gini(a: Float[Tensor, "T D"], _: Float[Tensor, "T D"]) -> Float64[Tensor, ""]:
+def _gini(a: Float[Tensor, "T D"]) -> float:
     # numpy sorts with vector instructions, torch's CPU sort does not.
-    ordered = torch.from_numpy(np.sort(a.flatten().cpu().numpy())).double()
-    place = torch.arange(1, len(ordered) + 1, dtype=torch.float64)
+    ordered = np.sort(a.flatten().cpu().numpy())
+    place = np.arange(1 - len(ordered), len(ordered), 2, dtype=np.float64)
     # Mean-free weights: with 2 i alone a long utterance would lose digits.
-    return (2 * place - len(ordered) - 1).dot(ordered) / (len(ordered) * ordered.sum())
+    total = float(ordered.sum(dtype=np.float64))
+    return float(place.dot(ordered)) / (len(ordered) * total) if total else math.nan
 
 
-def _complexity(a: Float[Tensor, "T D"], _: Float[Tensor, "T D"]) -> Float64[Tensor, ""]:
-    values = a.double()
-    entropy: Tensor = torch.special.entr(values / values.sum()).sum()
-    return entropy
+def _complexity(a: Float64[Tensor, "T D"]) -> Float64[Tensor, ""]:
+    """`log S - sum a log a / S`: the entropy of `a / S` in one logarithm for each element."""
+    shares = a.div_(a.sum()).flatten()
+    # 0 log 0 is 0; the clamp keeps the logarithm finite there.
+    return -shares.dot(shares.clamp_min(torch.finfo(shares.dtype).tiny).log_())
