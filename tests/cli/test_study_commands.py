@@ -203,6 +203,8 @@ def test_an_audit_attacks_nothing_that_the_victim_has_learnt_from(
     assert audit_study(str(victim), str(unheard))["corpus"]["protocol"] == "random-stratified"
     with pytest.raises(ConfigError, match=r"learnt from recordings of .* none of the test part"):
         audited(victim, learnt)
+    with pytest.raises(ConfigError, match=r"no file or folder /nowhere/it\.csv"):
+        audit_study(str(victim), "/nowhere/it.csv")
     (victim / "fold.json").unlink()
     with pytest.raises(ConfigError, match="does not say which recordings it learnt from"):
         audited(victim, corpus)

@@ -197,6 +197,7 @@ def test_one_value_stands_for_a_list_and_tables_may_be_repeated(tmp_path: Path) 
         ({"victims": [{"load": "x:y", "labls": []}]}, "victims.labls: load_victim has no such"),
         ({"victims": [{"load": "x:y", "head": "mlp"}]}, "'load', but not both"),
         ({"tracking": {"name": "mlflow"}}, "mlflow is not installed"),
+        ({"corpus": {"name": "demo", "protocol": "demo-voices", "folds": []}}, "at least 1 item"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_before_any_work(

@@ -87,6 +87,13 @@ def test_a_card_that_does_not_fit_is_refused(victim, folder: Path, change, said:
         ss.load_victim(folder)
 
 
+def test_a_card_that_is_no_object_is_damaged(victim, folder: Path) -> None:
+    victim.save(folder)
+    (folder / "card.json").write_text("[]", "utf-8")
+    with pytest.raises(ss.errors.VictimError, match="is damaged"):
+        ss.load_victim(folder)
+
+
 def test_a_folder_without_victim_is_named(tmp_path: Path) -> None:
     with pytest.raises(ss.errors.VictimError, match="is not a saved victim"):
         ss.load_victim(tmp_path)

@@ -6,7 +6,13 @@ Every table, figure and page is computed from these columns and from nothing els
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import RunError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 # What an explanation keeps: `<metric>` explains the true label on both inputs, `<metric>_own`
 # each input's own prediction, `<metric>_floor` the same class under a random perturbation.
@@ -106,3 +112,29 @@ def schema() -> Any:
         + [pa.field(name, pa.float64()) for name in _REAL]
         + [pa.field(name, pa.bool_()) for name in _TRUTH]
     )
+
+
+def read_rows(path: Path) -> pl.DataFrame:
+    """The rows in a file.
+
+    Raises:
+        RunError: if the file is missing or damaged, or another version wrote it.
+    """
+    import polars as pl
+
+    try:
+        if not path.is_file():
+            raise FileNotFoundError("it is not there")
+        rows = pl.read_parquet(path, glob=False)
+    except (OSError, pl.exceptions.PolarsError) as fault:
+        raise RunError(
+            f"the rows in {path} cannot be read ({fault}); run the study again, which puts them "
+            "together anew"
+        ) from fault
+    lacking = [name for name in schema().names if name not in rows.columns]
+    if lacking:
+        raise RunError(
+            f"{path} was written by another version of sigma-ser, which had no column "
+            f"{lacking[0]!r}; run the study again with this one"
+        )
+    return rows

@@ -59,6 +59,11 @@ def audit_study(
     known = corpus in registry.names("corpus")
     reader = corpus if known else "manifest" if given.is_file() else "folders"
     if not known and not given.exists():
+        if len(given.parts) > 1 or given.suffix:
+            raise ConfigError(
+                f"there is no file or folder {corpus}; give a manifest, a folder of class "
+                "folders, or a registered corpus"
+            )
         registry.get("corpus", corpus)  # lists near matches
     place = root if known else given
     recordings = load_corpus(reader, place)

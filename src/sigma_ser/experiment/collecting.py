@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,19 @@ from .replay import replay_schema
 from .stages import read_failures
 from .steps import AttackStep, Plan, ReplayStep
 
-_STAMP = "rows.json"
+_STAMP, _ROWS, _REPLAYS = "rows.json", "rows.parquet", "replays.parquet"
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What is in `rows.parquet`: a key of its contents, and how many fell in each cell."""
+    """What is in `rows.parquet`: a key of its contents, and how many fell in each cell.
+
+    `sizes` are those of the files that were written, in bytes: one that was cut is made again.
+    """
 
     key: str
     flipped: Mapping[str, int]
+    sizes: Mapping[str, int]
 
 
 def collect(plan: Plan, paths: RunPaths) -> Collected:
@@ -50,14 +54,15 @@ def collect(plan: Plan, paths: RunPaths) -> Collected:
     if old is not None and old.key == key:
         return old
     flipped: dict[str, int] = {}
-    for step, table in _write(paths.folder / "rows.parquet", parts, schema()):
+    for step, table in _write(paths.folder / _ROWS, parts, schema()):
         right, fell = table["correct_before"].to_pylist(), table["success"].to_pylist()
         count = sum(a and b for a, b in zip(right, fell, strict=True))
         flipped[step.key] = flipped.get(step.key, 0) + count
-    for _ in _write(paths.folder / "replays.parquet", replays, replay_schema()):
+    for _ in _write(paths.folder / _REPLAYS, replays, replay_schema()):
         pass
-    write_json(paths.folder / _STAMP, {"key": key, "flipped": flipped})
-    return Collected(key, flipped)
+    made = Collected(key, flipped, _sizes(paths.folder))
+    write_json(paths.folder / _STAMP, asdict(made))
+    return made
 
 
 def _present(
@@ -76,10 +81,15 @@ def _present(
 
 def _stamp(folder: Path) -> Collected | None:
     try:
-        values = json.loads((folder / _STAMP).read_text("utf-8"))
-    except (OSError, ValueError):
+        told = Collected(**json.loads((folder / _STAMP).read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
         return None
-    return Collected(**values) if (folder / "rows.parquet").exists() else None
+    return told if told.sizes == _sizes(folder) else None
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    paths = (folder / name for name in (_ROWS, _REPLAYS))
+    return {path.name: path.stat().st_size for path in paths if path.exists()}
 
 
 def _write(target: Path, parts: list[tuple[Any, Path]], columns: Any) -> Iterator[tuple[Any, Any]]:

@@ -51,7 +51,9 @@ class CorpusSection(_OpenSection):
     protocol: OneOrMore[str] = Field(description="one, or a list: each is run")
     protocol_settings: dict[str, Any] = {}
     seed: int = Field(0, description="of the split, where the protocol draws one")
-    folds: list[int] | None = Field(None, description="numbers of the folds to run; all by default")
+    folds: list[int] | None = Field(
+        None, min_length=1, description="numbers of the folds to run; all by default"
+    )
 
 
 class EncoderSection(_OpenSection):

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core.errors import RunError
-from sigma_ser.core.rows import CELL_COLUMNS, TIMING_COLUMNS
+from sigma_ser.core.rows import CELL_COLUMNS, TIMING_COLUMNS, read_rows
 
 from .result_names import cell_names, flattened, victim_names
+from .run_files import read_object, read_objects
 
 if TYPE_CHECKING:
     import polars as pl
 
+_ADVICE = "run its study again, which takes a moment where it is finished"
+_VICTIM_KEYS = ("fold", "name", "uar")
 _KEYS = [name for name in CELL_COLUMNS if name != "attack_settings"]
 
 
@@ -78,16 +81,23 @@ def compare_runs(first: Path, second: Path) -> Difference:
     """Compare two finished runs.
 
     Raises:
-        RunError: if one of the folders is not that of a finished run.
+        RunError: if one of the folders is not that of a finished run of this version.
     """
-    import polars as pl
-
     from sigma_ser.evaluate.summary import summarise
 
-    values = [[_read(folder, name) for name in ("study", "environment", "victims")]
-              for folder in (first, second)]  # fmt: skip
-    rows = [pl.read_parquet(folder / "rows.parquet") for folder in (first, second)]
-    studies, surroundings, victims = zip(*values, strict=True)
+    for folder in (first, second):
+        if not (folder / "rows.parquet").is_file():
+            raise RunError(
+                f"{folder} is not the folder of a finished run (it has no rows.parquet); give "
+                "one, or finish it with sigma-ser run"
+            )
+    folders = (first, second)
+    studies, surroundings = (
+        [read_object(folder / name, (), _ADVICE) for folder in folders]
+        for name in ("study.json", "environment.json")
+    )
+    victims = [read_objects(one / "victims.json", _VICTIM_KEYS, _ADVICE) for one in folders]
+    rows = [read_rows(folder / "rows.parquet") for folder in folders]
     cells = [summarise(one).to_dicts() for one in rows]
     return Difference(
         _changes(*(flattened(study) for study in studies)),
@@ -128,16 +138,6 @@ def _rows_that_differ(first: pl.DataFrame, second: pl.DataFrame) -> tuple[int, i
     )
     same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"{name}_second")) for name in shared)
     return len(both), int(both.select((~same).sum()).item()) if len(both) else 0
-
-
-def _read(folder: Path, name: str) -> Any:
-    path = folder / f"{name}.json"
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as fault:
-        raise RunError(
-            f"{folder} is not the folder of a finished run ({fault}); finish it with sigma-ser run"
-        ) from fault
 
 
 def _shown(value: Any) -> str:

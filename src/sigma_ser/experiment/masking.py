@@ -14,6 +14,7 @@ from sigma_ser.masks.topk import topk_mask
 
 from .config import CONSENSUS
 from .opened import RunPaths
+from .run_files import read_tensors
 from .steps import MaskStep, UniversalStep
 
 if TYPE_CHECKING:
@@ -52,11 +53,7 @@ def make_mask(piece: Piece, mask: MaskStep, budget: Budget, scope: int) -> Bool[
 
 def read_universal(paths: RunPaths, step: UniversalStep) -> Float[Tensor, "bins D"]:
     """The universal map of a victim."""
-    from safetensors import safe_open
-
-    with safe_open(paths.universal(step), "pt") as file:
-        told: Tensor = file.get_tensor("map")
-    return told
+    return read_tensors(paths.universal(step))["map"]
 
 
 def _fitted(

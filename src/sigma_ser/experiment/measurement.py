@@ -17,6 +17,7 @@ from sigma_ser.core.seeds import utterance_seeds
 
 from .opened import mask_seconds
 from .replay import Perturbations
+from .run_files import read_tensors
 from .steps import AttackStep
 from .work import AsKept, Piece
 
@@ -155,8 +156,6 @@ def _consistency(
     piece: Piece, step: AttackStep, result: AttackResult, mask: Bool[Tensor, "B T D"] | None
 ) -> dict[str, list[Any]]:
     """What is left of the explanation, with its floor."""
-    from safetensors.torch import load_file
-
     from sigma_ser.evaluate.consistency import consistency
 
     if step.reference is None or step.floor is None:
@@ -174,7 +173,7 @@ def _consistency(
         clean=bank.explain(piece.batch, piece.labels).saliency,
         seeds=bank.seeds(piece.batch),
     )
-    floors = load_file(task.paths.floor(step.floor, task.part))
+    floors = read_tensors(task.paths.floor(step.floor, task.part))
     scores |= {name: values[piece.rows] for name, values in floors.items()}
     kept = ["mask_mass"] + [
         f"{metric}{suffix}" for metric in CONSISTENCY_METRICS for suffix in ("", "_own", "_floor")

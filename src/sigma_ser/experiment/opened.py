@@ -16,6 +16,7 @@ from torch import Tensor
 from sigma_ser.core.contracts import Victim
 from sigma_ser.core.errors import ConfigError
 
+from .run_files import read_object
 from .steps import (
     AttackStep,
     FloorStep,
@@ -216,5 +217,5 @@ def _seconds(folder: Path, parts: int) -> Mapping[str, float | None]:
     del parts  # a part more, and the answer is another
     seconds: dict[str, float | None] = {}
     for part in sorted(folder.glob("part-*.json")):
-        seconds |= json.loads(part.read_text("utf-8"))["seconds"]
+        seconds |= read_object(part, ["seconds"], "delete it and run again")["seconds"]
     return seconds

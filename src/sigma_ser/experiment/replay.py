@@ -12,7 +12,9 @@ from torch import Tensor
 
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.files import whole_file
-from sigma_ser.core.rows import CELL_COLUMNS
+from sigma_ser.core.rows import CELL_COLUMNS, read_rows
+
+from .run_files import read_tensors
 
 if TYPE_CHECKING:
     from .steps import ReplayStep
@@ -66,10 +68,8 @@ class Perturbations:
     @classmethod
     def load(cls, path: Path) -> Perturbations:
         """What `save` wrote."""
-        from safetensors.torch import load_file
-
         kept = cls()
-        kept._tensors = load_file(path)
+        kept._tensors = read_tensors(path)
         return kept
 
     def applied(self, batch: FeatureBatch) -> Float[Tensor, "B T D"]:
@@ -89,7 +89,7 @@ def replay(task: PartTask, step: ReplayStep) -> None:
 
     from .work import pieces
 
-    source = pq.read_table(task.paths.rows(step.source, task.part)).to_pydict()
+    source = read_rows(task.paths.rows(step.source, task.part)).to_dict(as_series=False)
     kept = Perturbations.load(task.paths.perturbations(step.source, task.part))
     told: dict[str, list[Any]] = {name: source[name] for name in CELL_COLUMNS}
     told |= {name: source[name] for name in ("utterance", "label")}

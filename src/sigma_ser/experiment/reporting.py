@@ -19,6 +19,7 @@ from .exemplars import make_exemplars
 from .grounds import Scene
 from .opened import RunPaths
 from .progress import Progress
+from .run_files import read_object
 from .steps import Plan, VictimStep
 
 
@@ -75,8 +76,9 @@ def victim_scores(plan: Plan, paths: RunPaths) -> list[dict[str, Any]]:
 
 def _scores(paths: RunPaths, step: VictimStep) -> dict[str, Any]:
     folder = paths.victim(step)
-    card = json.loads((folder / "card.json").read_text("utf-8"))
-    timing = json.loads((folder / "timing.json").read_text("utf-8"))
+    again = f"delete the folder {folder} and run again"
+    metrics = read_object(folder / "card.json", ["metrics"], again)["metrics"]
+    timing = read_object(folder / "timing.json", ["train_seconds"], again)
     return {
         "name": step.name,
         "fold": step.fold.name,
@@ -86,7 +88,7 @@ def _scores(paths: RunPaths, step: VictimStep) -> dict[str, Any]:
         "protocol": step.setting.protocol,
         "encoder": step.setting.encoder,
         "layer": step.setting.layer,
-        **card["metrics"]["test"],
+        **metrics["test"],
         **timing,
     }
 

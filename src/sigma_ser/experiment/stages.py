@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from sigma_ser.execution.executor import Executor, LostTaskError
 
 from .opened import RunPaths
 from .progress import Progress
+from .run_files import read_objects
 from .steps import AttackStep, Plan, ReplayStep, UniversalStep, VictimStep
 from .work import PartTask, VictimTask, work
 
@@ -161,10 +162,8 @@ def described(step: Any) -> str:
 
 def read_failures(folder: Path) -> list[dict[str, Any]]:
     """What a finished run could not compute."""
-    import json
-
-    try:
-        values: list[dict[str, Any]] = json.loads((folder / "failures.json").read_text("utf-8"))
-    except OSError:
+    path = folder / "failures.json"
+    if not path.exists():
         return []
-    return values
+    names = [one.name for one in fields(Failure)]
+    return read_objects(path, names, "run the study again, which writes it anew")

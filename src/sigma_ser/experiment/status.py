@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
@@ -15,8 +14,11 @@ from sigma_ser.core.files import write_json
 
 from .lock import is_locked
 from .progress import Progress
+from .run_files import read_object
 
 _FILE = "status.json"
+_KEYS = ("state", "process", "host", "started", "updated", "reason", "stages")
+_STAGE_KEYS = ("name", "total", "cached", "done", "began")
 _EVERY = 1.0  # seconds between two notes
 
 
@@ -92,15 +94,18 @@ def read_status(folder: Path) -> dict[str, Any]:
         from the start), `done`, `began`.
 
     Raises:
-        RunError: if no run was ever begun there.
+        RunError: if no run was ever begun there, or what it told is damaged.
     """
-    try:
-        values: dict[str, Any] = json.loads((folder / _FILE).read_text("utf-8"))
-    except (OSError, ValueError) as fault:
+    path = folder / _FILE
+    if not path.is_file():
         raise RunError(
-            f"{folder} is not the folder of a run ({fault}); give the folder that "
+            f"{folder} is not the folder of a run (it has no {_FILE}); give the folder that "
             "sigma-ser run wrote"
-        ) from fault
+        )
+    values = read_object(path, _KEYS, "run the study again, which writes it anew")
+    for stage in values["stages"]:
+        if not set(_STAGE_KEYS) <= set(stage):
+            raise RunError(f"{path} is damaged; run the study again, which writes it anew")
     if values["state"] == "running" and not is_locked(folder):
         values["state"] = "stopped"
     return values

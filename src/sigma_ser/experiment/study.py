@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core.errors import RunError
 from sigma_ser.core.files import whole_file, write_json
+from sigma_ser.core.rows import read_rows
 from sigma_ser.execution.executor import Executor, load_executor
 
 from .collecting import collect
@@ -50,9 +51,7 @@ class Study:
     @cached_property
     def rows(self) -> pl.DataFrame:
         """One row for each utterance and cell, with the columns of `core.rows`."""
-        import polars as pl
-
-        return pl.read_parquet(self.folder / "rows.parquet")
+        return read_rows(self.folder / "rows.parquet")
 
     @cached_property
     def replays(self) -> pl.DataFrame | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -12,11 +11,14 @@ from pathlib import Path
 
 from sigma_ser.core.errors import RunError
 from sigma_ser.core.files import content_key, write_json
+from sigma_ser.core.rows import read_rows
 
 from .opened import RunPaths
+from .run_files import read_object
 from .steps import Plan
 
 _PLAN = "plan.json"
+_AGAIN = "again, which takes a moment where it is finished"
 # Rooms of a run whose folders and files are named by keys.
 _KEYED = ("features", "victims", "universal", "floors", "attacks", "replays")
 _ASIDE = re.compile(r"^\..+\.[0-9a-f]{8}(\.[a-z]+)?$")
@@ -55,15 +57,17 @@ def find_garbage(folder: Path) -> Garbage:
     """What the last study that was run in a folder does not need.
 
     Raises:
-        RunError: if no study was run there.
+        RunError: if no study was run there, or what is known of it is damaged: then nothing could
+            be told from garbage.
     """
-    try:
-        needs = json.loads((folder / _PLAN).read_text("utf-8"))["needs"]
-    except (OSError, ValueError, KeyError) as fault:
+    if not (folder / _PLAN).is_file():
         raise RunError(
-            f"{folder} is not the folder of a run of this version ({fault}); run the study again, "
-            "which takes a moment where it is finished"
-        ) from fault
+            f"{folder} is not the folder of a run of this version (it has no {_PLAN}); run the "
+            f"study {_AGAIN}"
+        )
+    needs = read_object(folder / _PLAN, ["needs"], f"run the study {_AGAIN}")["needs"]
+    if not isinstance(needs, dict) or not {*_KEYED, "saliency"} <= needs.keys():
+        raise RunError(f"{folder / _PLAN} is of another version; run the study {_AGAIN}")
     found = list(_asides(folder))
     for room in _KEYED:
         found += [path for path in _children(folder / room) if path.name not in needs[room]]
@@ -91,7 +95,7 @@ def _unused_maps(folder: Path, needs: dict[str, list[str]]) -> Iterator[Path]:
             yield step
             continue
         for part in step.glob("part-*.json"):
-            banks.add(json.loads(part.read_text("utf-8"))["bank"])
+            banks.add(read_object(part, ["bank"], "delete it and run the study again")["bank"])
     for path in _children(folder / "saliency"):
         # The banks of universal maps are made again in a moment, if ever.
         if path != done and path.name not in banks:
@@ -100,12 +104,10 @@ def _unused_maps(folder: Path, needs: dict[str, list[str]]) -> Iterator[Path]:
 
 def _unused_exemplars(folder: Path, needs: dict[str, list[str]]) -> Iterator[Path]:
     """Exemplars are named by cell and utterance, so those of the cells that stay are counted up."""
-    import polars as pl
-
     rows = folder / "rows.parquet"
     names: list[str] = []
     if rows.exists():
-        names = pl.read_parquet(rows, columns=["utterance"])["utterance"].unique().to_list()
+        names = read_rows(rows)["utterance"].unique().to_list()
     kept = {content_key([key, name]) for key in needs["attacks"] for name in names}
     for path in _children(folder / "exemplars"):
         if path.stem not in kept:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core.errors import RunError
 from sigma_ser.core.files import write_json
+from sigma_ser.core.rows import read_rows
 
 from .exemplar import Exemplar
 
@@ -77,16 +78,22 @@ def load_inputs(folder: Path) -> ReportInputs:
     """
     import polars as pl
 
+    here = [item for item in dataclasses.fields(ReportInputs) if item.name not in _ELSEWHERE]
+    needed = {item.name for item in here
+              if item.default is item.default_factory is dataclasses.MISSING}  # fmt: skip
     try:
-        rows = pl.read_parquet(folder / "rows.parquet")
-        kept = folder / "replays.parquet"
-        replays = pl.read_parquet(kept) if kept.exists() else None
         rest = json.loads((folder / "report" / "inputs.json").read_text("utf-8"))
-    except (OSError, ValueError, pl.exceptions.ComputeError) as fault:
+        names = set(rest) if isinstance(rest, dict) else set()
+        if not needed <= names <= {item.name for item in here}:
+            raise ValueError("another version wrote its report")
+        kept = folder / "replays.parquet"
+        replays = pl.read_parquet(kept, glob=False) if kept.exists() else None
+    except (OSError, ValueError, pl.exceptions.PolarsError) as fault:
         raise RunError(
             f"{folder} is not the folder of a finished run ({fault}); "
             "give one, or finish it with sigma-ser run"
         ) from fault
+    rows = read_rows(folder / "rows.parquet")
     # Exemplars of an earlier state of the study may lie there too: the rows decide.
     keys = ("utterance", "victim", "attack", "explainer", "scope", "sparsity", "epsilon")
     known = set(rows.select(keys).unique().iter_rows())

@@ -138,6 +138,8 @@ class TrainedVictim(WrappedVictim):
         folder = Path(folder)
         try:
             described = json.loads((folder / CARD).read_text("utf-8"))
+            if not isinstance(described, dict):
+                raise ValueError("it is no JSON object")
             blob = (folder / WEIGHTS).read_bytes()
         except OSError as fault:
             raise VictimError(

@@ -1,0 +1,76 @@
+"""Small files of a run, read so that damage is one sentence and never a traceback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sigma_ser.core.errors import RunError
+
+
+def read_object(path: Path, keys: Iterable[str], advice: str) -> dict[str, Any]:
+    """A JSON object that has these keys.
+
+    Args:
+        path: of the file.
+        keys: what must be in it.
+        advice: what to do about a missing or damaged file; ends the sentence.
+
+    Raises:
+        RunError: if it is not there, damaged, or another version wrote it.
+    """
+    values = _read(path, advice)
+    lacking = [key for key in keys if not isinstance(values, dict) or key not in values]
+    if not isinstance(values, dict) or lacking:
+        what = f"has no {lacking[0]!r}" if lacking else "is no JSON object"
+        raise RunError(
+            f"{path} {what}: it is damaged, or another version of sigma-ser wrote it; {advice}"
+        )
+    return values
+
+
+def read_objects(path: Path, keys: Iterable[str], advice: str) -> list[dict[str, Any]]:
+    """A JSON list of objects that have these keys.
+
+    Raises:
+        RunError: as `read_object`.
+    """
+    values = _read(path, advice)
+    whole = isinstance(values, list) and all(
+        isinstance(one, dict) and set(keys) <= one.keys() for one in values
+    )
+    if not whole:
+        raise RunError(
+            f"{path} is no list of objects with {', '.join(keys)}: it is damaged, or another "
+            f"version of sigma-ser wrote it; {advice}"
+        )
+    return list(values)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of an artefact.
+
+    Raises:
+        RunError: if it is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as fault:
+        raise RunError(f"{path} is damaged ({fault}); delete it and run again") from fault
+    return tensors
+
+
+def _read(path: Path, advice: str) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except OSError as fault:
+        raise RunError(f"{path} cannot be read ({fault.strerror}); {advice}") from fault
+    except ValueError as fault:
+        raise RunError(f"{path} is damaged ({fault}); {advice}") from fault
