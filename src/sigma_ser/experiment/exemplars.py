@@ -16,8 +16,10 @@ from sigma_ser.report.exemplar import Exemplar
 
 from .measurement import run_attack
 from .opened import RunPaths
+from .pieces import AsKept, pieces
 from .steps import AttackStep, Plan
-from .work import AsKept, PartTask, make_attack, pieces
+from .tasks import PartTask
+from .work import make_attack
 
 
 def make_exemplars(plan: Plan, paths: RunPaths, flipped: Mapping[str, int]) -> list[Exemplar]:

@@ -18,7 +18,7 @@ from .run_files import read_tensors
 from .steps import MaskStep, UniversalStep
 
 if TYPE_CHECKING:
-    from .work import Piece
+    from .pieces import Piece
 
 
 def make_mask(piece: Piece, mask: MaskStep, budget: Budget, scope: int) -> Bool[Tensor, "B T D"]:

@@ -16,10 +16,10 @@ from sigma_ser.core.rows import CONSISTENCY_METRICS, schema
 from sigma_ser.core.seeds import utterance_seeds
 
 from .opened import mask_seconds
+from .pieces import AsKept, Piece
 from .replay import Perturbations
 from .run_files import read_tensors
 from .steps import AttackStep
-from .work import AsKept, Piece
 
 _SIZES = ("l0", "l0_share", "l2", "linf", "frames_touched", "channels_touched")
 

@@ -16,7 +16,7 @@ from sigma_ser.victims.loading import load_victim
 from sigma_ser.victims.settings import TrainingSettings
 
 from .config import StudyConfig, VictimSection
-from .plan import check_sources
+from .mask_sources import check_sources
 from .tracking import check_tracking
 
 

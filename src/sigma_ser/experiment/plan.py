@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import math
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core.budget import Budget
-from sigma_ser.core.errors import ConfigError
 from sigma_ser.core.files import content_key
-from sigma_ser.core.seeds import derive_seed
 
-from .config import CONSENSUS, OTHERS, OWN, SOURCES, UNIVERSAL, AttackSection, StudyConfig
+from .config import CONSENSUS, UNIVERSAL, AttackSection, StudyConfig
+from .mask_sources import mask_owners
+from .sampling import attacked_parts, unattacked_part
 from .steps import (
     AttackStep,
     FloorStep,
@@ -32,13 +31,6 @@ from .steps import (
 if TYPE_CHECKING:
     from sigma_ser.corpora.corpus import Corpus
     from sigma_ser.corpora.folds import Fold
-
-# Utterances of one file of results: small enough to lose little, large enough to be few.
-PART_UTTERANCES = 256
-# As many utterances that are not attacked make a universal map: more change it little.
-UNIVERSAL_UTTERANCES = 128
-# Encoders differ in the last digits of the time between their frames.
-_SAME_RATE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -90,11 +82,11 @@ class _Planner:
         self.universal_parts: dict[tuple[str, str], Part] = {}
         for ground, fold in ((g, f) for g in grounds for f in g.folds):
             place = ground.setting.features, fold.key
-            self.samples[place] = _parts(study, ground.corpus, fold)
+            self.samples[place] = attacked_parts(study, ground.corpus, fold)
             self.sample_keys[place] = content_key(
                 [[one.id for one in part] for part in self.samples[place]]
             )
-            self.universal_parts[place] = _unattacked(study, ground.corpus, fold)
+            self.universal_parts[place] = unattacked_part(study, ground.corpus, fold)
         self.victims = [
             victim for ground in grounds for fold in ground.folds
             for victim in self._victims_of(ground.setting, fold)
@@ -197,66 +189,16 @@ class _Planner:
         granularity: str,
         section: AttackSection,
     ) -> Iterator[MaskStep]:
-        here = [one for one in self.victims if one.sample == victim.sample]
-        match source:
-            case "own":
-                owners = [victim]
-            case _ if victim.setting.layer == "all":
-                raise ConfigError(
-                    f"attack {section.name!r} takes masks from {source!r}, but with layer = "
-                    '"all" each victim hears a sum of layers of its own; use masks of its own'
-                )
-            case "others":
-                owners = [one for one in here if one.key != victim.key]
-            case "consensus":
-                maps = tuple(self._saliency(one, explainer) for one in here)
-                yield MaskStep(explainer, CONSENSUS, maps)
-                return
-            case "universal":
-                yield MaskStep(explainer, UNIVERSAL, universal=self._universal(victim, explainer))
-                return
-            case _ if "@" in source:
-                owners = self._abroad(source, victim, granularity, section)
-            case _:
-                owners = [one for one in here if one.name == source]
-                if not owners:
-                    names = ", ".join(sorted({one.name for one in self.victims}))
-                    raise ConfigError(
-                        f"attack {section.name!r} takes masks from {source!r}, which is no victim "
-                        f"of the study; its victims: {names}; or {', '.join(SOURCES)}"
-                    )
-        for owner in owners:
-            told = self._saliency(owner, explainer)
-            yield MaskStep(explainer, own_or_name(told, victim), (told,))
-
-    def _abroad(
-        self, source: str, victim: VictimStep, granularity: str, section: AttackSection
-    ) -> list[VictimStep]:
-        """The victim on another encoder whose frames make the mask, or none for the same one."""
-        if granularity not in {"frame", "segment"}:
-            raise ConfigError(
-                f"attack {section.name!r} takes masks from {source!r}: only whole frames carry "
-                "over between encoders, so set budgets.granularity to frame or segment"
-            )
-        name, _, place = source.partition("@")
-        encoder, _, layer = place.rpartition(":")
-        found = [
-            one for one in self.victims
-            if (one.name, one.setting.encoder, one.setting.layer) == (name, encoder, layer)
-            and one.setting.corpus == victim.setting.corpus and one.fold.key == victim.fold.key
-        ]  # fmt: skip
-        if not found:
-            raise ConfigError(
-                f"attack {section.name!r} takes masks from {source!r}, which the study has not; "
-                "write victim@encoder:layer as the rows name them"
-            )
-        rate = found[0].setting.frame_seconds
-        if not math.isclose(rate, victim.setting.frame_seconds, rel_tol=_SAME_RATE):
-            raise ConfigError(
-                f"attack {section.name!r} takes masks from {source!r}, whose frames are {rate:g} s "
-                f"apart and not {victim.setting.frame_seconds:g} s; use encoders of one frame rate"
-            )
-        return [one for one in found if one.setting != victim.setting]
+        owners = mask_owners(source, victim, self.victims, section.name, granularity)
+        if source == CONSENSUS:
+            maps = tuple(self._saliency(one, explainer) for one in owners)
+            yield MaskStep(explainer, CONSENSUS, maps)
+        elif source == UNIVERSAL:
+            yield MaskStep(explainer, UNIVERSAL, universal=self._universal(victim, explainer))
+        else:
+            for owner in owners:
+                told = self._saliency(owner, explainer)
+                yield MaskStep(explainer, own_or_name(told, victim), (told,))
 
     def _saliency(
         self, victim: VictimStep, explainer: str, extra: Mapping[str, Any] | None = None
@@ -280,37 +222,6 @@ class _Planner:
         )
 
 
-def check_sources(study: StudyConfig) -> None:
-    """Check what can be checked of a study before any recording is read.
-
-    Raises:
-        ConfigError: if two victims share a name, or a mask comes from a victim that is not there.
-    """
-    titles = [section.title for section in study.victims]
-    for title in titles:
-        if titles.count(title) > 1:
-            raise ConfigError(
-                f"the study has {titles.count(title)} victims called {title!r}; "
-                "give each a name = of its own"
-            )
-    names = {
-        section.title if len(section.seeds) == 1 else f"{section.title}-{seed}"
-        for section in study.victims
-        for seed in section.seeds
-    }
-    for attack, source in ((a, s) for a in study.attacks for s in a.mask_sources):
-        if source not in SOURCES and source.partition("@")[0] not in names:
-            raise ConfigError(
-                f"attack {attack.name!r} takes masks from {source!r}, which is no victim of the "
-                f"study; its victims: {', '.join(sorted(names))}; or {', '.join(SOURCES)}"
-            )
-        if source == OTHERS and len(names) == 1:
-            raise ConfigError(
-                f"attack {attack.name!r} takes masks from other victims, but {titles[0]!r} is the "
-                f"only one; add a victim, or use {OWN!r}"
-            )
-
-
 def budgets_of(study: StudyConfig) -> Iterator[dict[str, Any]]:
     """Every budget of a study, as the arguments of `Budget`."""
     budgets = study.budgets
@@ -318,37 +229,6 @@ def budgets_of(study: StudyConfig) -> Iterator[dict[str, Any]]:
         budgets.granularity, budgets.epsilon, budgets.sparsity
     ):
         yield {"sparsity": sparsity, "epsilon": epsilon, "granularity": granularity}
-
-
-def _parts(study: StudyConfig, corpus: Corpus, fold: Fold) -> tuple[Part, ...]:
-    """The attacked test utterances, of like length in each part, in an order fixed by content.
-
-    The order follows the recordings and not their frames, so it is the same for every encoder.
-    """
-    ids = _stratified(corpus, fold.test, study.evaluation.utterances, study.evaluation.seed)
-    chosen = sorted((corpus[name] for name in ids), key=lambda one: (one.seconds, one.id))
-    return tuple(
-        tuple(chosen[start : start + PART_UTTERANCES])
-        for start in range(0, len(chosen), PART_UTTERANCES)
-    )
-
-
-def _unattacked(study: StudyConfig, corpus: Corpus, fold: Fold) -> Part:
-    ids = fold.validation or fold.train
-    kept = _stratified(corpus, ids, UNIVERSAL_UTTERANCES, study.evaluation.seed)
-    return tuple(sorted((corpus[name] for name in kept), key=lambda one: (one.seconds, one.id)))
-
-
-def _stratified(corpus: Corpus, ids: Sequence[str], wanted: int | None, seed: int) -> list[str]:
-    if wanted is None or wanted >= len(ids):
-        return list(ids)
-    by_class: dict[str, list[str]] = {}
-    for name in sorted(ids, key=lambda name: derive_seed("sample", seed, name)):
-        by_class.setdefault(corpus[name].label, []).append(name)
-    turns = itertools.chain.from_iterable(
-        itertools.zip_longest(*(by_class[label] for label in sorted(by_class)))
-    )
-    return list(itertools.islice((name for name in turns if name is not None), wanted))
 
 
 def _key(kind: str, *parts: Any) -> str:

@@ -14,11 +14,12 @@ from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.files import whole_file
 from sigma_ser.core.rows import CELL_COLUMNS, read_rows
 
+from .pieces import pieces
 from .run_files import read_tensors
 
 if TYPE_CHECKING:
     from .steps import ReplayStep
-    from .work import PartTask
+    from .tasks import PartTask
 
 _TARGET_TEXT = ("target_victim", "utterance", "label", "prediction_before", "prediction_after")
 _TARGET_TRUTH = ("source_correct", "source_success", "correct_before", "success")
@@ -86,8 +87,6 @@ def replay(task: PartTask, step: ReplayStep) -> None:
     """Show the perturbations of one part to another victim and write its answers."""
     import pyarrow as pa
     import pyarrow.parquet as pq
-
-    from .work import pieces
 
     source = read_rows(task.paths.rows(step.source, task.part)).to_dict(as_series=False)
     kept = Perturbations.load(task.paths.perturbations(step.source, task.part))

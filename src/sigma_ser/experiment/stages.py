@@ -15,7 +15,8 @@ from .opened import RunPaths
 from .progress import Progress
 from .run_files import read_objects
 from .steps import AttackStep, Plan, ReplayStep, UniversalStep, VictimStep
-from .work import PartTask, VictimTask, work
+from .tasks import PartTask, VictimTask
+from .work import work
 
 # A shard that failed so often is given up.
 TRIES = 3

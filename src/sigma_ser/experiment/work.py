@@ -7,173 +7,27 @@ does nothing if that file is there. What it writes depends on the task alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Int
-from torch import Tensor
 
 from sigma_ser.core.budget import Budget
-from sigma_ser.core.contracts import Attack, Explanation, MapKind, Victim
-from sigma_ser.core.features import FeatureBatch
+from sigma_ser.core.contracts import Attack
 from sigma_ser.core.files import whole_file, write_json
 from sigma_ser.core.rows import schema
-from sigma_ser.core.utterance import Utterance
-from sigma_ser.masks.bank import MaskBank
 
-from .opened import (
-    RunPaths,
-    class_indices,
-    heard_store,
-    load_bank,
-    load_store,
-    load_victim,
-)
-from .steps import (
-    AttackStep,
-    FloorStep,
-    Part,
-    PartStep,
-    ReplayStep,
-    SaliencyStep,
-    UniversalStep,
-    VictimStep,
-)
+from .measurement import measure
+from .opened import class_indices, heard_store, load_store, load_victim
+from .pieces import AsKept, pieces
+from .replay import Perturbations, replay
+from .steps import AttackStep, FloorStep, ReplayStep, SaliencyStep, UniversalStep, VictimStep
+from .tasks import PartTask, VictimTask
 
 if TYPE_CHECKING:
     from sigma_ser.victims.settings import AdversarialTraining
 
 UNIVERSAL_BINS = 10
-
-
-@dataclass(frozen=True)
-class VictimTask:
-    """One victim to train, or to score where it is loaded."""
-
-    paths: RunPaths
-    step: VictimStep
-
-    @property
-    def target(self) -> Path:
-        """The file that is written last."""
-        return self.paths.victim(self.step) / "timing.json"
-
-    @property
-    def needs(self) -> tuple[Path, ...]:
-        """What must be there before."""
-        return ()
-
-    @property
-    def utterances(self) -> Part:
-        """Those that would be missing in the rows: none by itself."""
-        return ()
-
-
-@dataclass(frozen=True)
-class PartTask:
-    """One part of one step; `utterances` go in batches of `batch_size`."""
-
-    paths: RunPaths
-    step: PartStep | UniversalStep
-    part: int
-    utterances: Part
-    batch_size: int
-    seed: int
-
-    @property
-    def target(self) -> Path:
-        """The file that this task writes."""
-        match self.step:
-            case SaliencyStep():
-                return self.paths.saliency(self.step, self.part)
-            case FloorStep():
-                return self.paths.floor(self.step, self.part)
-            case AttackStep():
-                return self.paths.rows(self.step, self.part)
-            case ReplayStep():
-                return self.paths.replay(self.step, self.part)
-            case UniversalStep():
-                return self.paths.universal(self.step)
-
-    @property
-    def needs(self) -> tuple[Path, ...]:
-        """Files of earlier stages without which the task cannot be done."""
-        paths, step = self.paths, self.step
-        needed = [VictimTask(paths, step.victim).target]
-        if isinstance(step, FloorStep | AttackStep) and step.mask is not None:
-            needed += [
-                paths.universal(one) if isinstance(one, UniversalStep)
-                else paths.saliency(one, self.part)
-                for one in step.mask.origins
-            ]  # fmt: skip
-        if isinstance(step, AttackStep) and step.floor is not None:
-            needed.append(paths.floor(step.floor, self.part))
-        if isinstance(step, ReplayStep):
-            needed.append(paths.rows(step.source, self.part))
-        return tuple(needed)
-
-
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """One batch of a part: `rows` says where in the part it lies."""
-
-    task: PartTask
-    batch: FeatureBatch
-    labels: Int[Tensor, "B"]
-    rows: slice
-
-    @property
-    def utterances(self) -> Sequence[Utterance]:
-        """What is known about each utterance."""
-        return self.task.utterances[self.rows]
-
-    @cached_property
-    def victim(self) -> Victim:
-        """The victim of the step."""
-        return load_victim(self.task.paths, self.task.step.victim)
-
-    def bank(self, step: SaliencyStep | UniversalStep) -> MaskBank:
-        """The maps of one explainer on one victim."""
-        return load_bank(self.task.paths, step, self.task.seed)
-
-    def seen_by(self, victim: VictimStep) -> Piece:
-        """The same utterances as features and classes of another victim."""
-        return piece_of(self.task, victim, self.rows)
-
-    def mask(self, step: FloorStep | AttackStep) -> Bool[Tensor, "B T D"] | None:
-        """The mask of a cell, out of the banks; native cells have none."""
-        if step.mask is None or step.scope is None:
-            return None
-        from .masking import make_mask
-
-        return make_mask(self, step.mask, Budget(**step.budget), step.scope)
-
-
-@dataclass(frozen=True)
-class AsKept:
-    """The explainer of a bank, with every map rounded as the bank keeps it."""
-
-    bank: MaskBank
-
-    @property
-    def kind(self) -> MapKind:
-        """As that of the explainer."""
-        return self.bank.explainer.kind
-
-    def __call__(
-        self,
-        victim: Victim,
-        batch: FeatureBatch,
-        labels: Int[Tensor, "B"],
-        *,
-        seeds: Int[Tensor, "B"] | None = None,
-    ) -> Explanation:
-        """Explain, then round."""
-        return self.bank.as_kept(self.bank.explainer(victim, batch, labels, seeds=seeds), batch)
 
 
 def work(task: VictimTask | PartTask) -> Path:
@@ -192,24 +46,8 @@ def work(task: VictimTask | PartTask) -> Path:
                 case AttackStep():
                     _attack(task, task.step)
                 case ReplayStep():
-                    from .replay import replay
-
                     replay(task, task.step)
     return task.target
-
-
-def pieces(task: PartTask) -> Iterator[Piece]:
-    """The batches of a part; what is in them is fixed by the plan."""
-    for start in range(0, len(task.utterances), task.batch_size):
-        yield piece_of(task, task.step.victim, slice(start, start + task.batch_size))
-
-
-def piece_of(task: PartTask, victim: VictimStep, rows: slice) -> Piece:
-    """Some utterances of a part, as features and classes of a victim."""
-    store = heard_store(task.paths, victim)
-    ids = [utterance.id for utterance in task.utterances[rows]]
-    labels = class_indices(task.paths, victim, store.labels(ids), store.class_names)
-    return Piece(task, store.batch(ids), labels, rows)
 
 
 def make_attack(step: AttackStep) -> Attack:
@@ -318,9 +156,6 @@ def _floor(task: PartTask, step: FloorStep) -> None:
 def _attack(task: PartTask, step: AttackStep) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
-
-    from .measurement import measure
-    from .replay import Perturbations
 
     attack = make_attack(step)
     kept = Perturbations() if step.keep_perturbations else None

@@ -1,0 +1,120 @@
+"""Whose maps make a mask: the attacked victim's own, another's, all together, or from abroad."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from sigma_ser.core.errors import ConfigError
+
+from .config import CONSENSUS, OTHERS, OWN, SOURCES, UNIVERSAL, StudyConfig
+from .steps import VictimStep
+
+# Encoders differ in the last digits of the time between their frames.
+_SAME_RATE = 1e-3
+
+
+def check_sources(study: StudyConfig) -> None:
+    """Check what can be checked of a study before any recording is read.
+
+    Raises:
+        ConfigError: if two victims share a name, or a mask comes from a victim that is not there.
+    """
+    titles = [section.title for section in study.victims]
+    for title in titles:
+        if titles.count(title) > 1:
+            raise ConfigError(
+                f"the study has {titles.count(title)} victims called {title!r}; "
+                "give each a name = of its own"
+            )
+    names = {
+        section.title if len(section.seeds) == 1 else f"{section.title}-{seed}"
+        for section in study.victims
+        for seed in section.seeds
+    }
+    for attack, source in ((a, s) for a in study.attacks for s in a.mask_sources):
+        if source not in SOURCES and source.partition("@")[0] not in names:
+            raise ConfigError(
+                f"attack {attack.name!r} takes masks from {source!r}, which is no victim of the "
+                f"study; its victims: {', '.join(sorted(names))}; or {', '.join(SOURCES)}"
+            )
+        if source == OTHERS and len(names) == 1:
+            raise ConfigError(
+                f"attack {attack.name!r} takes masks from other victims, but {titles[0]!r} is the "
+                f"only one; add a victim, or use {OWN!r}"
+            )
+
+
+def mask_owners(
+    source: str, victim: VictimStep, victims: Sequence[VictimStep], attack: str, granularity: str
+) -> list[VictimStep]:
+    """The victims whose maps a source stands for.
+
+    Args:
+        source: as in `mask_sources` of a study.
+        victim: the attacked one.
+        victims: all of the study.
+        attack: the attack that takes the mask, for errors.
+        granularity: of the budget.
+
+    Returns:
+        One mask comes from each; for `consensus` one from all. None where the source is another
+        victim and this is the only one, or a victim on another encoder and this is it.
+
+    Raises:
+        ConfigError: if there is no such victim, or its maps do not fit.
+    """
+    here = [one for one in victims if one.sample == victim.sample]
+    if source == OWN:
+        return [victim]
+    if victim.setting.layer == "all":
+        raise ConfigError(
+            f"attack {attack!r} takes masks from {source!r}, but with layer = "
+            '"all" each victim hears a sum of layers of its own; use masks of its own'
+        )
+    if source == OTHERS:
+        return [one for one in here if one.key != victim.key]
+    if source == CONSENSUS:
+        return here
+    if source == UNIVERSAL:
+        return [victim]
+    if "@" in source:
+        return _abroad(source, victim, victims, attack, granularity)
+    owners = [one for one in here if one.name == source]
+    if not owners:
+        names = ", ".join(sorted({one.name for one in victims}))
+        raise ConfigError(
+            f"attack {attack!r} takes masks from {source!r}, which is no victim "
+            f"of the study; its victims: {names}; or {', '.join(SOURCES)}"
+        )
+    return owners
+
+
+def _abroad(
+    source: str, victim: VictimStep, victims: Sequence[VictimStep], attack: str, granularity: str
+) -> list[VictimStep]:
+    """The victim on another encoder whose frames make the mask, or none for the same one."""
+    if granularity not in {"frame", "segment"}:
+        raise ConfigError(
+            f"attack {attack!r} takes masks from {source!r}: only whole frames carry "
+            "over between encoders, so set budgets.granularity to frame or segment"
+        )
+    name, _, place = source.partition("@")
+    encoder, _, layer = place.rpartition(":")
+    found = [
+        one for one in victims
+        if (one.name, one.setting.encoder, one.setting.layer) == (name, encoder, layer)
+        and one.setting.corpus == victim.setting.corpus and one.fold.key == victim.fold.key
+    ]  # fmt: skip
+    if not found:
+        raise ConfigError(
+            f"attack {attack!r} takes masks from {source!r}, which the study has not; "
+            "write victim@encoder:layer as the rows name them"
+        )
+    rate = found[0].setting.frame_seconds
+    if not math.isclose(rate, victim.setting.frame_seconds, rel_tol=_SAME_RATE):
+        raise ConfigError(
+            f"attack {attack!r} takes masks from {source!r}, whose frames are {rate:g} s "
+            f"apart and not {victim.setting.frame_seconds:g} s; use encoders of one frame rate"
+        )
+    return [one for one in found if one.setting != victim.setting]

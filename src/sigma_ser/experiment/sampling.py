@@ -1,0 +1,53 @@
+"""Which utterances of a fold are attacked, and which make a universal map."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sigma_ser.core.seeds import derive_seed
+
+from .config import StudyConfig
+from .steps import Part
+
+if TYPE_CHECKING:
+    from sigma_ser.corpora.corpus import Corpus
+    from sigma_ser.corpora.folds import Fold
+
+# Utterances of one file of results: small enough to lose little, large enough to be few.
+PART_UTTERANCES = 256
+# As many utterances that are not attacked make a universal map: more change it little.
+UNIVERSAL_UTTERANCES = 128
+
+
+def attacked_parts(study: StudyConfig, corpus: Corpus, fold: Fold) -> tuple[Part, ...]:
+    """The attacked test utterances, of like length in each part, in an order fixed by content.
+
+    The order follows the recordings and not their frames, so it is the same for every encoder.
+    """
+    ids = _stratified(corpus, fold.test, study.evaluation.utterances, study.evaluation.seed)
+    chosen = sorted((corpus[name] for name in ids), key=lambda one: (one.seconds, one.id))
+    return tuple(
+        tuple(chosen[start : start + PART_UTTERANCES])
+        for start in range(0, len(chosen), PART_UTTERANCES)
+    )
+
+
+def unattacked_part(study: StudyConfig, corpus: Corpus, fold: Fold) -> Part:
+    """Utterances for a universal map: of the validation part, or the training part without one."""
+    ids = fold.validation or fold.train
+    kept = _stratified(corpus, ids, UNIVERSAL_UTTERANCES, study.evaluation.seed)
+    return tuple(sorted((corpus[name] for name in kept), key=lambda one: (one.seconds, one.id)))
+
+
+def _stratified(corpus: Corpus, ids: Sequence[str], wanted: int | None, seed: int) -> list[str]:
+    if wanted is None or wanted >= len(ids):
+        return list(ids)
+    by_class: dict[str, list[str]] = {}
+    for name in sorted(ids, key=lambda name: derive_seed("sample", seed, name)):
+        by_class.setdefault(corpus[name].label, []).append(name)
+    turns = itertools.chain.from_iterable(
+        itertools.zip_longest(*(by_class[label] for label in sorted(by_class)))
+    )
+    return list(itertools.islice((name for name in turns if name is not None), wanted))
