@@ -34,7 +34,7 @@ EXPLAINERS = (
     "gradient", "gradient-margin", "smoothgrad", "vargrad", "guided-backprop", "input-x-gradient",
     "integrated-gradients", "expected-gradients", "gradient-shap", "deeplift", "deeplift-shap",
     "occlusion", "feature-ablation", "kernel-shap", "lime", "rise", "grad-cam", "attention",
-    "adversarial-path", "greedy-support",
+    "adversarial-path", "greedy-support", "sparse-path",
     "random",
 )  # fmt: skip
 SCOPES = (2, 4, 8, 16)

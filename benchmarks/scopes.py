@@ -10,7 +10,6 @@ OUT/scopes.jsonl. Maps beside the registered explainers:
 
 - `product`: Integrated Gradients times gradient of the margin, each divided by its mean;
 - `corners`: gradient of the margin averaged over 8 random corners of the dense ball of epsilon;
-- `sparse-path`: the sum of gradients that 5 steps of dual averaging leave behind;
 - `consensus:MAP`: mean of MAP over all heads but the attacked one, each divided by its mean.
 """
 
@@ -53,14 +52,6 @@ def scores(
         for _ in range(8):
             signs = torch.randint(2, batch.x.shape, generator=rng) * 2 - 1
             total += _gradient(victim, batch, labels, batch.x + signs * epsilon * victim.scale)
-        return ranking_scores(total, batch.lengths, scale=victim.scale)
-    if name == "sparse-path":
-        budget = ss.Budget(sparsity=0.02, epsilon=epsilon)
-        total, delta = torch.zeros_like(batch.x), torch.zeros_like(batch.x)
-        for step in range(5):
-            total += (step + 1) * _gradient(victim, batch, labels, batch.x + delta)
-            support = ss.topk_mask(total, batch.lengths, budget, scale=victim.scale)
-            delta = support * torch.sign(total) * epsilon * victim.scale
         return ranking_scores(total, batch.lengths, scale=victim.scale)
     explainer = make_explainer(name)
     told = explanation(explainer, victim, batch, labels)
