@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -257,3 +260,73 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driver = webdriver.Chrome(options, webdriver.ChromeService(driver_path))
     yield driver
     driver.quit()
+
+
+class PageReader:
+    """Somebody who opens pages in a browser, and sees what the browser does."""
+
+    def __init__(self, browser: Any) -> None:
+        self.browser = browser
+
+    def open(self, page: Path, seconds: float = 20.0) -> None:
+        """Open a page as a desktop shows it, with logs that begin here, and wait until it lives."""
+        for log in ("performance", "browser"):
+            self.browser.get_log(log)
+        self.browser.set_window_size(1280, 1000)
+        self.browser.get(page.as_uri())
+        alive = "return !document.getElementById('picker').hidden"
+        self.wait_for(lambda: self.browser.execute_script(alive), seconds)
+
+    def wait_for(self, question: Callable[[], Any], seconds: float = 20.0) -> None:
+        """Ask until the answer is yes."""
+        end = time.monotonic() + seconds
+        while not question():
+            assert time.monotonic() < end, "the page did not get there"
+            time.sleep(0.05)
+
+    def rates(self) -> list[float]:
+        """The success rates of the table, from top to bottom."""
+        told: list[float] = self.browser.execute_script("""
+            return [...document.querySelectorAll("#results tbody tr")].map((line) =>
+                Number(line.querySelector("[data-of=asr]").getAttribute("value")))
+        """)
+        return told
+
+    def overflowing(self, width: int) -> list[str]:
+        """What sticks out of a window so wide, with every fold-out open."""
+        # A window has a least width; the emulated device has none.
+        self.browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
+        )
+        try:
+            found: list[str] = self.browser.execute_script("""
+                for (const d of document.querySelectorAll("details")) d.open = true;
+                const room = document.documentElement.clientWidth;
+                const inside = (e) =>
+                    e.closest(".scroll, .charts.wide figure, nav, pre, .skip, dialog");
+                return [...document.querySelectorAll("main *")].filter(
+                    (e) => !inside(e) && e.getBoundingClientRect().right > room + 1
+                ).map((e) => e.outerHTML.slice(0, 90)).concat(
+                    document.documentElement.scrollWidth > room ? ["the page itself"] : [])
+            """)
+        finally:
+            self.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        return found
+
+    def fetched(self, page: Path) -> list[str]:
+        """What was asked for besides the page itself since it was opened."""
+        asked = [
+            message["params"]["request"]["url"]
+            for entry in self.browser.get_log("performance")
+            if (message := json.loads(entry["message"])["message"])["method"]
+            == "Network.requestWillBeSent"
+        ]
+        assert page.as_uri() in asked, "the log works"
+        return [url for url in asked if not url.startswith(("data:", page.as_uri()))]
+
+
+@pytest.fixture
+def reader(browser: Any) -> PageReader:
+    """Somebody with a browser."""
+    return PageReader(browser)

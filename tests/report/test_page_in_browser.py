@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,6 @@ import pytest
 from sigma_ser.report.inputs import ReportInputs
 from sigma_ser.report.page import render_page
 
-RATES = """
-    return [...document.querySelectorAll("#results tbody tr")].map(
-        (line) => Number(line.querySelector("[data-of=asr]").getAttribute("value")))
-"""
 PICTURES = """
     return [...document.querySelectorAll(".heard:not([hidden]) .attempt:not([hidden]) img")].every(
         (picture) => picture.complete && picture.naturalWidth > 0)
@@ -25,14 +19,6 @@ PICTURES = """
 SOUND = """
     const audio = document.querySelector(".heard:not([hidden]) audio");
     return audio.currentTime > 0.2 && audio.error === null
-"""
-OVERFLOW = """
-    const room = document.documentElement.clientWidth;
-    const inside = (e) => e.closest(".scroll, .charts.wide figure, nav, pre, .skip, dialog");
-    return [...document.querySelectorAll("main *")].filter(
-        (e) => !inside(e) && e.getBoundingClientRect().right > room + 1
-    ).map((e) => e.outerHTML.slice(0, 90)).concat(
-        document.documentElement.scrollWidth > room ? ["the page itself"] : [])
 """
 HOSTILE = (
     "<img src=x onerror=\"document.title='hacked'\"></script><script>document.title='hacked'//"
@@ -61,19 +47,9 @@ def page(
 
 
 @pytest.fixture
-def opened(browser: Any, page: Path) -> Any:
-    browser.set_window_size(1280, 1000)
-    browser.get(page.as_uri())
-    wait_for(lambda: browser.execute_script("return !document.getElementById('picker').hidden"))
-    return browser
-
-
-def wait_for(question: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Ask until the answer is yes."""
-    end = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < end, "the page did not get there"
-        time.sleep(0.05)
+def opened(reader: Any, page: Path) -> Any:
+    reader.open(page)
+    return reader.browser
 
 
 def css(browser: Any, selector: str) -> Any:
@@ -87,25 +63,15 @@ def choose(browser: Any, selector: str, value: str) -> None:
     Select(css(browser, selector)).select_by_value(value)
 
 
-def test_nothing_is_logged_and_nothing_fetched(browser: Any, page: Path) -> None:
-    for log in ("performance", "browser"):
-        browser.get_log(log)  # what earlier pages left
-    browser.get(page.as_uri())
-    wait_for(lambda: browser.execute_script("return !document.getElementById('picker').hidden"))
-    asked = [
-        message["params"]["request"]["url"]
-        for entry in browser.get_log("performance")
-        if (message := json.loads(entry["message"])["message"])["method"]
-        == "Network.requestWillBeSent"
-    ]
-    assert page.as_uri() in asked, "the log works"
-    assert [url for url in asked if not url.startswith(("data:", page.as_uri()))] == []
-    assert browser.get_log("browser") == []
-    assert browser.title != "hacked"
+def test_nothing_is_logged_and_nothing_fetched(reader: Any, page: Path) -> None:
+    reader.open(page)
+    assert reader.fetched(page) == []
+    assert reader.browser.get_log("browser") == []
+    assert reader.browser.title != "hacked"
 
 
-def test_a_table_sorts_by_value_and_back(opened: Any) -> None:
-    before = opened.execute_script(RATES)
+def test_a_table_sorts_by_value_and_back(reader: Any, opened: Any) -> None:
+    before = reader.rates()
     heading = opened.find_element(
         "xpath", "//table[@id='results']//button[normalize-space()='Success rate']"
     )
@@ -115,16 +81,16 @@ def test_a_table_sorts_by_value_and_back(opened: Any) -> None:
     )
     heading.click()
     # Equal values keep their order, so the list alone tells.
-    assert opened.execute_script(RATES) == sorted(before, reverse=True)
+    assert reader.rates() == sorted(before, reverse=True)
     assert before != sorted(before, reverse=True)
     heading.click()
-    assert opened.execute_script(RATES) == sorted(before)
+    assert reader.rates() == sorted(before)
     assert heading.find_element("xpath", "..").get_attribute("aria-sort") == "ascending"
 
 
-def test_a_table_filters_and_counts(opened: Any) -> None:
+def test_a_table_filters_and_counts(reader: Any, opened: Any) -> None:
     css(opened, "#filter").send_keys("bilstm integrated")
-    wait_for(lambda: css(opened, "#shown").text)
+    reader.wait_for(lambda: css(opened, "#shown").text)
     lines = opened.find_elements("css selector", "#results tbody tr")
     shown = [line for line in lines if line.is_displayed()]
     assert 0 < len(shown) < len(lines)
@@ -132,13 +98,13 @@ def test_a_table_filters_and_counts(opened: Any) -> None:
     assert css(opened, "#shown").text == f"{len(shown)} of {len(lines)} lines"
 
 
-def test_a_number_leads_to_its_line_and_a_line_to_its_rows(opened: Any) -> None:
+def test_a_number_leads_to_its_line_and_a_line_to_its_rows(reader: Any, opened: Any) -> None:
     css(opened, "#filter").send_keys("no such line")
-    wait_for(lambda: css(opened, "#shown").text.startswith("0 of"))
+    reader.wait_for(lambda: css(opened, "#shown").text.startswith("0 of"))
     number = css(opened, ".answer .n")
     cell = number.get_attribute("href").split("#")[1]
     opened.execute_script("arguments[0].click()", number)
-    wait_for(lambda: css(opened, f"#{cell}").is_displayed())
+    reader.wait_for(lambda: css(opened, f"#{cell}").is_displayed())
     right = css(opened, f"#{cell} [data-of=utterances]").get_attribute("value")
     fell = css(opened, f"#{cell} [data-of=flipped]").get_attribute("value")
     opened.execute_script("arguments[0].click()", css(opened, f"#{cell} a[data-cell]"))
@@ -149,12 +115,12 @@ def test_a_number_leads_to_its_line_and_a_line_to_its_rows(opened: Any) -> None:
     assert str(len(rows) - outcomes.count("wrong from the start")) == right
 
 
-def test_an_utterance_is_found_shown_and_played(opened: Any) -> None:
+def test_an_utterance_is_found_shown_and_played(reader: Any, opened: Any) -> None:
     choose(opened, "#pick-utterance", "utt-0001")
     article = css(opened, ".heard:not([hidden])")
     assert "utt-0001" in article.text
     assert len(opened.find_elements("css selector", ".heard:not([hidden])")) == 1
-    wait_for(lambda: opened.execute_script(PICTURES))
+    reader.wait_for(lambda: opened.execute_script(PICTURES))
     # The other attack on the same utterance.
     choice = article.find_element("css selector", ".attempts select")
     opened.execute_script(
@@ -162,14 +128,14 @@ def test_an_utterance_is_found_shown_and_played(opened: Any) -> None:
     )
     assert "pgd" in article.find_element("css selector", ".attempt:not([hidden]) .verdict").text
     opened.execute_script("document.querySelector('.heard:not([hidden]) audio').play()")
-    wait_for(lambda: opened.execute_script(SOUND))
+    reader.wait_for(lambda: opened.execute_script(SOUND))
     head = "return parseFloat(document.querySelector('.heard:not([hidden]) .head').style.left)"
     assert opened.execute_script(head) > 0
     # Every attack on this utterance, from the rows.
     assert len(opened.find_elements("css selector", "#fate tbody tr")) == 2 * 8 * 2
 
 
-def test_utterances_filter_by_what_happened(opened: Any) -> None:
+def test_utterances_filter_by_what_happened(reader: Any, opened: Any) -> None:
     listed = "return [...document.getElementById('pick-utterance').options].map(o => o.value)"
     everyone = opened.execute_script(listed)
     assert len(everyone) == 21
@@ -185,7 +151,7 @@ def test_utterances_filter_by_what_happened(opened: Any) -> None:
     choose(opened, "#of-emotion", "angry")
     assert 0 < len(opened.execute_script(listed)) < 7
     css(opened, "#find").send_keys("no such utterance")
-    wait_for(lambda: opened.execute_script(listed) == [])
+    reader.wait_for(lambda: opened.execute_script(listed) == [])
     assert opened.get_log("browser") == []
 
 
@@ -210,20 +176,12 @@ def test_the_theme_switches_and_both_are_legible(opened: Any) -> None:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_nothing_overflows_the_window(opened: Any, width: int) -> None:
-    # A window has a least width; the emulated device has none.
-    opened.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
-    )
-    try:
-        opened.execute_script("for (const d of document.querySelectorAll('details')) d.open = true")
-        assert opened.execute_script(OVERFLOW) == []
-    finally:
-        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+def test_nothing_overflows_the_window(reader: Any, opened: Any, width: int) -> None:
+    assert reader.overflowing(width) == []
 
 
 def test_a_hundred_thousand_rows_open_without_freezing(
+    reader: Any,
     browser: Any,
     tmp_path: Path,
     make_rows: Callable[..., pl.DataFrame],
@@ -233,15 +191,14 @@ def test_a_hundred_thousand_rows_open_without_freezing(
     rows = pl.concat(rows.with_columns(pl.col("utterance") + f"-{n}") for n in range(13))
     page = tmp_path / "large.html"
     page.write_text(render_page(make_inputs(rows)), "utf-8")
-    browser.get(page.as_uri())
-    wait_for(lambda: browser.execute_script("return !document.getElementById('picker').hidden"), 60)
+    reader.open(page, 60)
     # Processor time of the page's own thread, whatever else the machine does.
     browser.execute_cdp_cmd("Performance.enable", {})
     before = thread_seconds(browser)
     css(browser, "#find").send_keys("utt-0042")
-    wait_for(lambda: css(browser, "#found").text == "13 of 1093", 60)
+    reader.wait_for(lambda: css(browser, "#found").text == "13 of 1093", 60)
     css(browser, "#filter").send_keys("bilstm")
-    wait_for(lambda: css(browser, "#shown").text == "48 of 96 lines", 60)
+    reader.wait_for(lambda: css(browser, "#shown").text == "48 of 96 lines", 60)
     assert thread_seconds(browser) - before < 5
     assert browser.get_log("browser") == []
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +19,6 @@ REDUCED = [
     "consistency.settings.steps=2",
     "executor.name=inline",
 ]
-LINES = """
-    return [...document.querySelectorAll("#results tbody tr")].map(
-        (line) => Number(line.querySelector("[data-of=asr]").getAttribute("value")))
-"""
-OVERFLOW = """
-    const room = document.documentElement.clientWidth;
-    const inside = (e) => e.closest(".scroll, .charts.wide figure, nav, pre, .skip, dialog");
-    return [...document.querySelectorAll("main *")].filter(
-        (e) => !inside(e) && e.getBoundingClientRect().right > room + 1
-    ).map((e) => e.outerHTML.slice(0, 90)).concat(
-        document.documentElement.scrollWidth > room ? ["the page itself"] : [])
-"""
 
 
 @pytest.fixture(scope="module")
@@ -63,29 +48,18 @@ def page(request: pytest.FixtureRequest) -> Path:
     return path
 
 
-def wait_for(question: Callable[[], Any], seconds: float = 20.0) -> None:
-    """Ask until the answer is yes."""
-    end = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < end, "the page did not get there"
-        time.sleep(0.05)
-
-
-def test_a_reader_goes_through_the_whole_page(browser: Any, page: Path) -> None:
-    for log in ("performance", "browser"):
-        browser.get_log(log)  # what earlier pages left
-    browser.set_window_size(1280, 1000)
-    browser.get(page.as_uri())
-    wait_for(lambda: browser.execute_script("return !document.getElementById('picker').hidden"))
+def test_a_reader_goes_through_the_whole_page(reader: Any, page: Path) -> None:
+    reader.open(page)
+    browser = reader.browser
 
     answer = browser.find_element("css selector", ".answer").text
     assert "had recognised" in answer
-    rates = browser.execute_script(LINES)
+    rates = reader.rates()
     heading = browser.find_element(
         "xpath", "//table[@id='results']//button[normalize-space()='Success rate']"
     )
     browser.execute_script("arguments[0].click()", heading)
-    assert browser.execute_script(LINES) == sorted(rates, reverse=True)
+    assert reader.rates() == sorted(rates, reverse=True)
 
     # The exemplars: their pictures load, and their recording is heard.
     browser.execute_script(
@@ -93,12 +67,14 @@ def test_a_reader_goes_through_the_whole_page(browser: Any, page: Path) -> None:
         "o.dispatchEvent(new Event('change', {bubbles: true}))"
     )
     shown = "document.querySelector('.heard:not([hidden])')"
-    wait_for(lambda: browser.execute_script(f"return {shown} !== null"))
+    reader.wait_for(lambda: browser.execute_script(f"return {shown} !== null"))
     assert browser.execute_script(
         f"return [...{shown}.querySelectorAll('.attempt:not([hidden]) img')].length"
     )
     browser.execute_script(f"{shown}.querySelector('audio').play()")
-    wait_for(lambda: browser.execute_script(f"return {shown}.querySelector('audio').currentTime"))
+    reader.wait_for(
+        lambda: browser.execute_script(f"return {shown}.querySelector('audio').currentTime")
+    )
     assert browser.execute_script(f"return {shown}.querySelector('audio').error") is None
 
     before = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
@@ -107,24 +83,7 @@ def test_a_reader_goes_through_the_whole_page(browser: Any, page: Path) -> None:
         "return getComputedStyle(document.body).backgroundColor"
     )
 
-    browser.execute_script("for (const d of document.querySelectorAll('details')) d.open = true")
     for width in (1280, 390):
-        # A window has a least width; the emulated device has none.
-        browser.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
-        )
-        try:
-            assert browser.execute_script(OVERFLOW) == [], width
-        finally:
-            browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-    asked = [
-        message["params"]["request"]["url"]
-        for entry in browser.get_log("performance")
-        if (message := json.loads(entry["message"])["message"])["method"]
-        == "Network.requestWillBeSent"
-    ]
-    assert page.as_uri() in asked, "the log works"
-    assert [u for u in asked if not u.startswith(("data:", page.as_uri()))] == []
+        assert reader.overflowing(width) == [], width
+    assert reader.fetched(page) == []
     assert browser.get_log("browser") == []
