@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import itertools
 import json
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .attack_table import shown_cells
+
 if TYPE_CHECKING:
     import polars as pl
 
-    from sigma_ser.core.budget import Budget
-    from sigma_ser.core.contracts import Attack, Explainer, Victim
+    from sigma_ser.core.contracts import Victim
     from sigma_ser.core.features import FeatureBatch
     from sigma_ser.encoders.store import FeatureStore
-
-_SHOWN = ("attack", "explainer", "mask_source", "scope", "sparsity", "epsilon")
-_TOLD = (
-    "utterances", "asr", "asr_low", "asr_high", "l0_share", "linf", "forwards", "backwards",
-    "mask_forwards", "mask_backwards", "seconds",
-)  # fmt: skip
 
 
 def attack(
@@ -94,6 +85,8 @@ def attack(
     from sigma_ser.core.errors import BudgetError, ConfigError
     from sigma_ser.explainers.explanation import make_explainer
 
+    from .attack_cells import Condition, Masks, rows_of, summary_of
+
     # Names and budgets first: a typo must not wait for the features.
     made = [make_attack(name, **given) for name, given in map(_parsed, attacks or _DEFAULT)]
     budgets = [
@@ -114,23 +107,23 @@ def attack(
     cells: list[dict[str, Any]] = []
     rows: list[pl.DataFrame] = []
     refused = False
-    masks = _Masks(explainers, explained, batches)
-    with _shown(as_json) as show:
+    masks = Masks(explainers, explained, batches)
+    with shown_cells(as_json) as show:
         try:
             for one, budget in itertools.product(made, budgets):
                 ways = [(None, None), *itertools.product(explainers, scopes)]
                 for name, wide in ways if explainers else ways[:1]:
-                    where = _Condition(
+                    where = Condition(
                         str(attacks[made.index(one)]) if attacks else _DEFAULT[made.index(one)],
                         one, budget, name, wide, "own" if mask_victim is None else mask_victim,
                     )  # fmt: skip
                     try:
-                        rows.append(_rows(where, attacked, batches, masks, store, seed))
+                        rows.append(rows_of(where, attacked, batches, masks, store, seed))
                     except BudgetError as refusal:
                         refused = True
                         cells.append({**where.told(), "refused": str(refusal)})
                     else:
-                        cells.append({**where.told(), **_summary(rows[-1])})
+                        cells.append({**where.told(), **summary_of(rows[-1])})
                     show(cells[-1])
         finally:
             if out is not None and rows:
@@ -144,133 +137,6 @@ def attack(
 
 
 _DEFAULT = ("dual-averaging", "sigma-autoattack")
-
-
-@dataclass(frozen=True)
-class _Condition:
-    """One cell: an attack at a budget, native or in a mask."""
-
-    attack: str
-    made: Attack
-    budget: Budget
-    explainer: str | None
-    scope: int | None
-    source: str
-
-    def told(self) -> dict[str, Any]:
-        return {
-            "attack": self.attack,
-            "explainer": self.explainer,
-            "mask_source": None if self.explainer is None else self.source,
-            "scope": self.scope,
-            "sparsity": self.budget.sparsity,
-            "epsilon": float(self.budget.epsilon),
-            "granularity": self.budget.granularity,
-        }
-
-
-class _Masks:
-    """Explains each batch once, for every budget, scope and attack."""
-
-    def __init__(
-        self, explainers: dict[str, Explainer], victim: Victim, batches: list[Any]
-    ) -> None:
-        self._explainers, self._victim, self._batches = explainers, victim, batches
-        self._maps: dict[tuple[str, int], tuple[Any, float]] = {}
-
-    def of(self, where: _Condition, part: int) -> tuple[Any, Any, float]:
-        """The mask, the explanation behind it, and the seconds that the explanation took."""
-        from sigma_ser.explainers.explanation import explanation
-        from sigma_ser.masks.topk import explainer_mask
-
-        name, scope = where.explainer, where.scope
-        if name is None or scope is None:
-            return None, None, 0.0
-        batch, labels = self._batches[part]
-        explainer = self._explainers[name]
-        if (name, part) not in self._maps:
-            started = time.perf_counter()
-            told = explanation(explainer, self._victim, batch, labels)
-            self._maps[name, part] = told, time.perf_counter() - started
-        told, seconds = self._maps[name, part]
-        mask = explainer_mask(explainer, told, self._victim, batch, where.budget, scope)
-        return mask, told, seconds
-
-
-def _rows(
-    where: _Condition,
-    victim: Victim,
-    batches: list[Any],
-    masks: _Masks,
-    store: FeatureStore,
-    seed: int,
-) -> pl.DataFrame:
-    """A row for each utterance of one cell: the columns of `core.rows` that apply."""
-    import polars as pl
-    import pyarrow as pa
-    import torch
-
-    from sigma_ser.core.passes import per_channel
-    from sigma_ser.core.rows import schema
-    from sigma_ser.core.seeds import utterance_seeds
-    from sigma_ser.evaluate.size import sizes
-
-    parts = []
-    for part, (batch, labels) in enumerate(batches):
-        mask, told, mask_seconds = masks.of(where, part)
-        started = time.perf_counter()
-        result = where.made(
-            victim, batch, labels, where.budget, mask=mask,
-            seeds=utterance_seeds(batch.ids, seed, "attack", where.attack),
-        )  # fmt: skip
-        seconds = time.perf_counter() - started
-        with torch.no_grad():
-            before = victim(batch.x, batch.lengths).softmax(1)
-            after = victim(result.x_adv, batch.lengths).softmax(1)
-        names = victim.labels or tuple(str(i) for i in range(before.shape[1]))
-        passes = (result.forwards + result.backwards).double()
-        size = sizes(batch, result.x_adv, per_channel(victim.scale, batch.x))
-        count, card = len(batch), store.card
-        same = {
-            **where.told(), "corpus": card["corpus"]["name"], "encoder": card["encoder"]["name"],
-            "layer": str(card["encoder"]["layer"]), "attack_settings": repr(where.made),
-            "attack_seed": seed,
-        }  # fmt: skip
-        columns = {
-            **{name: [value] * count for name, value in same.items()},
-            "utterance": list(batch.ids),
-            "label": [names[i] for i in labels.tolist()],
-            "prediction_before": [names[i] for i in before.argmax(1).tolist()],
-            "prediction_after": [names[i] for i in result.prediction.tolist()],
-            "confidence_before": before.amax(1).tolist(),
-            "confidence_after": after.amax(1).tolist(),
-            "correct_before": (before.argmax(1) == labels).tolist(),
-            "success": result.success.tolist(),
-            "steps": result.steps.tolist(),
-            "forwards": result.forwards.tolist(),
-            "backwards": result.backwards.tolist(),
-            "mask_forwards": [0] * count if told is None else told.forwards.tolist(),
-            "mask_backwards": [0] * count if told is None else told.backwards.tolist(),
-            "seconds": (seconds * passes / passes.sum()).tolist(),
-            "mask_seconds": [mask_seconds / count] * count,
-            "budget_elements": where.budget.elements(batch.lengths, batch.x.shape[2]).tolist(),
-            **{name: size[name].tolist() for name in _SIZES},
-        }
-        whole = {name: columns.get(name, [None] * count) for name in schema().names}
-        parts.append(pa.table(whole, schema=schema()))
-    frame = pl.from_arrow(pa.concat_tables(parts))
-    assert isinstance(frame, pl.DataFrame)
-    return frame
-
-
-_SIZES = ("l0", "l0_share", "l2", "linf", "frames_touched", "channels_touched")
-
-
-def _summary(rows: pl.DataFrame) -> dict[str, Any]:
-    from sigma_ser.evaluate.summary import summarise
-
-    cell = summarise(rows, ["attack"]).to_dicts()[0]
-    return {name: cell[name] for name in _TOLD}
 
 
 def _write(rows: list[pl.DataFrame], out: Path) -> None:
@@ -392,42 +258,3 @@ def _batches(
             yield batch.select(rows), labels[rows]
     if left == most:
         raise ConfigError("the victim recognises none of these utterances: nothing to attack")
-
-
-@contextlib.contextmanager
-def _shown(silent: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A table that grows on a terminal, a line for each cell elsewhere, nothing beside JSON."""
-    from rich import box
-    from rich.console import Console
-    from rich.live import Live
-    from rich.table import Table
-
-    titles = (*(name.replace("_", " ") for name in _SHOWN), "success", "95 %", "passes", "s")
-    if silent:
-        yield lambda cell: None
-        return
-    if not sys.stdout.isatty():
-        typer.echo("\t".join(titles))
-        yield lambda cell: typer.echo("\t".join(_line(cell)))
-        return
-    table = Table(*titles, box=box.SIMPLE)
-    with Live(table, console=Console()) as live:
-
-        def add(cell: dict[str, Any]) -> None:
-            table.add_row(*_line(cell))
-            live.refresh()
-
-        yield add
-
-
-def _line(cell: dict[str, Any]) -> list[str]:
-    start = ["" if cell[name] is None else f"{cell[name]}" for name in _SHOWN]
-    if "refused" in cell:
-        return [*start, "refused", cell["refused"], "", ""]
-    return [
-        *start,
-        f"{100 * cell['asr']:.0f} % of {cell['utterances']}",
-        f"{100 * cell['asr_low']:.0f} to {100 * cell['asr_high']:.0f} %",
-        f"{cell['forwards'] + cell['backwards']:.0f}",
-        f"{cell['seconds']:.3f}",
-    ]

@@ -11,17 +11,15 @@ from torch import Tensor
 
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.contracts import Attack, AttackResult
-from sigma_ser.core.passes import per_channel
 from sigma_ser.core.rows import CONSISTENCY_METRICS, schema
 from sigma_ser.core.seeds import utterance_seeds
+from sigma_ser.evaluate.outcome import outcome
 
 from .opened import mask_seconds
 from .pieces import AsKept, Piece
 from .replay import Perturbations
 from .run_files import read_tensors
 from .steps import AttackStep
-
-_SIZES = ("l0", "l0_share", "l2", "linf", "frames_touched", "channels_touched")
 
 
 def run_attack(
@@ -51,7 +49,15 @@ def measure(
         kept.add(piece.batch, result.x_adv)
     columns = {
         **_condition(piece, step, attack),
-        **_outcome(piece, step, result, seconds),
+        **outcome(
+            piece.victim,
+            piece.batch,
+            piece.labels,
+            Budget(**step.budget),
+            result,
+            seconds=seconds,
+            class_names=piece.class_names,
+        ),
         **_mask_costs(piece, step),
         **_consistency(piece, step, result, mask),
     }
@@ -87,38 +93,6 @@ def _condition(piece: Piece, step: AttackStep, attack: Attack) -> dict[str, list
         "text_id": [utterance.text_id for utterance in people],
         "label": [utterance.label for utterance in people],
         "duration": [utterance.seconds for utterance in people],
-    }
-
-
-def _outcome(
-    piece: Piece, step: AttackStep, result: AttackResult, seconds: float
-) -> dict[str, list[Any]]:
-    """What came of it, how large it is, and what it cost."""
-    from sigma_ser.evaluate.size import sizes
-
-    batch = piece.batch
-    victim = piece.victim
-    with torch.inference_mode():
-        before = victim(batch.x, batch.lengths).softmax(1)
-        after = victim(result.x_adv, batch.lengths).softmax(1)
-    names = victim.labels
-    passes = (result.forwards + result.backwards).double()
-    size = sizes(batch, result.x_adv, per_channel(victim.scale, batch.x))
-    elements = Budget(**step.budget).elements(batch.lengths, batch.x.shape[2])
-    return {
-        "budget_elements": elements.tolist(),
-        "prediction_before": [names[i] for i in before.argmax(1).tolist()],
-        "prediction_after": [names[i] for i in result.prediction.tolist()],
-        "confidence_before": before.amax(1).tolist(),
-        "confidence_after": after.amax(1).tolist(),
-        "correct_before": (before.argmax(1) == piece.labels).tolist(),
-        "success": result.success.tolist(),
-        "steps": result.steps.tolist(),
-        "forwards": result.forwards.tolist(),
-        "backwards": result.backwards.tolist(),
-        # The wall time of the batch, shared out by the passes that each utterance asked for.
-        "seconds": (seconds * passes / passes.sum()).tolist(),
-        **{name: size[name].tolist() for name in _SIZES},
     }
 
 

@@ -40,6 +40,12 @@ class Piece:
         """The victim of the step."""
         return load_victim(self.task.paths, self.task.step.victim)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the logits; those of the corpus where the victim names none."""
+        step = self.task.step.victim
+        return self.victim.labels or heard_store(self.task.paths, step).class_names
+
     def bank(self, step: SaliencyStep | UniversalStep) -> MaskBank:
         """The maps of one explainer on one victim."""
         return load_bank(self.task.paths, step, self.task.seed)

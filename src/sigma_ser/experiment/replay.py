@@ -104,7 +104,7 @@ def replay(task: PartTask, step: ReplayStep) -> None:
             before += piece.victim(piece.batch.x, piece.batch.lengths).argmax(1).tolist()
             after += piece.victim(x_adv, piece.batch.lengths).argmax(1).tolist()
         truth += piece.labels.tolist()
-    names = piece.victim.labels
+    names = piece.class_names
     told |= {
         "prediction_before": [names[one] for one in before],
         "prediction_after": [names[one] for one in after],
