@@ -49,7 +49,7 @@ def effective_trials(
 ) -> Float[np.ndarray, "N"]:
     """How many independent trials the repeated ones of each group are worth.
 
-    `trials / d` with the design effect `d` of Rao & Scott (1992, eq. 1 and 2), the variance of the
+    `trials / d` with the design effect `d` of Rao & Scott (1992), the variance of the
     ratio `sum(hits) / sum(trials)` over clusters against the binomial one; without their small
     sample factor, so that clusters of one trial give the trials themselves. `d` is at least 1.
     Where all or none were hit no variance is seen: a group is then worth its clusters.
