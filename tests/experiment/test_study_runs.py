@@ -170,3 +170,11 @@ def test_a_damaged_part_is_named(
     part.write_bytes(part.read_bytes()[:100])
     with pytest.raises(ss.SigmaError, match=part.name):
         ss.run(small_study, out=folder)
+
+
+def test_a_random_map_of_another_victim_is_the_same_map_and_not_attacked_again(
+    finished: ss.Study,
+) -> None:
+    control = finished.rows.filter(pl.col("explainer") == "random")
+    assert control.height > 0
+    assert set(control["mask_source"]) == {"own"}

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sigma_ser.core import registry
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.files import content_key
 
@@ -176,10 +177,14 @@ class _Planner:
         """Mask and scope of each cell; the native one has none."""
         if section.native:
             yield None, None
-        for explainer, source in itertools.product(section.explainers, section.mask_sources):
-            for mask in self._masks(explainer, source, victim, granularity, section):
-                for scope in section.scopes:
-                    yield mask, scope
+        for explainer in section.explainers:
+            name = str(self.study.explainers.get(explainer, {}).get("name", explainer))
+            # Other victims would give the same map once more.
+            alike = getattr(registry.get("explainer", name), "control", False)
+            for source in section.mask_sources[: 1 if alike else None]:
+                for mask in self._masks(explainer, source, victim, granularity, section):
+                    for scope in section.scopes:
+                        yield mask, scope
 
     def _masks(
         self,

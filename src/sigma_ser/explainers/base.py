@@ -34,6 +34,8 @@ class BaseExplainer(abc.ABC):
     """
 
     kind: ClassVar[MapKind] = "attribution"
+    control: ClassVar[bool] = False
+    """Whether the map knows nothing of the victim, and so is the same for all."""
 
     output: Output = "logit"
     rows: int = 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +18,8 @@ from .question import Question
 @dataclass(frozen=True, kw_only=True)
 class Random(BaseExplainer):
     """Standard normal noise, seeded for each utterance: what every explainer must beat."""
+
+    control: ClassVar[bool] = True
 
     def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
         """No pass at all."""
