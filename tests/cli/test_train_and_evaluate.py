@@ -174,3 +174,18 @@ def test_a_part_or_fold_that_does_not_exist_is_named(trained, store, release) ->
     assert "train, validation, test" in str(wrong.exception)
     wrong = sigma_ser("evaluate", folder, store, *part, "--fold", "test-Ses09")
     assert "no fold 'test-Ses09'" in str(wrong.exception)
+
+
+def test_a_fold_of_the_same_name_that_the_victim_did_not_learn_from_is_refused(
+    store, release, tmp_path
+) -> None:
+    """Else most of its test part would be recordings that the victim has heard."""
+    kfold = ["--root", release, "--protocol", "speaker-kfold"]
+    few = ["--fold", "speakers-1", "--head", "linear", "--set", "epochs=1", "--out", tmp_path]
+    folder = told(sigma_ser("train", store, *kfold, *few, "--json"))["victims"][0]["folder"]
+    told(sigma_ser("evaluate", folder, store, *kfold, "--json"))
+    other = [*kfold, "--split-seed", "1"]
+    wrong = sigma_ser("evaluate", folder, store, *other)
+    assert isinstance(wrong.exception, ss.SigmaError)
+    assert "not the one that the victim learnt from" in str(wrong.exception)
+    told(sigma_ser("evaluate", folder, store, *other, "--fold", "speakers-1", "--json"))

@@ -90,6 +90,13 @@ def _fold(folds: list[Any], name: str | None, victim: Victim) -> Any:
         raise ConfigError(
             f"there is no fold {wanted!r}; give one of {', '.join(known)} with --fold"
         )
+    learnt = getattr(card, "fold_key", None)
+    if name is None and learnt not in (None, known[wanted].key):
+        raise ConfigError(
+            f"the fold {wanted!r} of this protocol is not the one that the victim learnt from; "
+            "give protocol and --split-seed of its training, "
+            f"or --fold {wanted} to score it all the same"
+        )
     return known[wanted]
 
 
