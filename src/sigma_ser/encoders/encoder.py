@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sigma_ser.core import registry
+from sigma_ser.core.primitives import bound_primitive_cache
 
 from .family import Encoder, Settings
 from .source import find_source
@@ -49,6 +50,7 @@ def load_encoder(
         EncoderError: if it cannot be loaded; the sentence says what to do.
         UnknownNameError: if the name is neither embedded, nor a folder, nor a hub id.
     """
+    bound_primitive_cache()
     source = find_source(name_or_path, revision, allow_pickle)
     family = source.model_type if source.model_type in registry.names("encoder") else "generic"
     settings = Settings(

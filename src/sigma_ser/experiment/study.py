@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core.errors import RunError
 from sigma_ser.core.files import whole_file, write_json
+from sigma_ser.core.primitives import bound_primitive_cache
 from sigma_ser.core.rows import read_rows
 from sigma_ser.execution.executor import Executor, load_executor
 
@@ -125,6 +126,7 @@ def run(
 def _execute(
     config: StudyConfig, folder: Path, text: str, progress: Progress, started: float
 ) -> None:
+    bound_primitive_cache()
     # Whatever can be wrong with the study is found before anything is written.
     executor: Executor = load_executor(config.executor.name, **config.executor.settings)
     check_names(config)
