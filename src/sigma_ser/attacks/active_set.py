@@ -46,7 +46,8 @@ class ActiveSet(SparseBall):
         others = order != task.labels[:, None]
         self._all_rivals = order[others].view(len(order), -1)
 
-        self.x_adv = batch.x.clone()
+        # Features of the result are made at the end: until then the search needs the memory.
+        self._settled: list[tuple[Tensor, Tensor]] = []
         self.prediction = task.clean_logits.argmax(1)
         self.steps_taken = torch.zeros_like(batch.lengths)
         self.rows = rows
@@ -253,8 +254,8 @@ class ActiveSet(SparseBall):
 
     def _settle(self, done: Int[Tensor, "S"]) -> None:
         """Write down the result of some active rows."""
-        rows, frames = self.rows[done], self.x.shape[1]
-        self.x_adv[rows, :frames] += self.best[done]
+        rows = self.rows[done]
+        self._settled.append((rows, self.best[done]))
         self.prediction[rows] = self.best_prediction[done]
         self.steps_taken[rows] = self.steps
 
@@ -282,9 +283,12 @@ class ActiveSet(SparseBall):
             self._settle(torch.arange(len(self.rows), device=self.rows.device))
             self.rows = self.rows[:0]
         task = self.task
+        x_adv = task.batch.x.clone()
+        for rows, delta in self._settled:
+            x_adv[rows, : delta.shape[1]] += delta
         wrong = self.prediction != task.labels
         return AttackResult(
-            x_adv=self.x_adv,
+            x_adv=x_adv,
             success=wrong if task.target is None else self.prediction == task.target,
             prediction=self.prediction,
             steps=self.steps_taken,

@@ -41,7 +41,12 @@ class SparseBall:
         self.lengths = task.batch.lengths[rows]
         frames = int(self.lengths.max())
         valid = valid_frames(self.lengths, frames)[:, :, None]
-        self.x = task.batch.x[rows, :frames].masked_fill(~valid, 0.0)
+        # A whole batch without padding need not be there twice.
+        whole = torch.equal(rows, torch.arange(len(task.batch), device=rows.device))
+        if whole and frames == task.batch.x.shape[1] and bool(valid.all()):
+            self.x = task.batch.x
+        else:
+            self.x = task.batch.x[rows, :frames].masked_fill(~valid, 0.0)
         self.units = self._all_units[rows]
         self.bound = self._all_bounds if self._all_bounds.ndim == 1 else self._all_bounds[rows]
         self.lower, self.upper = feasible(self.x, self.bound, task.box)
