@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float16, Int, UInt16
+from jaxtyping import Bool, Float, Float16, Int, Int16, UInt16
 from torch import Tensor
 
 from sigma_ser.core.budget import Budget
@@ -49,7 +49,7 @@ class _Part:
     """One file, mapped into memory."""
 
     maps: Float16[Tensor, "N D"]
-    marks: Int[Tensor, "M 129"]
+    marks: Int16[np.ndarray, "M 129"]
 
 
 @dataclass(frozen=True)
@@ -281,7 +281,7 @@ class MaskBank:
             with safe_open(part, "pt") as file:
                 facts = json.loads(file.metadata()["maps"])
                 # It stays mapped: a slice copies nothing.
-                self._parts[part] = _Part(file.get_tensor("maps"), file.get_tensor("marks"))
+                self._parts[part] = _Part(file.get_tensor("maps"), file.get_tensor("marks").numpy())
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as fault:
             raise StoreError(
                 f"{part} is damaged ({fault}); delete it and its maps are made again"
