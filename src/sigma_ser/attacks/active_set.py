@@ -255,7 +255,8 @@ class ActiveSet(SparseBall):
     def _settle(self, done: Int[Tensor, "S"]) -> None:
         """Write down the result of some active rows."""
         rows = self.rows[done]
-        self._settled.append((rows, self.best[done]))
+        best = self.best if len(done) == len(self) else self.best[done]
+        self._settled.append((rows, best))
         self.prediction[rows] = self.best_prediction[done]
         self.steps_taken[rows] = self.steps
 

@@ -69,12 +69,13 @@ class DualAveraging(SparseAttack):
         delta = active.best if again else active.zeros()
         total = torch.sign(delta)
         for step in range(self.steps):
-            at = delta if step or again else None
-            gradient, total = active.gradient(at, loss, total, rival=rival)
+            start = not step and not again
+            gradient, total = active.gradient(None if start else delta, loss, total, rival=rival)
             if self.normalised:
                 gradient = l2_normalised(gradient)
             if again and step == 0:
                 total.mul_(self.anchor * gradient.abs().amax((1, 2), keepdim=True))
             total.add_(gradient, alpha=(step + 1) ** self.growth)
+            del gradient  # the next pass needs its memory
             delta = active.corner(total)
         active.observe(delta)

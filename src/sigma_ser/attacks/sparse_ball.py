@@ -52,7 +52,7 @@ class SparseBall:
         self.lower, self.upper = feasible(self.x, self.bound, task.box)
         mask = None if task.mask is None else task.mask[rows, :frames]
         self.choosable = task.budget.unit_allowed(mask, self.lengths, self.x.shape)
-        self.allowed = task.budget.expand(self.choosable, self.lengths, self.x.shape)
+        self.allowed = self._elements(self.choosable)
         # Most batches have nothing to rule out, and a pass over them is saved at every step.
         self.unrestricted = bool(self.allowed.all())
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .budget import Budget
 from .errors import AuditError, ShapeError
-from .features import FeatureBatch
+from .features import FeatureBatch, valid_frames
 
 # delta is recovered as x_adv - x, so it carries the rounding of that sum: one unit in the last
 # place of x for each of the two float32 operations.
 _ROUNDING_UNITS = 2.0
+_ELEMENTS_AT_ONCE = 2**17
 
 
 def audit(
@@ -39,27 +40,25 @@ def audit(
         raise ShapeError(
             f"the attack returned {tuple(x_adv.shape)} for features {tuple(batch.x.shape)}"
         )
-    delta = x_adv - batch.x
-    valid = batch.valid[:, :, None]
-    changed = delta != 0
-    channels = batch.x.shape[2]
+    if not batch.x.numel():
+        return
+    units = budget.units(batch.lengths, batch.x.shape[2])
     bound = budget.bound(scale)
-    rounding = torch.finfo(torch.float32).eps * torch.maximum(x_adv.abs(), batch.x.abs())
-    faults = {
-        "is not finite": ~torch.isfinite(x_adv.masked_fill(~valid, 0.0)).flatten(1).all(1),
-        "changes padding": (changed & ~valid).flatten(1).any(1),
-        f"changes more than epsilon={_shown(budget.epsilon)} allows": (
-            delta.abs() > bound * (1 + 1e-6) + _ROUNDING_UNITS * rounding
+    # A few utterances at a time: what is computed on the way stays in the processor's cache.
+    step = max(1, _ELEMENTS_AT_ONCE // batch.x[0].numel())
+    parts = [
+        _faults(
+            batch.x[rows],
+            x_adv[rows],
+            batch.lengths[rows],
+            budget=budget,
+            units=units[rows],
+            bound=bound if bound.ndim == 1 else bound[rows],
+            mask=None if mask is None else mask[rows],
         )
-        .logical_and(valid)
-        .flatten(1)
-        .any(1),
-        f"changes more than its budget of {budget.granularity}s": (
-            budget.touched(changed & valid, batch.lengths) > budget.units(batch.lengths, channels)
-        ),
-    }
-    if mask is not None:
-        faults["changes elements outside its mask"] = (changed & ~mask).flatten(1).any(1)
+        for rows in (slice(start, start + step) for start in range(0, len(batch), step))
+    ]
+    faults = {fault: torch.cat([part[fault] for part in parts]) for fault in parts[0]}
     for fault, rows in faults.items():
         if bool(rows.any()):
             first = int(rows.nonzero()[0])
@@ -68,6 +67,38 @@ def audit(
                 f"({int(rows.sum())} of {len(batch)} utterances in the batch); "
                 "this is a fault of the attack, please report it"
             )
+
+
+def _faults(
+    x: Float[Tensor, "R T D"],
+    x_adv: Float[Tensor, "R T D"],
+    lengths: Int[Tensor, "R"],
+    *,
+    budget: Budget,
+    units: Int[Tensor, "R"],
+    bound: Float[Tensor, "*R D"],
+    mask: Bool[Tensor, "R T D"] | None,
+) -> dict[str, Bool[Tensor, "R"]]:
+    """What a perturbation can be accused of, and the utterances of which it is true."""
+    delta = x_adv - x
+    valid = valid_frames(lengths, x.shape[1])[:, :, None]
+    changed = delta != 0
+    rounding = torch.finfo(torch.float32).eps * torch.maximum(x_adv.abs(), x.abs())
+    faults = {
+        "is not finite": ~torch.isfinite(x_adv.masked_fill(~valid, 0.0)),
+        "changes padding": changed & ~valid,
+        f"changes more than epsilon={_shown(budget.epsilon)} allows": (
+            delta.abs() > bound * (1 + 1e-6) + _ROUNDING_UNITS * rounding
+        )
+        & valid,
+    }
+    if mask is not None:
+        faults["changes elements outside its mask"] = changed & ~mask
+    return {fault: elements.flatten(1).any(1) for fault, elements in faults.items()} | {
+        f"changes more than its budget of {budget.granularity}s": (
+            budget.touched(changed & valid, lengths) > units
+        )
+    }
 
 
 def _shown(epsilon: float | Tensor) -> str:
