@@ -28,7 +28,8 @@ from sigma_ser.core.features import FeatureBatch
 from sigma_ser.victims.victim import WrappedVictim, wrap
 
 FRAMES, CHANNELS, CLASSES = 80, 384, 7
-RECURRENT, POOLED = {"bilstm", "gru"}, {"mlp", "linear", "attention"}
+RECURRENT = {"bilstm", "gru"}
+POOLED = {"linear", "mlp", "attention", "superb", "emobox"}  # pool frames without any between
 
 
 def target(head: str) -> float:

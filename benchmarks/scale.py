@@ -1,14 +1,14 @@
 """What a study costs besides its attacks: planner, memory, more workers.
 
     python benchmarks/scale.py planner [--cells 1000]
-    python benchmarks/scale.py memory [--times 20] [--recordings 672]  # at least 168
+    python benchmarks/scale.py memory [--times 20] [--recordings 672] [--tess ROOT]
     python benchmarks/scale.py workers [--recordings 672]
 
 `planner` finishes a study of many small cells and times a restart, with report and without change.
 `memory` runs a cheap attack over the demo corpus once and over many copies of it under new ids, and
 prints the peak anonymous memory (RssAnon of the run and of all its workers, every 50 ms) and the
-CPU time per attacked utterance. `workers` compares one worker with two on the same attacks. All on
-the embedded corpus; each step is a process of its own.
+CPU time per attacked utterance; `--tess` takes the recordings of that folder instead. `workers`
+compares one worker with two on the same attacks. Each step is a process of its own.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sigma_ser.corpora.corpus import load_corpus
 from sigma_ser.demo import corpus_path
 
 RUN = """
@@ -63,27 +65,51 @@ def study(root: Path, **changes: Any) -> dict[str, Any]:
     } | changes  # fmt: skip
 
 
-def manifest(folder: Path, copies: int, limit: int) -> Path:
-    """The demo corpus, so many times under new ids, `limit` recordings of it each time."""
+@dataclass(frozen=True)
+class Recording:
+    """A line of a manifest."""
+
+    id: str
+    path: Path
+    label: str
+    speaker: str
+    text: str
+
+
+def demo_recordings(limit: int) -> list[Recording]:
+    """About `limit` recordings of the demo corpus, of all voices and emotions."""
     with (corpus_path() / "index.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    # Every so many: all voices and emotions stay.
-    rows = rows[:: max(1, len(rows) // limit)]
+    return [
+        Recording(row["id"], (corpus_path() / row["path"]).resolve(), row["label"],
+                  row["speaker"], row["text_id"])
+        for row in rows[:: max(1, len(rows) // limit)]
+    ]  # fmt: skip
+
+
+def tess_recordings(root: Path) -> list[Recording]:
+    """All recordings of TESS, each speaker in three parts, which count as speakers."""
+    return [
+        Recording(one.id, one.path, one.label, f"{one.speaker}-{number % 3}", one.text_id)
+        for number, one in enumerate(load_corpus("tess", root=root).utterances)
+    ]
+
+
+def manifest(folder: Path, recordings: list[Recording], copies: int = 1) -> Path:
+    """The recordings, so many times under new ids."""
     path = folder / f"{copies}.csv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "path", "label", "speaker", "text"])
         for copy in range(copies):
-            for row in rows:
-                sound = (corpus_path() / row["path"]).resolve()
+            for one in recordings:
+                sound = one.path
                 if copy:
                     # Second copies of a sound under one path would be dropped.
-                    link = folder / "sounds" / f"{copy}-{row['id']}.flac"
-                    link.parent.mkdir(exist_ok=True)
-                    shutil.copyfile(sound, link)
-                    sound = link
-                writer.writerow([f"{copy}-{row['id']}", sound, row["label"], row["speaker"],
-                                 row["text_id"]])  # fmt: skip
+                    sound = folder / "sounds" / f"{copy}-{one.id}{one.path.suffix}"
+                    sound.parent.mkdir(exist_ok=True)
+                    shutil.copyfile(one.path, sound)
+                writer.writerow([f"{copy}-{one.id}", sound, one.label, one.speaker, one.text])
     return path
 
 
@@ -119,7 +145,7 @@ def anonymous(pid: int) -> int:
 def planner(folder: Path, options: argparse.Namespace) -> None:
     sparsity = [round(0.0005 * (1 + n), 6) for n in range(max(1, options.cells // 4))]
     values = study(
-        manifest(folder, 1, 84),
+        manifest(folder, demo_recordings(84)),
         budgets={"sparsity": sparsity, "epsilon": [0.5]},
         victims=[{"head": "linear", "epochs": 3}, {"head": "mlp", "epochs": 3}],
         attacks=[{"name": "oneshot"}, {"name": "random"}],
@@ -139,8 +165,11 @@ def planner(folder: Path, options: argparse.Namespace) -> None:
 
 
 def memory(folder: Path, options: argparse.Namespace) -> None:
+    recordings = (
+        tess_recordings(options.tess) if options.tess else demo_recordings(options.recordings)
+    )
     for copies in (1, options.times):
-        values = study(manifest(folder, copies, options.recordings))
+        values = study(manifest(folder, recordings, copies))
         features = timed(values | {"attacks": [{"name": "random"}]}, folder / f"run-{copies}")
         told = timed(values, folder / f"run-{copies}")
         print(f"{copies} x: {told['rows']} utterances attacked; peak RssAnon {told['peak_mb']:.0f} "
@@ -150,7 +179,7 @@ def memory(folder: Path, options: argparse.Namespace) -> None:
 
 
 def workers(folder: Path, options: argparse.Namespace) -> None:
-    root = manifest(folder, 1, options.recordings)
+    root = manifest(folder, demo_recordings(options.recordings))
     attacks = [{"name": "dual-averaging", "steps": 40}, {"name": "reselect", "steps": 40}]
     budgets = {"sparsity": [0.0005, 0.001, 0.002, 0.004], "epsilon": [0.05]}
     victims = [{"head": "bilstm", "epochs": 1}]
@@ -171,6 +200,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=1000)
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--recordings", type=int, default=672, help="of memory and workers")
+    parser.add_argument("--tess", type=Path, help="memory: the recordings of this folder")
     parser.add_argument("--folder", type=Path, default=None)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
