@@ -127,6 +127,28 @@ def test_an_entry_holds_the_worst_case_over_all_attacks(
     assert entry.reported is None
 
 
+def test_a_recording_that_was_tried_twice_is_one_utterance(
+    make_rows: Rows, make_inputs: Inputs
+) -> None:
+    once = make_rows(**SMALL)
+    again = once.with_columns(pl.lit(1, pl.Int64).alias("victim_seed"))
+    (first,) = entries(make_inputs(once))
+    (second,) = entries(make_inputs(pl.concat([once, again])))
+    assert second == first
+    # The second seed stands firm on one recording, so this is half lost.
+    fell = once.filter(pl.col("correct_before") & pl.col("success"))["utterance"][0]
+    firm = pl.col("success") & (pl.col("utterance") != fell)
+    (third,) = entries(make_inputs(pl.concat([once, again.with_columns(firm.alias("success"))])))
+    assert third.utterances == 30
+    assert third.evaluated["robust_accuracy"] == pytest.approx(
+        (first.evaluated["robust_accuracy"] or 0.0) + 0.5 / 30
+    )
+    # Of several seeds of an attack the worst counts.
+    worst = once.with_columns(firm.alias("success"), pl.lit(1, pl.Int64).alias("attack_seed"))
+    (fourth,) = entries(make_inputs(pl.concat([once, worst])))
+    assert fourth.evaluated == first.evaluated
+
+
 def test_reported_numbers_stay_beside_the_evaluated(
     make_rows: Rows, make_inputs: Inputs, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from sigma_ser.core.errors import RunError
 from sigma_ser.core.files import content_key, whole_file, write_json
+from sigma_ser.evaluate.rates import UTTERANCE
 
 from .answer import rows_of
 from .cells import Cell, page_cells, strongest
@@ -39,11 +40,12 @@ class Entry:
         granularity: units that the budget counts.
         sparsity: share of the elements that may change.
         epsilon: the largest move, in units of scale.
-        utterances: test utterances.
+        utterances: recordings that were attacked.
         attacks: every method that was tried.
         strongest: the one that took the most.
         evaluated: `accuracy`, `robust_accuracy` (right before and after every attack) and
-            `worst_case_asr` (flipped by any attack / right before), as fractions.
+            `worst_case_asr` (flipped by any attack / right before), as fractions; a recording that
+            was tried in several folds or on several seeds of the victim weighs as any other.
         reported: the same as the victim's authors give them, with a `source`; `None` where they
             give none.
         format: version of this format.
@@ -77,7 +79,7 @@ def entries(inputs: ReportInputs) -> list[Entry]:
         best = strongest(group)
         if best is None:
             continue
-        right, fallen, everyone = _ensemble(inputs, group)
+        right, held, everyone = _ensemble(inputs, group)
         names = ("victim", "corpus", "protocol", "encoder", "layer", "granularity")
         setting: dict[str, Any] = {name: best[name] or "" for name in names}
         found.append(
@@ -91,8 +93,8 @@ def entries(inputs: ReportInputs) -> list[Entry]:
                 strongest=best["method"],
                 evaluated={
                     "accuracy": right / everyone,
-                    "robust_accuracy": (right - fallen) / everyone,
-                    "worst_case_asr": fallen / right if right else None,
+                    "robust_accuracy": held / everyone,
+                    "worst_case_asr": (right - held) / right if right else None,
                 },
             )
         )
@@ -161,19 +163,21 @@ def write_leaderboard(folder: Path) -> Path:
     return page
 
 
-def _ensemble(inputs: ReportInputs, group: list[Cell]) -> tuple[int, int, int]:
-    """How many utterances were right, how many of them any attack flipped, and how many there are.
+def _ensemble(inputs: ReportInputs, group: list[Cell]) -> tuple[float, float, int]:
+    """How many utterances were right, how many no attack took, and how many there are.
 
-    Folds and seeds of the victim count as utterances of their own; seeds of the attack do not, for
-    the worst of them is what counts.
+    Of the seeds of an attack the worst one counts. Folds and seeds of the victim are trials of one
+    utterance, not more utterances: it enters with the mean of its trials.
     """
     import polars as pl
 
     # A random control is no attack that a victim must withstand.
     attacks = [cell for cell in group if cell["kind"] != "control"] or group
     rows = pl.concat([rows_of(inputs.rows, cell) for cell in attacks])
-    fates = rows.group_by("fold", "victim_seed", "utterance").agg(
-        pl.col("correct_before").first(),
-        (pl.col("correct_before") & pl.col("success")).any().alias("fallen"),
+    trials = rows.group_by(*UTTERANCE, "fold", "victim_seed").agg(
+        pl.col("correct_before").first().alias("right"),
+        (pl.col("correct_before") & ~pl.col("success").any()).first().alias("held"),
     )
-    return int(fates["correct_before"].sum()), int(fates["fallen"].sum()), len(fates)
+    fates = trials.group_by(UTTERANCE).agg(pl.col("right").mean(), pl.col("held").mean())
+    # Sums in one order give one result.
+    return float(fates["right"].sort().sum()), float(fates["held"].sort().sum()), len(fates)
