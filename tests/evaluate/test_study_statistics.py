@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import binomtest, false_discovery_control
 
 from sigma_ser.core.rows import CELL_COLUMNS, schema
-from sigma_ser.evaluate.cost import amortised_cost
+from sigma_ser.evaluate.cost import amortised_cost, shared_masks
 from sigma_ser.evaluate.fronts import at_matched_success, fronts
 from sigma_ser.evaluate.groups import by_group, worst_case
 from sigma_ser.evaluate.paired import paired_comparisons
@@ -182,8 +182,24 @@ def test_a_mask_is_paid_for_once_and_unknown_times_are_not_counted() -> None:
         masked(fell=[False] * 2, forwards=6, backwards=6, **explained),
         masked(attack="b", fell=[False] * 2, forwards=6, backwards=6, **explained),
         masked(attack="alone", fell=[False] * 2, **explained),
+        # One that is wrong from the start is not attacked, so it would make everything look cheap.
+        *(
+            {
+                **kind,
+                "attack": attack,
+                "fell": [True],
+                "utterance": "wrong",
+                "forwards": 1,
+                "correct_before": False,
+                "backwards": 0,
+            }
+            for attack in "ab"
+            for kind in ({}, masked(**explained))
+        ),
     )
     (cost,) = amortised_cost(rows).to_dicts()
+    assert shared_masks(rows).to_dicts() == [cost]
+    assert not len(shared_masks(rows.filter(pl.col("attack") == "a")))
     assert (cost["attacks"], cost["victims"], cost["uses"]) == (2, 1, 2)
     assert (cost["once_passes"], cost["native_passes"]) == (12 + 24, 40)
     assert cost["break_even_passes"] == 2  # 12 passes, of which each use saves 8

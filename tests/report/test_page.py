@@ -118,6 +118,35 @@ def test_every_number_equals_a_fresh_count_of_the_rows(
             assert float(value) == pytest.approx(expected, abs=1e-9), what
 
 
+def test_an_explanation_that_serves_two_victims_is_paid_for_once(
+    make_rows: Rows, make_inputs: Inputs
+) -> None:
+    rows = make_rows(utterances=30, sparsities=(0.02,), epsilons=(1.0,))
+    assert '["shared"' not in render_page(make_inputs(rows)).replace("&#34;", '"')
+    inside = rows.filter(pl.col("explainer") == "integrated-gradients", pl.col("scope") == 8)
+    abroad = inside.filter(pl.col("victim") == "mean-pool").with_columns(
+        pl.lit("bilstm").alias("mask_source")
+    )
+    everything = pl.concat([rows, abroad])
+    marked = Numbers(render_page(make_inputs(everything))).marked
+    told = {
+        (place[1], place[2]): float(value)
+        for what, value in marked
+        if what.startswith("[") and (place := json.loads(what))[0] == "shared"
+    }
+    title = "integrated-gradients ×8 of bilstm"
+    assert {name for name, _ in told} == {title}
+
+    def spent(lines: pl.DataFrame) -> float:
+        return sum(fresh(part.to_dicts(), "passes") or 0 for part in lines.partition_by("victim"))
+
+    own = inside.filter(pl.col("victim") == "bilstm")
+    free = rows.filter(pl.col("attack") == "dual-averaging", pl.col("explainer").is_null())
+    once = 64 + spent(pl.concat([own, abroad]))
+    assert told[title, "once_passes"] == pytest.approx(once)
+    assert told[title, "native_passes"] == pytest.approx(spent(free))
+
+
 def test_a_replayed_perturbation_is_counted_where_both_victims_were_right(
     make_rows: Rows, make_inputs: Inputs
 ) -> None:

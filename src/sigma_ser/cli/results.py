@@ -24,6 +24,8 @@ _ATTACK_FIELDS = (
 
 def as_json(study: Study) -> str:
     """Everything that was measured, as one JSON object; rates are fractions."""
+    from sigma_ser.evaluate.cost import shared_masks
+
     config = study.config
     cells = pooled(study)
     return json.dumps(
@@ -34,6 +36,7 @@ def as_json(study: Study) -> str:
                 {name: victim[name] for name in _VICTIM_FIELDS} for victim in study.victims
             ],
             "attacks": [{name: cell[name] for name in _ATTACK_FIELDS} for cell in cells.to_dicts()],
+            "shared_masks": shared_masks(study.rows).to_dicts(),
             "seconds": round(study.seconds, 3),
             "report": str(study.report),
         }
@@ -77,14 +80,54 @@ def print_tables(study: Study) -> None:
         "share of its most salient values that stay so. passes: through the victim, a mean per "
         "utterance, without the explanation that made the mask."
     )
+    _print_shared(console, study.rows)
     console.print(f"Report: {study.report}", soft_wrap=True)
 
 
+def _print_shared(console: Console, rows: pl.DataFrame) -> None:
+    """What masks cost that served several attacks or victims, a table for each budget."""
+    from sigma_ser.evaluate.cost import shared_masks
+
+    shared = shared_masks(rows)
+    for group in shared.partition_by(["granularity", "sparsity", "epsilon"], maintain_order=True):
+        told = _budget(group.row(0, named=True))
+        console.print(f"[bold]One explanation for many[/]: {told}")
+        table = Table("made once", box=box.SIMPLE, pad_edge=False)
+        for heading in ("uses", "passes", "free", "pays", "s", "free", "pays"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for line in group.iter_rows(named=True):
+            table.add_row(
+                _mask(line | {"mask_source": line["source_victim"]}),
+                f"{line['attacks']} x {line['victims']}",
+                *_amounts(line, "passes", 0),
+                *_amounts(line, "seconds", 2),
+            )
+        console.print(table)
+    if len(shared):
+        console.print(
+            "uses: attacks x victims. passes, s: of the explanation, made once, and of all these "
+            "attacks inside it, per utterance. free: of the same attacks, each with a free choice. "
+            "pays: from how many uses on the explanation costs no more."
+        )
+
+
+def _amounts(line: dict[str, Any], unit: str, digits: int) -> tuple[str, str, str]:
+    """Once, free, and from how many uses on once is no more; what no clock told is n/a."""
+    once, free, uses = (line[f"{part}_{unit}"] for part in ("once", "native", "break_even"))
+    if once is None:
+        return "n/a", f"{free:.{digits}f}", "n/a"
+    return f"{once:.{digits}f}", f"{free:.{digits}f}", "never" if uses is None else f"{uses:.0f}"
+
+
 def _heading(cell: dict[str, Any]) -> str:
+    return f"[bold]{cell['victim']}[/], {cell['utterances']} utterances: {_budget(cell)}"
+
+
+def _budget(cell: dict[str, Any]) -> str:
     whole = "" if cell["granularity"] == "element" else f", in whole {cell['granularity']}s"
     return (
-        f"[bold]{cell['victim']}[/], {cell['utterances']} utterances: {100 * cell['sparsity']:g} % "
-        f"of the values{whole}, each by at most {cell['epsilon']:g} deviations"
+        f"{100 * cell['sparsity']:g} % of the values{whole}, each by at most "
+        f"{cell['epsilon']:g} deviations"
     )
 
 
@@ -110,7 +153,7 @@ def _mask(cell: dict[str, Any]) -> str:
     if cell["explainer"] is None:
         return "free choice"
     source = "" if cell["mask_source"] == "own" else f" of {cell['mask_source']}"
-    times = "" if cell["scope"] in (None, 1) else f" x {cell['scope']}"
+    times = "" if cell["scope"] in (None, 1) else f" x{cell['scope']}"
     return f"{cell['explainer']}{source}{times}"
 
 

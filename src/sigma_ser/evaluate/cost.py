@@ -11,10 +11,22 @@ _SETTING = ("corpus", "protocol", "encoder", "layer")
 _BUDGET = ("granularity", "sparsity", "epsilon")
 
 
+def shared_masks(rows: pl.DataFrame) -> pl.DataFrame:
+    """The lines of `amortised_cost` that tell of sharing: explanations that serve several uses.
+
+    Args:
+        rows: the columns of `core.rows`.
+    """
+    import polars as pl
+
+    return amortised_cost(rows).filter((pl.col("uses") > 1) & (pl.col("explainer") != "random"))
+
+
 def amortised_cost(rows: pl.DataFrame) -> pl.DataFrame:
     """What a mask costs when it is made once, beside what it saves.
 
-    All figures are means per utterance over all folds and seeds. A mask is paid for once and used
+    All figures are means per utterance that was right before, over all folds and seeds: one that
+    is wrong from the start needs no attack and no mask. A mask is paid for once and used
     by every attack and victim that ran in it; only attacks that also ran with a support of their
     own choice on the same victim count, so that both sides do the same work.
 
@@ -34,7 +46,7 @@ def amortised_cost(rows: pl.DataFrame) -> pl.DataFrame:
     """
     import polars as pl
 
-    rows = rows.with_columns(
+    rows = rows.filter("correct_before").with_columns(
         (pl.col("forwards") + pl.col("backwards")).alias("passes"),
         (pl.col("mask_forwards") + pl.col("mask_backwards")).alias("mask_passes"),
         pl.when(pl.col("mask_source") == "own")

@@ -16,7 +16,7 @@ Cell = dict[str, Any]
 # A page speaks of methods; folds and seeds are repetitions of one method.
 _REPEATED = ("fold", "victim_seed", "attack_seed")
 POOLED_COLUMNS: tuple[str, ...] = tuple(name for name in CELL_COLUMNS if name not in _REPEATED)
-_SETTING = ("corpus", "protocol", "encoder", "layer", "granularity")
+SETTING = ("corpus", "protocol", "encoder", "layer", "granularity")
 KINDS: dict[str, str] = {
     "native": "chooses its own elements",
     "scope": "inside a region that an explanation marks",
@@ -52,7 +52,7 @@ def page_cells(rows: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
     cells = summarise(rows, POOLED_COLUMNS)
-    varying = [name for name in _SETTING if cells[name].n_unique() > 1]
+    varying = [name for name in SETTING if cells[name].n_unique() > 1]
     panel = pl.concat_str([pl.col("victim"), *(pl.col(name) for name in varying)], separator=" · ")
     explainer, source = pl.col("explainer"), pl.col("mask_source")
     foreign = source.is_not_null() & (source != "own") & (source != pl.col("victim"))

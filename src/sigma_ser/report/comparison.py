@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sigma_ser.evaluate.cost import shared_masks
 from sigma_ser.evaluate.rates import UTTERANCE
 from sigma_ser.statistics.mcnemar import holm
 from sigma_ser.statistics.sign_flip import sign_flip
 
 from .answer import rows_of
-from .cells import Cell, strongest
+from .cells import SETTING, Cell, strongest
 
 if TYPE_CHECKING:
     import polars as pl
@@ -122,3 +123,24 @@ def break_even(cell: Cell, cells: Sequence[Cell]) -> float | None:
             saved = free["passes"] - cell["passes"]
             return float(cell["mask_passes"] / saved) if saved > 0 else float("inf")
     return None
+
+
+def masks_for_many(rows: pl.DataFrame, budget: tuple[float, float]) -> list[Cell]:
+    """Lines of `evaluate.cost.shared_masks` at one budget, with a `title` that tells them apart."""
+    import polars as pl
+
+    table = shared_masks(rows)
+    varying = [name for name in SETTING if rows[name].n_unique() > 1]
+    here = table.filter((pl.col("sparsity") == budget[0]) & (pl.col("epsilon") == budget[1]))
+    return [
+        line
+        | {
+            "title": " · ".join(
+                [
+                    f"{line['explainer']} ×{line['scope'] or 1} of {line['source_victim']}",
+                    *(str(line[name]) for name in varying),
+                ]
+            )
+        }
+        for line in here.to_dicts()
+    ]

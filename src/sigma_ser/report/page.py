@@ -14,7 +14,7 @@ from . import wording
 from .answer import by_emotion, confusion, findings, rows_of
 from .cells import KINDS, Cell, at_budget, budgets_of, page_cells
 from .charts import METRICS, fronts, over_budget, scope_curves
-from .comparison import against_best, break_even, transfers
+from .comparison import against_best, break_even, masks_for_many, transfers
 from .explorer import heard_utterances
 from .explorer_data import embedded_rows
 from .inputs import ReportInputs
@@ -87,6 +87,7 @@ def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
         "break_even": {
             cell["cell"]: uses for cell in here if (uses := break_even(cell, here)) is not None
         },
+        "shared": masks_for_many(inputs.rows, budgets.reference) if budgets.reference else [],
         "significance": against_best(inputs.rows, here),
         "emotions": {panel: by_emotion(rows) for panel, rows in behind.items()},
         "confusions": {
