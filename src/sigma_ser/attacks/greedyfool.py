@@ -52,7 +52,7 @@ class GreedyFool(MinimumNormAttack):
             each = (active.units / self.steps).ceil().long() * growing
             support = support | active.pick(active.gain(gradient), each, active.allowed & ~support)
             step_along = self.step_size * active.bound * torch.sign(gradient)
-            moved = active.clip(delta + step_along * support)
+            moved = active.clip(delta + torch.where(support, step_along, 0.0))
             delta = torch.where(growing[:, None, None], moved, delta)
         active.observe(delta)
 

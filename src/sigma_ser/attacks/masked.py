@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -62,4 +63,5 @@ class MaskedAttack(SparseAttack):
         if not self.keep_largest:
             return delta
         size = delta.abs() / active.bound.clamp(min=1e-30)
-        return delta.mul_(active.support(size + 1e-3 * linf_normalised(active.gain(gradient))))
+        support = active.support(size + 1e-3 * linf_normalised(active.gain(gradient)))
+        return torch.where(support, delta, 0.0)

@@ -116,4 +116,5 @@ class MinimumNormAttack(SparseAttack):
 
 def cut_to_largest(active: ActiveSet, delta: Float[Tensor, "A T D"]) -> Float[Tensor, "A T D"]:
     """The `k` units that moved most, in units of epsilon."""
-    return delta * active.support(delta.abs() / active.bound.clamp(min=1e-30))
+    support = active.support(delta.abs() / active.bound.clamp(min=1e-30))
+    return torch.where(support, delta, 0.0)

@@ -62,7 +62,7 @@ class PGD0(SparseAttack):
         self, active: ActiveSet, direction: Float[Tensor, "A T D"]
     ) -> Float[Tensor, "A"]:
         leaders = active.support(direction.abs())
-        share = (direction.abs() * leaders).sum((1, 2))
+        share = torch.where(leaders, direction.abs(), 0.0).sum((1, 2))
         return 2 * self.mean_step * leaders.sum((1, 2)) / share.clamp(min=1e-30)
 
 
@@ -70,5 +70,6 @@ def project(active: ActiveSet, delta: Float[Tensor, "A T D"]) -> Float[Tensor, "
     """The nearest point of the k-sparse ball, each channel measured in its own epsilon."""
     clipped = active.clip(delta.clone())
     unit = active.bound.clamp(min=1e-30)
-    nearer = (delta / unit).square() - ((delta - clipped) / unit).square()
-    return clipped.mul_(active.support(nearer.clamp(min=0.0)))
+    # delta^2 - (delta - clipped)^2, in one product.
+    nearer = (2 * delta - clipped).div_(unit).mul_(clipped / unit)
+    return torch.where(active.support(nearer), clipped, 0.0)

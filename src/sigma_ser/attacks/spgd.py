@@ -54,17 +54,17 @@ class SparsePGD(SparseAttack):
         idle = torch.zeros_like(active.lengths)
         for _ in range(self.steps):
             gradient, p, m, support, root, idle = active.gradient(
-                p * support, loss, p, m, support, root, idle
+                torch.where(support, p, 0.0), loss, p, m, support, root, idle
             )
             open_ = torch.sigmoid(m)
             gradient_m = gradient * p * open_ * (1 - open_)
-            gradient_p = gradient * (support if self.projected else open_)
+            gradient_p = torch.where(support, gradient, 0.0) if self.projected else gradient * open_
             p = active.clip(p + self.magnitude_step * active.bound * torch.sign(gradient_p))
             m = m + self.mask_step * root[:, None, None] * l2_normalised(gradient_m)
             before, support = support, active.support(torch.sigmoid(m))
             idle = torch.where((support == before).flatten(1).all(1), idle + 1, 0)
             m, support, idle = self._drawn_again(active, m, support, idle)
-        active.observe(p * support)
+        active.observe(torch.where(support, p, 0.0))
 
     def _drawn_again(
         self,
