@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import statistics
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from sigma_ser.attacks.factory import attack
 from sigma_ser.audio.recording import SAMPLE_RATE
 from sigma_ser.core.contracts import Victim
 from sigma_ser.core.features import FeatureBatch
+from sigma_ser.core.utterance import Utterance
 from sigma_ser.execution.executor import load_executor
 from sigma_ser.explainers.explanation import make_explainer
 from sigma_ser.victims.checkpoint import make_head
@@ -44,6 +45,8 @@ from .steps import (
 _BATCH = 4
 # What a row takes in Parquet, measured over the demo study.
 _ROW_BYTES = 260
+# Of a perturbation that is kept, each changed element takes its place and its new value.
+_MOVE_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -239,8 +242,7 @@ class _Gauge:
     def _stage_set(self, step: VictimStep) -> tuple[Victim, FeatureBatch, torch.Tensor]:
         """An untrained victim, random features of the right shape, and what it says of them."""
         scene = self._scenes[step.setting.features]
-        dim = scene.encoder.dim // (int(scene.encoder.card["layers"]) + 1
-                                    if step.setting.layer == "all" else 1)  # fmt: skip
+        dim = _channels(scene, step.setting.layer)
         frames = scene.encoder.loaded.frames(
             round(statistics.median(one.seconds for one in scene.corpus) * SAMPLE_RATE)
         )
@@ -266,26 +268,45 @@ def _head(name: str, dim: int, classes: int, key: str, settings: tuple[Any, ...]
 
 
 def _bytes(plan: Plan, paths: RunPaths, scenes: Sequence[Scene]) -> int:
-    """What missing features, maps and rows would take."""
-    total, frame_bytes = 0, {}
+    """What missing features, maps, perturbations and rows would take."""
+    total = 0.0
     for scene in scenes:
-        frame_bytes[scene.features] = scene.encoder.dim * 2
         if not paths.features(scene.features).exists():
-            total += (
-                sum(_frames(scene, one.seconds) for one in scene.corpus) * scene.encoder.dim * 2
-            )
+            total += _length(scene, scene.corpus) * scene.encoder.dim * 2
     by_key = {scene.features: scene for scene in scenes}
-    sizes: Counter[tuple[str, str]] = Counter()
-    for place, parts in plan.samples.items():
-        scene = by_key[place[0]]
-        sizes[place] = sum(_frames(scene, one.seconds) for part in parts for one in part)
-    for step in plan.saliencies:
-        if not paths.saliency(step, 0).exists():
-            total += sizes[step.victim.sample] * frame_bytes[step.victim.setting.features]
+
+    def elements(victim: VictimStep, utterances: Iterable[Utterance]) -> int:
+        scene = by_key[victim.setting.features]
+        return _length(scene, utterances) * _channels(scene, victim.setting.layer)
+
+    # Many steps work on the same utterances, which are counted once.
+    @cache
+    def attacked(victim: VictimStep) -> int:
+        return elements(victim, itertools.chain.from_iterable(plan.samples[victim.sample]))
+
+    for universal in plan.universals:
+        if not paths.universal(universal).exists():
+            total += elements(universal.victim, universal.utterances) * 2
+    for saliency in plan.saliencies:
+        if not paths.saliency(saliency, 0).exists():
+            total += attacked(saliency.victim) * 2
     for cell in plan.attacks:
         if not paths.rows(cell, 0).exists():
             total += plan.utterances(cell) * _ROW_BYTES
-    return total
+            if cell.keep_perturbations:
+                total += attacked(cell.victim) * cell.budget["sparsity"] * _MOVE_BYTES
+    return round(total)
+
+
+def _channels(scene: Scene, layer: str) -> int:
+    """Channels that a victim hears: of all layers it hears one weighted sum."""
+    layers = int(scene.encoder.card["layers"]) + 1 if layer == "all" else 1
+    return scene.encoder.dim // layers
+
+
+def _length(scene: Scene, utterances: Iterable[Utterance]) -> int:
+    """Frames of some utterances together."""
+    return sum(_frames(scene, one.seconds) for one in utterances)
 
 
 def _frames(scene: Scene, seconds: float) -> int:
