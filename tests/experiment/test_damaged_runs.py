@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 import sigma_ser as ss
 from sigma_ser.core.errors import RunError
-from sigma_ser.core.rows import read_rows
+from sigma_ser.core.rows import TIMING_COLUMNS, read_rows
 from sigma_ser.experiment.difference import compare_runs
 from sigma_ser.experiment.stages import read_failures
 from sigma_ser.experiment.status import read_status
@@ -102,6 +102,46 @@ def test_a_damaged_artefact_is_named_with_what_to_do(
     assert read_status(folder)["state"] == "failed"
     named = Path(str(told.value).split(" is damaged")[0])
     assert named.match(pattern)
+
+
+def test_a_victim_that_was_cut_is_trained_again_as_the_advice_says(
+    folder: Path, finished: ss.Study, small_study: dict[str, Any]
+) -> None:
+    weights = cut(next(folder.glob("victims/*/victim.safetensors")))
+    shutil.rmtree(folder / "attacks")
+    with pytest.raises(RunError, match=rf"delete the folder {weights.parent} and run again"):
+        ss.run(small_study, out=folder)
+    shutil.rmtree(weights.parent)
+    mended = ss.run(small_study, out=folder)
+    assert_frame_equal(mended.rows.drop(TIMING_COLUMNS), finished.rows.drop(TIMING_COLUMNS))
+
+
+def test_damaged_perturbations_and_rows_come_back_as_the_advice_says(
+    folder: Path, small_study: dict[str, Any]
+) -> None:
+    small_study["attacks"] = small_study["attacks"][:1]
+    small_study["evaluation"] |= {"replay": True, "exemplars": 0}
+    whole = ss.run(small_study, out=folder)
+    replays = whole.replays
+    assert replays is not None
+    hurt = cut(next(folder.glob("attacks/*/perturbations-*.safetensors")))
+    cell = hurt.parent
+    shutil.rmtree(folder / "replays")
+    # The rows are there, so the attack would not run again if this file alone were deleted.
+    with pytest.raises(
+        RunError, match=r"perturbations.* damaged .* delete the rows beside it"
+    ) as told:
+        ss.run(small_study, out=folder)
+    (rows,) = cell.glob("part-*.parquet")
+    assert rows.name in str(told.value)
+    cut(rows)
+    with pytest.raises(RunError, match=rf"{rows.name} is damaged .* delete it and run again"):
+        ss.run(small_study, out=folder)
+    rows.unlink()
+    mended = ss.run(small_study, out=folder)
+    assert_frame_equal(mended.rows.drop(TIMING_COLUMNS), whole.rows.drop(TIMING_COLUMNS))
+    assert mended.replays is not None
+    assert_frame_equal(mended.replays, replays)
 
 
 def test_a_file_of_rows_is_read_by_its_name_and_no_pattern(tmp_path: Path) -> None:

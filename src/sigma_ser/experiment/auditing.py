@@ -163,10 +163,17 @@ def _encoder_of(
 def _unheard(model: str, victim: TrainedVictim, corpus: Corpus) -> dict[str, Any] | None:
     """The split of a corpus that tests what a victim has not heard; `None` if that is all of it."""
     fold, file = victim.fold, Path(model).absolute() / FOLD
+    if victim.card.fold_key is None:
+        raise ConfigError(
+            f"{model} does not say which recordings it learnt from, since the version of sigma-ser "
+            f"that saved it did not keep that (only that it was the fold {victim.card.fold} of "
+            f"{victim.card.corpus}); train it again to audit it on others, or, if you know how the "
+            f'corpus was split, name that split in a study and the victim as load = "{model}"'
+        )
     if fold is None or not file.is_file():
         raise ConfigError(
-            f"{model} does not say which recordings it learnt from: it has no {FOLD}, or an "
-            "earlier version saved it; train it again, so that it is audited on others"
+            f"{model} does not say which recordings it learnt from, since {FOLD} is missing; copy "
+            "it from where the victim was saved, or train the victim again"
         )
     known = {one.id for one in corpus.utterances}
     if known.isdisjoint(fold.train + fold.validation):

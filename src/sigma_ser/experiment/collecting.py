@@ -14,6 +14,7 @@ from sigma_ser.core.rows import schema
 
 from .opened import RunPaths
 from .replay import replay_schema
+from .run_files import read_part
 from .stages import read_failures
 from .steps import AttackStep, Plan, ReplayStep
 
@@ -94,7 +95,6 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 def _write(target: Path, parts: list[tuple[Any, Path]], columns: Any) -> Iterator[tuple[Any, Any]]:
     """Join parts into one file, and yield each as it passes."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not parts:
@@ -102,9 +102,6 @@ def _write(target: Path, parts: list[tuple[Any, Path]], columns: Any) -> Iterato
         return
     with whole_file(target) as aside, pq.ParquetWriter(aside, columns) as writer:
         for step, path in parts:
-            try:
-                table = pq.ParquetFile(path).read()
-                writer.write_table(table.select(columns.names).cast(columns))
-            except (pa.ArrowInvalid, KeyError) as fault:
-                raise RunError(f"{path} is damaged ({fault}); delete it and run again") from fault
+            table = read_part(path, columns)
+            writer.write_table(table)
             yield step, table

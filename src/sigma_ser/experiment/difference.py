@@ -70,11 +70,12 @@ class Difference:
                 yield f"{title}:"
                 for one in changes:
                     yield f"  {one.what}: {_shown(one.first)} -> {_shown(one.second)}"
-        yield (
-            f"{self.rows_differ} of {self.rows_compared} rows of shared cells differ"
-            if self.rows_differ
-            else f"all {self.rows_compared} rows of shared cells are the same"
-        )
+        if not self.rows_compared:
+            yield "no utterance was attacked under the same condition in both runs"
+        elif self.rows_differ:
+            yield f"{self.rows_differ} of {self.rows_compared} rows of shared cells differ"
+        else:
+            yield f"all {self.rows_compared} rows of shared cells are the same"
 
 
 def compare_runs(first: Path, second: Path) -> Difference:

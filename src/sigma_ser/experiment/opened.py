@@ -14,9 +14,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from sigma_ser.core.contracts import Victim
-from sigma_ser.core.errors import ConfigError
+from sigma_ser.core.errors import ConfigError, RunError, VictimError
 
-from .run_files import read_object
+from .run_files import MAKE_ANEW, read_object
 from .steps import (
     AttackStep,
     FloorStep,
@@ -183,7 +183,14 @@ def _opened_victim(paths: RunPaths, step: VictimStep) -> tuple[Victim, FeatureSt
 
     store = load_store(paths, step.setting.features)
     if step.source is None:
-        trained = TrainedVictim.load(paths.victim(step))
+        folder = paths.victim(step)
+        try:
+            trained = TrainedVictim.load(folder)
+        except VictimError as fault:
+            raise RunError(
+                f"{fault}: to train it again, delete the folder {folder} and run again; the rest "
+                "is kept"
+            ) from fault
         return trained, trained.heard(store)
     loaded = open_source(step.source, step.setting.layer, step.training)
     if isinstance(loaded, TrainedVictim):
@@ -217,5 +224,5 @@ def _seconds(folder: Path, parts: int) -> Mapping[str, float | None]:
     del parts  # a part more, and the answer is another
     seconds: dict[str, float | None] = {}
     for part in sorted(folder.glob("part-*.json")):
-        seconds |= read_object(part, ["seconds"], "delete it and run again")["seconds"]
+        seconds |= read_object(part, ["seconds"], MAKE_ANEW)["seconds"]
     return seconds

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.files import whole_file
-from sigma_ser.core.rows import CELL_COLUMNS, read_rows
+from sigma_ser.core.rows import CELL_COLUMNS, schema
 
 from .pieces import pieces
-from .run_files import read_tensors
+from .run_files import read_part, read_tensors
 
 if TYPE_CHECKING:
     from .steps import ReplayStep
@@ -67,10 +67,22 @@ class Perturbations:
             save_file(self._tensors, aside)
 
     @classmethod
-    def load(cls, path: Path) -> Perturbations:
-        """What `save` wrote."""
+    def load(cls, path: Path, rows: Path) -> Perturbations:
+        """What `save` wrote.
+
+        Args:
+            path: that it was saved to.
+            rows: of the same part; while these are there, the attack is not run again.
+
+        Raises:
+            RunError: if the file is missing or damaged.
+        """
         kept = cls()
-        kept._tensors = read_tensors(path)
+        kept._tensors = read_tensors(
+            path,
+            f"delete the rows beside it, {rows.name}, and run again: the attack on this part is "
+            "made anew, and the rest is kept",
+        )
         return kept
 
     def applied(self, batch: FeatureBatch) -> Float[Tensor, "B T D"]:
@@ -88,8 +100,9 @@ def replay(task: PartTask, step: ReplayStep) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    source = read_rows(task.paths.rows(step.source, task.part)).to_dict(as_series=False)
-    kept = Perturbations.load(task.paths.perturbations(step.source, task.part))
+    rows = task.paths.rows(step.source, task.part)
+    source = read_part(rows, schema()).to_pydict()
+    kept = Perturbations.load(task.paths.perturbations(step.source, task.part), rows)
     told: dict[str, list[Any]] = {name: source[name] for name in CELL_COLUMNS}
     told |= {name: source[name] for name in ("utterance", "label")}
     told |= {"source_correct": source["correct_before"], "source_success": source["success"]}

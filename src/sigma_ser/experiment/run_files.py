@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from sigma_ser.core.errors import RunError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# What to do about a damaged artefact: the next run makes what is missing, and nothing else.
+MAKE_ANEW = "delete it and run again: it is made anew, and the rest is kept"
 
 
 def read_object(path: Path, keys: Iterable[str], advice: str) -> dict[str, Any]:
@@ -51,8 +57,12 @@ def read_objects(path: Path, keys: Iterable[str], advice: str) -> list[dict[str,
     return list(values)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, advice: str = MAKE_ANEW) -> dict[str, Tensor]:
     """The tensors of an artefact.
+
+    Args:
+        path: of the file.
+        advice: what to do about a damaged file; ends the sentence.
 
     Raises:
         RunError: if it is damaged.
@@ -63,8 +73,26 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as fault:
-        raise RunError(f"{path} is damaged ({fault}); delete it and run again") from fault
+        raise RunError(f"{path} is damaged ({fault}); {advice}") from fault
     return tensors
+
+
+def read_part(path: Path, columns: pa.Schema) -> pa.Table:
+    """One part of the rows or replays of a run, with these columns.
+
+    Raises:
+        RunError: if it is damaged, or another version wrote it.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path).read().select(columns.names).cast(columns)
+    except (OSError, pa.ArrowException, KeyError) as fault:
+        # Pages that cannot be unpacked are an OSError, too, but without a number.
+        if isinstance(fault, OSError) and fault.errno is not None:
+            raise
+        raise RunError(f"{path} is damaged ({fault}); {MAKE_ANEW}") from fault
 
 
 def _read(path: Path, advice: str) -> Any:

@@ -14,7 +14,7 @@ from sigma_ser.core.files import content_key, write_json
 from sigma_ser.core.rows import read_rows
 
 from .opened import RunPaths
-from .run_files import read_object
+from .run_files import MAKE_ANEW, read_object
 from .steps import Plan
 
 _PLAN = "plan.json"
@@ -95,7 +95,7 @@ def _unused_maps(folder: Path, needs: dict[str, list[str]]) -> Iterator[Path]:
             yield step
             continue
         for part in step.glob("part-*.json"):
-            banks.add(read_object(part, ["bank"], "delete it and run the study again")["bank"])
+            banks.add(read_object(part, ["bank"], MAKE_ANEW)["bank"])
     for path in _children(folder / "saliency"):
         # The banks of universal maps are made again in a moment, if ever.
         if path != done and path.name not in banks:
