@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from sigma_ser.cli import root
 
 
 def sigma_ser(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -54,6 +57,23 @@ def test_wrong_usage_is_one_sentence_and_exit_2(
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert [path.name for path in tmp_path.iterdir()] == ["wrong.toml"]
+
+
+def test_an_interrupt_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(root, "app", app)
+    monkeypatch.setattr(sys, "argv", ["sigma-ser"])
+    with pytest.raises(SystemExit) as ended:
+        root.run_command_line()
+    assert ended.value.code == 130
+    assert "interrupted; what is finished is kept" in capsys.readouterr().err
 
 
 def test_help_does_not_import_torch() -> None:

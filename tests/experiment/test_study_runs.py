@@ -13,6 +13,7 @@ from polars.testing import assert_frame_equal
 import sigma_ser as ss
 from sigma_ser.core.rows import TIMING_COLUMNS, schema
 from sigma_ser.experiment import stages as stages_module
+from sigma_ser.experiment.status import read_status
 
 
 class Recorder:
@@ -131,6 +132,7 @@ def test_an_interrupted_run_goes_on(
     monkeypatch.setattr(stages_module, "work", stop_after_three)
     with pytest.raises(KeyboardInterrupt):
         ss.run(small_study, out=folder)
+    assert read_status(folder)["state"] == "stopped"
     monkeypatch.undo()
     kept = {path: path.stat().st_mtime_ns for path in done}
     again = ss.run(small_study, out=folder)

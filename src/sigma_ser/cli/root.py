@@ -86,6 +86,9 @@ def run_command_line() -> None:
             raise
         typer.echo(f"sigma-ser: {fault}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as ended:
+        # Typer ends with this status, and without a word, when the user presses Ctrl-C.
+        if isinstance(ended, SystemExit) and ended.code != 130:
+            raise
         typer.echo("sigma-ser: interrupted; what is finished is kept", err=True)
         sys.exit(130)

@@ -51,6 +51,8 @@ class Told:
     ) -> None:
         if fault is None:
             self._values["state"] = "finished"
+        elif isinstance(fault, KeyboardInterrupt):
+            self._values["state"] = "stopped"
         else:
             self._values |= {"state": "failed", "reason": str(fault) or type(fault).__name__}
         try:
