@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Any
 
 import pytest
@@ -315,15 +316,46 @@ def test_what_cannot_be_attacked_says_what_to_do(
         run(conv_victim, batch.x, labels, budget)
     with pytest.raises((BudgetError, TypeCheckError), match="budget"):
         run(conv_victim, batch, labels, 0.1)
+    with pytest.raises((AttackError, TypeCheckError), match="seeds"):
+        run(conv_victim, batch, labels, budget, seeds=[1] * len(batch))
+    with pytest.raises((AttackError, TypeCheckError), match="mask"):
+        run(conv_victim, batch, labels, budget, mask=(batch.x > 0).numpy())
+
+
+def test_features_behind_an_encoders_graph_are_attacked_as_data(
+    conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
+) -> None:
+    # "No gradient reaches the features", it said of features that came with one of their own.
+    batch, labels = utterances
+    behind = FeatureBatch(batch.x.clone().requires_grad_() * 1.0, batch.lengths, batch.ids)
+    budget = Budget(sparsity=0.1, epsilon=2.0)
+    run = short("dual-averaging")
+    result = run(conv_victim, behind, labels, budget)
+    assert torch.equal(result.x_adv, run(conv_victim, batch, labels, budget).x_adv)
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({"steps": "20"}, "steps .* whole number"), ({"growth": "a"}, "growth .* a number")],
+    [
+        ({"steps": "20"}, "steps .* whole number"),
+        ({"growth": "a"}, "growth .* a number"),
+        ({"max_passes": "20"}, "max_passes .* whole number"),
+        ({"box": (-1, 1)}, r"box comes as ObservedRange"),
+    ],
 )
 def test_settings_of_the_wrong_kind_are_refused(settings: dict, said: str) -> None:
-    with pytest.raises(AttackError, match=said):
+    with pytest.raises((AttackError, TypeCheckError), match=said):
         attack("dual-averaging", **settings)
+
+
+def test_a_loss_and_a_name_that_do_not_exist_are_refused_at_once() -> None:
+    # A wrong loss was a KeyError of the first step, after everything had been trained.
+    for name in NAMES:
+        if "loss" in inspect.signature(registry.get("attack", name)).parameters:
+            with pytest.raises((AttackError, TypeCheckError), match=r"loss"):
+                attack(name, loss="ce")
+    with pytest.raises((AttackError, TypeCheckError), match=r"by its name|name"):
+        attack(None)  # type: ignore[arg-type]
 
 
 class NanSlope(nn.Module):

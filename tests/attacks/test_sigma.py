@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 from torch import Tensor
 
 from sigma_ser.attacks.factory import attack
 from sigma_ser.attacks.sigma import Sigma
 from sigma_ser.core.budget import GRANULARITIES, Budget
 from sigma_ser.core.contracts import Attack
-from sigma_ser.core.errors import AttackError, BudgetError, UnknownNameError
+from sigma_ser.core.errors import AttackError, BudgetError, ExplainerError, UnknownNameError
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.victims.victim import WrappedVictim
 
@@ -71,3 +72,5 @@ def test_names_and_settings_are_checked() -> None:
         attack("pgd", max_passes=0)
     with pytest.raises(BudgetError, match="scope"):
         Sigma("gradient", "pgd", scope=0)
+    with pytest.raises((ExplainerError, TypeCheckError), match=r"explainer"):
+        Sigma(lambda *given: None, "pgd")  # type: ignore[arg-type]

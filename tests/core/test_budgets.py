@@ -94,6 +94,7 @@ def test_only_fully_masked_units_qualify() -> None:
         {"sparsity": 0.0},
         {"sparsity": 1.1},
         {"count": 0},
+        {"sparsity": 5.0},
         {"sparsity": 0.1, "epsilon": -1.0},
         {"sparsity": 0.1, "epsilon": math.inf},
         {"sparsity": 0.1, "epsilon": math.nan},
@@ -105,7 +106,17 @@ def test_impossible_budgets_are_refused(values: dict) -> None:
         ss.Budget(**values)
 
 
-@pytest.mark.parametrize("values", [{"sparsity": "1%"}, {"count": "9"}, {"epsilon": "0.5"}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"sparsity": "1%"},
+        {"count": "9"},
+        {"epsilon": "0.5"},
+        {"sparsity": [0.1]},
+        {"count": 1.5},
+        {"sparsity": 0.1, "epsilon": None},
+    ],
+)
 def test_text_is_no_budget(values: dict) -> None:
     with pytest.raises((ss.errors.BudgetError, TypeCheckError), match=r"in numbers|Budget"):
         ss.Budget(**{"sparsity": None if "count" in values else 0.1, **values})

@@ -19,6 +19,7 @@ from sigma_ser.core.seeds import UtteranceNoise, derive_seed, utterance_seeds
         (torch.zeros(2, 3, 4), torch.tensor([3])),
         (torch.zeros(2, 3, 4), torch.tensor([3.0, 3.0])),
         (torch.zeros(2, 3, 4), torch.tensor([3, 0])),
+        (torch.zeros(2, 3, 4), torch.tensor([True, True])),
         (torch.zeros(2, 3, 4), torch.tensor([3, 4])),
     ],
 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from sigma_ser.core import registry
 from sigma_ser.core.contracts import Explainer
-from sigma_ser.core.errors import ExplainerError
+from sigma_ser.core.errors import ExplainerError, ShapeError
 from sigma_ser.explainers.explanation import explanation, make_explainer
 
 EXPLAINERS = registry.names("explainer")
@@ -100,3 +101,18 @@ def test_a_victim_gone_wrong_is_an_error_and_never_a_map(name, victim_of, batch,
 
     with pytest.raises(ExplainerError, match=r"NaN|finite"):
         explanation(name, Broken(), batch, labels, **FEW.get(name, {}))
+
+
+def test_what_cannot_be_explained_says_what_to_do(victim_of, batch, labels):
+    """Past faults: tracebacks of numpy and of attributes that are not there."""
+    victim = victim_of("linear")
+    refused = (ExplainerError, ShapeError, TypeCheckError)
+    for settings, said in (
+        ({"steps": 8.5}, "steps .* whole number"),
+        ({"steps": "8"}, "steps .* whole number"),
+        ({"n_steps": 8}, "no setting 'n_steps'; it knows .*steps"),
+    ):
+        with pytest.raises(refused, match=said):
+            explanation("integrated-gradients", victim, batch, labels, **settings)
+    with pytest.raises(refused, match=r"FeatureBatch|batch"):
+        explanation("gradient", victim, batch.x, labels)

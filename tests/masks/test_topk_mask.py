@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from sigma_ser.core.budget import GRANULARITIES, Budget
 from sigma_ser.core.contracts import Explanation
@@ -124,7 +125,17 @@ def test_what_cannot_be_ranked_is_an_error():
     for scope in (0, -1, True):
         with pytest.raises(BudgetError, match="scope"):
             topk_mask(SALIENCY, LENGTHS, Budget(count=1), scope)
+    with pytest.raises(ShapeError, match="between 1 and"):
+        topk_mask(SALIENCY, LENGTHS + SALIENCY.shape[1], Budget(count=1))
     # Under the type checker of the test run the annotations speak first.
+    for saliency, lengths, budget in (
+        (SALIENCY[0], LENGTHS, Budget(count=1)),
+        (SALIENCY.numpy(), LENGTHS, Budget(count=1)),
+        (SALIENCY, LENGTHS.tolist(), Budget(count=1)),
+        (SALIENCY, LENGTHS, 0.01),
+    ):
+        with pytest.raises((ShapeError, BudgetError, TypeCheckError)):
+            topk_mask(saliency, lengths, budget)
     with pytest.raises((ShapeError, TypeError)):
         topk_mask(SALIENCY, LENGTHS, Budget(count=1), scale=torch.ones(4))
     with pytest.raises((ShapeError, TypeError)):

@@ -240,6 +240,8 @@ def test_a_module_that_cannot_hear_the_features_is_named() -> None:
     [
         ({"module": len}, "torch.nn.Module"),
         ({"labels": "abc"}, "list of class names"),
+        ({"labels": {0: "angry", 1: "sad"}}, "different class names"),
+        ({"labels": ["angry", "angry"]}, "different class names"),
         ({"mean": math.nan}, "mean must be finite"),
         ({"scale": "wide"}, "scale must be a number"),
         ({"scale": torch.ones(2, 5)}, "scale must be finite: a number, or one for each"),
@@ -250,3 +252,71 @@ def test_what_cannot_be_wrapped_is_refused(given: dict, said: str) -> None:
     module = given.pop("module", Answers(None).eval())
     with pytest.raises((VictimError, TypeCheckError), match=f"{said}|wrap"):
         ss.wrap(module, **given)
+
+
+class Recogniser(nn.Module):
+    """A small recogniser as people write them, with dropout; it masks its padding."""
+
+    def __init__(self, kind: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.drop, self.classify = nn.Dropout(0.5), nn.Linear(5, 3, dtype=kind)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        valid = torch.arange(x.shape[1]) < lengths[:, None]
+        mean = (x * valid[:, :, None]).sum(1) / lengths[:, None]
+        return self.classify(self.drop(mean.to(self.classify.weight.dtype)))
+
+
+_X, _LENGTHS = torch.linspace(-1, 1, 40).view(2, 4, 5), torch.tensor([4, 3])
+
+
+def test_a_part_left_in_training_mode_is_found() -> None:
+    # Dropout that stayed on let every attack succeed, by chance and without a word.
+    module = Recogniser().eval()
+    victim = ss.wrap(module)
+    module.drop.train()
+    assert not module.training
+    for call in (lambda: ss.wrap(module), lambda: victim(_X, _LENGTHS)):
+        with pytest.raises(VictimError, match=r"Dropout .*training mode.*eval"):
+            call()
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_logits_of_another_type_are_handed_on_as_float32(kind: torch.dtype) -> None:
+    # These three mixed them with features of float32, and ended in a traceback.
+    victim = ss.wrap(Recogniser(kind).eval())
+    logits = victim(_X, _LENGTHS)
+    assert logits.dtype == torch.float32
+    batch, labels = ss.FeatureBatch(_X, _LENGTHS), logits.argmax(1)
+    assert torch.isfinite(ss.explain("feature-ablation", victim, batch, labels)).all()
+    for name in ("sigma-lambda", "sparsefool"):
+        result = ss.attack(name)(victim, batch, labels, ss.Budget(sparsity=0.2))
+        assert result.x_adv.dtype == torch.float32
+
+
+class InPlace(Recogniser):
+    """Takes the mean off its features where they lie."""
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        return super().forward(x.sub_(x.mean()), lengths)
+
+
+def test_a_module_that_changes_its_features_is_refused() -> None:
+    # The attack then compared its result with features that were no longer the caller's.
+    with pytest.raises(VictimError, match=r"InPlace changes the features.*clone"):
+        ss.wrap(InPlace().eval())(_X.clone(), _LENGTHS)
+    # Features made for scoring alone have no count of their changes.
+    with torch.inference_mode():
+        assert ss.wrap(Recogniser().eval())(_X + 0, _LENGTHS).shape == (2, 3)
+
+
+class Looks(nn.Module):
+    """Looks for what is not there."""
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        return {"x": x}["logits"]
+
+
+def test_the_failure_of_a_module_is_named_whatever_it_is() -> None:
+    with pytest.raises(VictimError, match=r"Looks failed .*KeyError: 'logits'"):
+        ss.wrap(Looks().eval())(_X, _LENGTHS)

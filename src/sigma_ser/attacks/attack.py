@@ -20,6 +20,7 @@ from sigma_ser.core.seeds import UtteranceNoise, utterance_seeds
 
 from .active_set import ActiveSet
 from .limits import Limits, ObservedRange, SearchEnded
+from .losses import LOSSES
 from .task import Task, not_finite
 
 
@@ -98,6 +99,14 @@ class SparseAttack(ABC):
 
     def __post_init__(self) -> None:
         Limits(self.max_passes, self.max_seconds)
+        if self.box is not None and not isinstance(self.box, ObservedRange):
+            raise AttackError(
+                f"box comes as ObservedRange(low, high) or ObservedRange.of(batch), "
+                f"not as {self.box!r}"
+            )
+        loss = getattr(self, "loss", None)
+        if loss is not None and loss not in LOSSES:
+            raise AttackError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
 
     granularities: ClassVar[tuple[str, ...]] = GRANULARITIES
 
@@ -169,8 +178,8 @@ class SparseAttack(ABC):
         _check_mask(mask, batch)
         if seeds is None:
             seeds = utterance_seeds(batch.ids, type(self).__name__)
-        elif seeds.shape != (len(batch),) or seeds.is_floating_point():
-            raise AttackError(f"seeds must be integers of shape ({len(batch)},)")
+        else:
+            check_integers("seeds", seeds, batch)
         with torch.no_grad():
             clean_logits = counted(batch.x, batch.lengths)
         _check_logits(clean_logits, batch)
@@ -235,10 +244,15 @@ def _attackable(task: Task) -> Int[Tensor, "A"]:
 def _check_mask(mask: Tensor | None, batch: FeatureBatch) -> None:
     if mask is None:
         return
+    if not isinstance(mask, Tensor):
+        raise AttackError(
+            f"a mask must be a bool torch tensor {tuple(batch.x.shape)} like the features, "
+            f"got a {type(mask).__name__}"
+        )
     if mask.dtype != torch.bool or mask.shape != batch.x.shape:
         raise AttackError(
-            f"a mask must be bool {tuple(batch.x.shape)} like the features, "
-            f"got {mask.dtype} {tuple(mask.shape)}"
+            f"a mask must be bool {tuple(batch.x.shape)} like the features, got {mask.dtype} "
+            f"{tuple(mask.shape)}; ss.topk_mask makes one of a saliency map"
         )
 
 
@@ -252,24 +266,24 @@ def _check_logits(logits: Tensor, batch: FeatureBatch) -> None:
         raise not_finite(batch, logits, torch.arange(len(batch)))
 
 
-def check_classes(what: str, classes: Tensor, batch: FeatureBatch) -> None:
-    """Raise :class:`AttackError` unless these are class indices, one for each utterance."""
-    if not isinstance(classes, Tensor):
+def check_integers(what: str, values: Tensor, batch: FeatureBatch) -> None:
+    """Raise :class:`AttackError` unless these are integers, one for each utterance."""
+    if not isinstance(values, Tensor):
         raise AttackError(
-            f"{what} must be class indices (B,) in a torch tensor, got a {type(classes).__name__}; "
-            "torch.tensor(...) makes one"
+            f"{what} must be integers ({len(batch)},) in a torch tensor, got a "
+            f"{type(values).__name__}; torch.tensor(...) makes one"
         )
-    if classes.shape != (len(batch),) or classes.is_floating_point():
+    if values.shape != (len(batch),) or values.is_floating_point() or values.dtype == torch.bool:
         raise AttackError(
             f"{what} must be integers of shape ({len(batch)},), "
-            f"got {classes.dtype} {tuple(classes.shape)}"
+            f"got {values.dtype} {tuple(values.shape)}"
         )
 
 
 def _checked_classes(
     what: str, classes: Tensor, number: int, batch: FeatureBatch
 ) -> Int[Tensor, "B"]:
-    check_classes(what, classes, batch)
+    check_integers(f"{what} (class indices)", classes, batch)
     if bool(((classes < 0) | (classes >= number)).any()):
         raise AttackError(f"{what} must lie between 0 and {number - 1}, the victim's classes")
     return classes.to(batch.device, torch.long)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from sigma_ser.core import registry
 from sigma_ser.core.contracts import Attack
 from sigma_ser.core.errors import AttackError
+from sigma_ser.core.settings import check_settings
 
 
 def attack(name: str, **settings: Any) -> Attack:
@@ -26,25 +26,16 @@ def attack(name: str, **settings: Any) -> Attack:
     >>> attack("random", draws=3)
     RandomCorner(draws=3)
     """
+    if not isinstance(name, str):
+        raise AttackError(
+            f"an attack is made by its name, got a {type(name).__name__}; "
+            "one that is made already is used as it is"
+        )
     if ":" in name:
         from .external.libraries import external_attack
 
         return external_attack(name, **settings)
     make = registry.get("attack", name)
-    parameters = inspect.signature(make).parameters
-    unknown = [setting for setting in settings if setting not in parameters]
-    if unknown:
-        raise AttackError(
-            f"the attack {name!r} has no setting {unknown[0]!r}; it knows {', '.join(parameters)}"
-        )
-    for setting, value in settings.items():
-        # Annotations are text here; a member's own checks say what lies in range.
-        kind = _NUMBERS.get(str(parameters[setting].annotation))
-        if kind is not None and (isinstance(value, bool) or not isinstance(value, kind)):
-            whole = "a whole number" if kind is int else "a number"
-            raise AttackError(f"{setting} of the attack {name!r} must be {whole}, got {value!r}")
+    check_settings(f"the attack {name!r}", make, settings, AttackError)
     made: Attack = make(**settings)
     return made
-
-
-_NUMBERS: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float)}

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.contracts import Attack, AttackResult, Explainer, Explanation, Victim
-from sigma_ser.core.errors import BudgetError
+from sigma_ser.core.errors import BudgetError, ExplainerError
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.explainers.explanation import explanation, make_explainer
 from sigma_ser.masks.topk import explainer_mask
 
-from .attack import check_classes
+from .attack import check_integers
 from .factory import attack as make_attack
 
 
@@ -34,6 +34,7 @@ class Sigma:
     Raises:
         UnknownNameError: if a name is unknown.
         BudgetError: if `scope` is not a whole number from 1 up.
+        ExplainerError: if this is no explainer.
 
     >>> from sigma_ser.attacks.sigma import Sigma
     >>> Sigma("gradient", "oneshot", scope=8).scope
@@ -51,6 +52,10 @@ class Sigma:
             explainer = make_explainer(explainer)
         if isinstance(attack, str):
             attack = make_attack(attack)
+        if not isinstance(explainer, Explainer):
+            raise ExplainerError(
+                f"an explainer comes by name or from make_explainer, not as {explainer!r}"
+            )
         object.__setattr__(self, "explainer", explainer)
         object.__setattr__(self, "attacker", attack)
         object.__setattr__(self, "scope", scope)
@@ -103,7 +108,7 @@ class Sigma:
         """
         if mask is not None:
             return self.attack(victim, batch, labels, budget, mask=mask, target=target, seeds=seeds)
-        check_classes("labels", labels, batch)
+        check_integers("labels (class indices)", labels, batch)
         told = self.explain(victim, batch, labels, seeds=seeds)
         mask = self.mask(told, victim, batch, budget)
         result = self.attack(victim, batch, labels, budget, mask=mask, target=target, seeds=seeds)

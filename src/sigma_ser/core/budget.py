@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, get_args
 
 import torch
@@ -48,12 +49,21 @@ class Budget:
         if (self.sparsity is None) == (self.count is None):
             raise BudgetError("give a budget either sparsity= (a share) or count= (elements)")
         given: tuple[object, ...] = (self.sparsity, self.count, self.epsilon)
-        if any(isinstance(one, str) for one in given):
+        if (
+            any(isinstance(one, str) for one in given)
+            or given[2] is None
+            or not isinstance(given[0], Real | None)
+        ):
             raise BudgetError(
                 f"a budget is given in numbers, got {given}; 1 % of the elements is sparsity=0.01"
             )
         if self.sparsity is not None and not 0 < self.sparsity <= 1:
-            raise BudgetError(f"sparsity must lie in (0, 1], got {self.sparsity}")
+            raise BudgetError(
+                f"sparsity is a share and must lie in (0, 1], got {self.sparsity}; "
+                "1 % of the elements is sparsity=0.01"
+            )
+        if self.count is not None and torch.as_tensor(self.count).is_floating_point():
+            raise BudgetError(f"count must be a whole number of elements, got {self.count}")
         if self.count is not None and bool((torch.as_tensor(self.count) < 1).any()):
             raise BudgetError(f"count must be at least 1 element, got {self.count}")
         if self.granularity not in GRANULARITIES:

@@ -53,7 +53,7 @@ class FeatureBatch:
                 f"features must be float32 (B, T, D), got {x.dtype} {tuple(x.shape)}; "
                 "add the batch axis or call .float()"
             )
-        if lengths.shape != x.shape[:1] or lengths.dtype.is_floating_point:
+        if lengths.shape != x.shape[:1] or not _counts(lengths):
             raise ShapeError(
                 f"lengths must be integers of shape ({x.shape[0]},), "
                 f"got {lengths.dtype} {tuple(lengths.shape)}"
@@ -65,7 +65,8 @@ class FeatureBatch:
             )
         if ids is not None and len(ids) != len(x):
             raise ShapeError(f"{len(ids)} ids were given for {len(x)} utterances")
-        object.__setattr__(self, "x", x)
+        # Features are data: an encoder's graph behind them would follow every gradient.
+        object.__setattr__(self, "x", x.detach())
         object.__setattr__(self, "lengths", lengths)
         object.__setattr__(self, "ids", tuple(ids) if ids is not None else content_ids(x, lengths))
 
@@ -93,6 +94,10 @@ class FeatureBatch:
     def to(self, device: torch.device | str) -> FeatureBatch:
         """The same batch on another device."""
         return FeatureBatch(self.x.to(device), self.lengths.to(device), self.ids)
+
+
+def _counts(lengths: Tensor) -> bool:
+    return not lengths.is_floating_point() and lengths.dtype != torch.bool
 
 
 def content_ids(x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
-from .errors import UnknownNameError
+from .errors import SigmaError, UnknownNameError
 
 T = TypeVar("T")
 
@@ -101,4 +101,11 @@ def _load(kind: str) -> None:
     # Marked before the entry points, so that a plugin may itself ask for a name.
     _loaded.add(kind)
     for point in entry_points(group=f"sigma_ser.{kind}"):
-        _members[kind].setdefault(point.name, point.load())
+        try:
+            member = point.load()
+        except (ImportError, AttributeError) as fault:
+            raise SigmaError(
+                f"an installed package offers the {kind} {point.name!r} as {point.value}, which "
+                f"cannot be imported ({fault}); mend or uninstall it"
+            ) from fault
+        _members[kind].setdefault(point.name, member)

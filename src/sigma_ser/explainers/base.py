@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sigma_ser.core.contracts import Explanation, MapKind, Victim
-from sigma_ser.core.errors import ExplainerError
+from sigma_ser.core.errors import ExplainerError, ShapeError
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.seeds import utterance_seeds
 
@@ -78,6 +78,10 @@ class BaseExplainer(abc.ABC):
             ExplainerError: if the explainer is wrong for the victim, or its map is not finite.
             ShapeError: if `labels` or `seeds` do not fit.
         """
+        if not isinstance(batch, FeatureBatch):
+            raise ShapeError(
+                f"features come as ss.FeatureBatch(x, lengths), not as {type(batch).__name__}"
+            )
         if seeds is None:
             seeds = utterance_seeds(batch.ids, "explain", type(self).__name__)
         if not len(batch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from sigma_ser.core import registry
 from sigma_ser.core.contracts import Explainer, Explanation, Victim
 from sigma_ser.core.errors import ExplainerError
 from sigma_ser.core.features import FeatureBatch
+from sigma_ser.core.settings import check_settings
 
 
 def explain(
@@ -92,11 +92,6 @@ def make_explainer(name: str, **settings: Any) -> Explainer:
     IntegratedGradients(output='logit', rows=64, memory=None, steps=8)
     """
     factory = registry.get("explainer", name)
-    try:
-        explainer: Explainer = factory(**settings)
-    except TypeError as error:
-        known = ", ".join(field.name for field in dataclasses.fields(factory))
-        raise ExplainerError(
-            f"explainer {name!r} does not take these settings ({error}); it takes: {known}"
-        ) from error
+    check_settings(f"the explainer {name!r}", factory, settings, ExplainerError)
+    explainer: Explainer = factory(**settings)
     return explainer

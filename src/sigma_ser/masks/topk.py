@@ -47,8 +47,13 @@ def topk_mask(
     >>> ss.topk_mask(saliency, torch.tensor([2]), ss.Budget(count=1)).nonzero().tolist()
     [[0, 0, 1]]
     """
+    if not isinstance(budget, Budget):
+        raise BudgetError(
+            f"the budget comes as ss.Budget(sparsity=..., epsilon=...), not as {budget!r}"
+        )
+    ranked = ranking_scores(saliency, lengths, scale=scale)
     units = units_in_scope(budget, lengths, saliency.shape[2], scope)
-    scores = budget.unit_scores(ranking_scores(saliency, lengths, scale=scale), lengths)
+    scores = budget.unit_scores(ranked, lengths)
     allowed = budget.unit_allowed(None, lengths, saliency.shape)
     return budget.expand(topk_support(scores, units, allowed), lengths, saliency.shape)
 
@@ -95,10 +100,20 @@ def ranking_scores(
         ExplainerError: if a valid element is NaN or infinite.
         ShapeError: if the shapes do not fit.
     """
+    if not isinstance(saliency, Tensor) or not isinstance(lengths, Tensor):
+        raise ShapeError(
+            "saliency (B, T, D) and lengths (B,) must be torch tensors, got a "
+            f"{type(saliency).__name__} and a {type(lengths).__name__}; an Explanation has its "
+            "map in .saliency"
+        )
     if saliency.ndim != 3 or lengths.shape != saliency.shape[:1]:
         raise ShapeError(
             f"saliency must be (B, T, D) with lengths (B,), "
             f"got {tuple(saliency.shape)} and {tuple(lengths.shape)}"
+        )
+    if len(lengths) and not 1 <= int(lengths.min()) <= int(lengths.max()) <= saliency.shape[1]:
+        raise ShapeError(
+            f"each length must lie between 1 and {saliency.shape[1]} frames, got {lengths.tolist()}"
         )
     if scale is not None and scale.shape != saliency.shape[2:]:
         raise ShapeError(

@@ -15,6 +15,10 @@ from sigma_ser.core.passes import per_channel
 
 # A channel that never moves in training would make every epsilon zero and divide by zero.
 _SMALLEST_SCALE = 1e-6
+# What modules raise where features do not suit them; the cause stays behind the error.
+_FAILURES = (
+    RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError,
+)  # fmt: skip
 
 
 def usable_scale(deviation: Float[Tensor, "D"]) -> Float[Tensor, "D"]:
@@ -51,8 +55,9 @@ class Standardised(nn.Module):
 class WrappedVictim:
     """A torch module seen as a victim: the module itself is not changed.
 
-    Made by :func:`wrap`. Calls are checked: the module must be in eval mode, and its logits must
-    be one tensor of shape `(B, C)`. Attacks and explainers check that they are finite.
+    Made by :func:`wrap`. Calls are checked: the module and all of its parts must be in eval mode,
+    leave the features as they are, and give one tensor of logits `(B, C)`, which is handed on as
+    float32. Attacks and explainers check that they are finite.
     """
 
     def __init__(
@@ -80,11 +85,7 @@ class WrappedVictim:
             ShapeError: if the features have not as many channels as `scale`.
         """
         per_channel(self.scale, x)
-        if self.module.training:
-            raise VictimError(
-                "the victim is in training mode, where dropout and batch statistics make its "
-                "answers random; call module.eval() first"
-            )
+        _check_eval(self.module)
         without_cudnn = (
             torch.backends.cudnn.flags(enabled=False)
             if self._recurrent and x.is_cuda
@@ -101,27 +102,36 @@ class WrappedVictim:
             raise VictimError(
                 f"the victim returned {logits.shape[1]} logits for {len(self._labels)} labels"
             )
-        return logits
+        return logits.float()
 
     def _answer(self, x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Tensor:
         """What the module gives; its own failures name it, and stay behind the error as its cause.
 
         Raises:
-            VictimError: if the module cannot be called with such features, or gives no tensor.
+            VictimError: if the module cannot be called with such features, changes them, or gives
+                no tensor.
         """
+        version = None if x.is_inference() else x._version
         try:
             answer: Any = self.module(x, lengths)
         except (SigmaError, torch.OutOfMemoryError):
             raise
-        except (RuntimeError, TypeError, ValueError, IndexError) as fault:
+        except _FAILURES as fault:
             raise VictimError(
-                f"{type(self.module).__name__} failed on features {tuple(x.shape)} ({fault}); it "
-                "must take x (B, T, D) of this many channels and lengths (B,)"
+                f"{type(self.module).__name__} failed on features {tuple(x.shape)} "
+                f"({type(fault).__name__}: {fault}); it must take float32 x (B, T, D) of this many "
+                "channels and lengths (B,)"
             ) from fault
+        if version is not None and x._version != version:
+            raise VictimError(
+                f"{type(self.module).__name__} changes the features that it is given, and would "
+                "change those of its caller; let its forward() work on x.clone()"
+            )
         if not isinstance(answer, Tensor):
             raise VictimError(
                 f"the victim must return logits (B, C) and nothing else, but returned a "
-                f"{type(answer).__name__}; wrap a module that picks them out"
+                f"{type(answer).__name__}; wrap a module whose forward() gives them alone, such as "
+                "`return self.model(x, lengths).logits`"
             )
         return answer
 
@@ -162,12 +172,31 @@ def wrap(
         )
     if isinstance(labels, str):
         raise VictimError(f"labels must be a list of class names, got the text {labels!r}")
-    if module.training:
-        raise VictimError("the module is in training mode; call module.eval() before wrapping it")
+    if labels is not None and not _are_names(labels):
+        raise VictimError(
+            "labels must be different class names in the order of the logits, as a list of texts, "
+            f"got {labels!r}"
+        )
+    _check_eval(module)
     mean, scale = _numbers("mean", mean), _numbers("scale", scale)
     if not bool((scale > 0).all()):
         raise VictimError("scale must be above 0 in every channel")
     return WrappedVictim(module, labels, mean, scale)
+
+
+def _check_eval(module: nn.Module) -> None:
+    """Raise where the module, or any part of it, is in training mode."""
+    training = next((part for part in module.modules() if part.training), None)
+    if training is not None:
+        raise VictimError(
+            f"{type(training).__name__} of the victim is in training mode, where dropout and batch "
+            "statistics make its answers random; call module.eval() first"
+        )
+
+
+def _are_names(labels: Sequence[str]) -> bool:
+    names = list(labels)
+    return all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
 
 
 def _numbers(name: str, value: float | Float[Tensor, "D"]) -> Tensor:
