@@ -158,6 +158,10 @@ def test_gc_keeps_what_the_study_needs(study_file: Path, done: Path, tmp_path: P
     assert told["removed"]
     assert len(told["paths"]) == 3
     assert {path.relative_to(folder) for path in folder.rglob("*")} == before
+    (tmp_path / "photographs").mkdir()
+    with pytest.raises(RunError, match="there is no run in"):
+        CliRunner().invoke(app, ["gc", str(tmp_path / "photographs")], catch_exceptions=False)
+    assert not list((tmp_path / "photographs").iterdir())
 
 
 def test_an_audit_ends_in_a_verdict(done: Path, study_file: Path) -> None:

@@ -21,8 +21,9 @@ def gc(
     from sigma_ser.experiment.lock import run_lock
     from sigma_ser.experiment.sweeping import find_garbage, remove_garbage
 
-    if not run.is_dir():
-        raise RunError(f"there is no folder {run}; give the folder that sigma-ser run wrote")
+    # The lock is a file, which has no place in a folder that is none of ours.
+    if not (run / "status.json").is_file():
+        raise RunError(f"there is no run in {run}; give the folder that sigma-ser run wrote")
     with run_lock(run):
         garbage = find_garbage(run)
         if not as_json:

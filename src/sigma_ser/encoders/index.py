@@ -84,7 +84,8 @@ def read_index(folder: Path) -> tuple[list[Entry], dict[int, str]]:
         entries = [Entry(**row) for row in table.to_pylist()]
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{path} is damaged ({error}); delete it and extract again: the shards are kept"
+            f"{path} is damaged ({error}); delete it and run the study or the extraction again, "
+            "which makes the features anew"
         ) from error
     return entries, {int(shard): digest for shard, digest in digests.items()}
 

@@ -224,10 +224,13 @@ class FeatureStore:
         except (SafetensorError, OSError) as error:
             raise StoreError(
                 f"the shard {path} is missing or damaged ({error}); "
-                "run the extraction again with repair, which rebuilds it"
+                "delete it and run the study or the extraction again, which makes it anew"
             ) from error
         if len(features) != self._frames_of_shard[shard]:
-            raise StoreError(f"the shard {path} does not fit the index; rebuild it with repair")
+            raise StoreError(
+                f"the shard {path} does not fit the index; delete it and run the study or the "
+                "extraction again, which makes it anew"
+            )
         return features
 
 
