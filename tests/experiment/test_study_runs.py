@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import torch
 from polars.testing import assert_frame_equal
 
 import sigma_ser as ss
@@ -138,6 +139,27 @@ def test_an_interrupted_run_goes_on(
     again = ss.run(small_study, out=folder)
     assert {path: path.stat().st_mtime_ns for path in done} == kept
     assert_frame_equal(without_timing(again.rows), without_timing(finished.rows))
+
+
+def test_a_task_has_one_thread_in_this_process_as_in_a_worker(
+    small_study: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def stop_at_once(_: Any) -> None:
+        seen.append(torch.get_num_threads())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages_module, "work", stop_at_once)
+    usual = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ss.run(small_study, out=tmp_path)
+        assert seen == [1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(usual)
 
 
 def test_another_budget_adds_rows_and_trains_nothing(

@@ -20,6 +20,7 @@ from sigma_ser.core.contracts import Victim
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.utterance import Utterance
 from sigma_ser.execution.executor import load_executor
+from sigma_ser.execution.threads import one_thread
 from sigma_ser.explainers.explanation import make_explainer
 from sigma_ser.victims.checkpoint import make_head
 from sigma_ser.victims.settings import TrainingSettings
@@ -97,10 +98,7 @@ def preview_study(
     plan = _plan(config, scenes)
     paths = RunPaths(folder)
     workers = load_executor(config.executor.name, **config.executor.settings).workers
-    # Workers have one thread each, so what is timed here has, too.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         gauge = _Gauge(plan, scenes)
         told = [_features(scenes, paths, gauge)]
         for name, tasks in stages(plan, paths):
@@ -116,8 +114,6 @@ def preview_study(
                     sum((cost[1] * n for cost, n in zip(costs, counts, strict=True)), 0.0),
                 )
             )
-    finally:
-        torch.set_num_threads(threads)
     return Preview(
         config.name,
         folder,

@@ -10,6 +10,7 @@ from typing import Any
 from sigma_ser.core.errors import ConfigError, RunError, SigmaError, StoreError
 from sigma_ser.core.files import write_json
 from sigma_ser.execution.executor import Executor, LostTaskError
+from sigma_ser.execution.threads import one_thread
 
 from .opened import RunPaths
 from .progress import Progress
@@ -74,8 +75,9 @@ def compute(plan: Plan, paths: RunPaths, executor: Executor, progress: Progress)
         OSError: if a file cannot be written.
     """
     failures: list[Failure] = []
-    for name, tasks in stages(plan, paths):
-        failures += _stage(name, tasks, executor, progress)
+    with one_thread():
+        for name, tasks in stages(plan, paths):
+            failures += _stage(name, tasks, executor, progress)
     write_json(paths.folder / "failures.json", [asdict(one) for one in failures])
     return failures
 
