@@ -132,10 +132,14 @@ def _recall(memory: Path | None, max_seconds: float) -> dict[str, Verdict]:
     if memory is None:
         return {}
     try:
-        content = json.loads(memory.read_text("utf-8"))
+        # Made while the file is parsed: all rows as dicts would take four times the memory.
+        content = json.loads(memory.read_text("utf-8"), object_hook=_parsed)
         if (content["version"], content["max_seconds"]) != (_VERSION, max_seconds):
             return {}
-        return {path: _verdict(row) for path, row in content["files"].items()}
+        files: dict[str, Verdict] = content["files"]
+        if not all(isinstance(verdict, Verdict) for verdict in files.values()):
+            raise ValueError("a line is no verdict")
+        return files
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -143,11 +147,11 @@ def _recall(memory: Path | None, max_seconds: float) -> dict[str, Verdict]:
         return {}
 
 
-def _verdict(row: dict[str, Any]) -> Verdict:
-    facts = row.pop("facts")
-    if facts is not None:
-        facts = AudioFacts(**{**facts, "warnings": tuple(facts["warnings"])})
-    return Verdict(facts=facts, **row)
+def _parsed(row: dict[str, Any]) -> Any:
+    """An object of the memory: facts, a verdict, or what holds them."""
+    if "content" in row:
+        return AudioFacts(**{**row, "warnings": tuple(row["warnings"])})
+    return Verdict(**row) if "facts" in row else row
 
 
 def _remember(memory: Path, max_seconds: float, verdicts: Mapping[str, Verdict]) -> None:

@@ -54,7 +54,7 @@ class Official:
     distinct: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One recording as listed: the utterance, and columns that no field of it holds."""
 
@@ -62,7 +62,7 @@ class Entry:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What a check found: facts, or a reason with its sentence.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +154,7 @@ def listing_of_rows(
     paths = [_absolute(folder, _text(row, naming["path"])) for row in complete]
     # The same path twice is one recording twice, not two that are alike. Opened is what the table
     # says, though: behind a symbolic link `..` leads elsewhere.
-    plain = [Path(os.path.normpath(path)) for path in paths]
+    plain = [os.path.normpath(path) for path in paths]
     distinct = list(dict.fromkeys(plain))
     ids = dict(zip(distinct, unique_ids(_below(folder, distinct)), strict=True))
     extra = [name for name in names if name not in naming.values() and name not in _MEASURED]
@@ -165,30 +166,30 @@ def listing_of_rows(
             columns["label_as_written"] = written
         utterance = Utterance(
             id=safe_id(given_id) if given_id else ids[short],
-            path=path,
-            label=canonical_label(written),
-            speaker=_text(row, naming.get("speaker")),
-            session=_text(row, naming.get("session")),
-            text_id=_text(row, naming.get("text_id")),
+            path=Path(path),
+            label=sys.intern(canonical_label(written)),
+            speaker=sys.intern(_text(row, naming.get("speaker"))),
+            session=sys.intern(_text(row, naming.get("session"))),
+            text_id=sys.intern(_text(row, naming.get("text_id"))),
         )
         listing.entries.append(Entry(utterance, columns))
     return listing
 
 
-def _absolute(folder: Path, path: str) -> Path:
+def _absolute(folder: Path, path: str) -> str:
     # Tables made on Windows; a name that really holds a backslash is tried as it is first.
-    plain = folder / path
+    plain = os.path.join(folder, path)
     if "\\" in path and not os.path.lexists(plain):
-        plain = folder / path.replace("\\", "/")
+        plain = os.path.join(folder, path.replace("\\", "/"))
     return plain
 
 
-def _below(folder: Path, paths: list[Path]) -> list[str]:
-    """The paths below `folder`, or below the folder that they have in common."""
-    base = folder
-    if not all(path.is_relative_to(folder) for path in paths):
-        base = Path(os.path.commonpath([path.parent for path in paths]))
-    return [path.relative_to(base).as_posix() for path in paths]
+def _below(folder: Path, paths: list[str]) -> list[str]:
+    """The paths below `folder`, or below the folder that they have in common, with slashes."""
+    base = os.path.join(folder, "")
+    if not all(path.startswith(base) for path in paths):
+        base = os.path.join(os.path.commonpath([os.path.dirname(path) for path in paths]), "")
+    return [Path(path[len(base) :]).as_posix() for path in paths]
 
 
 def _text(row: Mapping[str, Any], name: str | None) -> str:

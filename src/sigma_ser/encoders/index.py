@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,9 @@ def read_index(folder: Path) -> tuple[list[Entry], dict[int, str]]:
         with pq.ParquetFile(path) as file:
             table = file.read()
         digests = json.loads(table.schema.metadata[b"digests"])
-        entries = [Entry(**row) for row in table.to_pylist()]
+        names = [one.name for one in fields(Entry)]
+        columns = [column.to_pylist() for column in table.select(names).columns]
+        entries = [Entry(*row) for row in zip(*columns, strict=True)]
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{path} is damaged ({error}); delete it and run the study or the extraction again, "
