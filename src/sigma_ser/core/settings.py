@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from numbers import Integral, Real
 from typing import Any
 
 from .errors import SigmaError
 
 # Annotations may be text; a member's own checks say what lies in range.
-_NUMBERS: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float)}
+# Those of numpy count as numbers, too.
+_NUMBERS: dict[str, type] = {"int": Integral, "float": Real}
 
 
 def check_settings(
@@ -23,8 +25,10 @@ def check_settings(
         settings: what the user gave.
         error: what is raised.
 
+    >>> import numpy as np
     >>> from sigma_ser.core.errors import AttackError
     >>> def make(*, steps: int = 3): ...
+    >>> check_settings("the attack 'mine'", make, {"steps": np.int64(4)}, AttackError)
     >>> check_settings("the attack 'mine'", make, {"step": 4}, AttackError)
     Traceback (most recent call last):
     sigma_ser.core.errors.AttackError: the attack 'mine' has no setting 'step'; it knows steps
@@ -39,5 +43,5 @@ def check_settings(
         if kind is None or (value is None and named.endswith(" | None")):
             continue
         if isinstance(value, bool) or not isinstance(value, kind):
-            whole = "a whole number" if kind is int else "a number"
+            whole = "a whole number" if kind is Integral else "a number"
             raise error(f"{setting} of {what} must be {whole}, got {value!r}")
