@@ -118,7 +118,7 @@ def test_a_foreign_module(
         (["dual-averaging(steps=3"], "no closing bracket"),
         (["dual-averaging(3)"], "settings need names"),
         (["dual-averaging(pace=3)"], "has no setting 'pace'"),
-        (["oneshot", "--sparsity", "0"], "sparsity must lie in"),
+        (["oneshot", "--sparsity", "0"], "must lie in (0, 1]"),
         (["oneshot", "--explainer", "gradeint"], "did you mean gradient"),
         (["oneshot", "--mask-victim", "x"], "needs --explainer"),
         (["oneshot", "--ids", "absent.json"], "cannot be read as a JSON list"),

@@ -67,6 +67,7 @@ class SigmaAutoAttack(Ensemble):
 
     members: tuple[SparseAttack, ...] = (
         DualAveraging(all_targets=True),
+        DualAveraging(steps=50),
         Reselect(),
         SparsePGD(),
         SparseRS(queries=200),
