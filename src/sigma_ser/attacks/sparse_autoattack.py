@@ -61,8 +61,8 @@ class SparseAutoAttack(Ensemble):
 class SigmaAutoAttack(Ensemble):
     """The strongest worst case for its time: the cheapest of the strong attacks go first.
 
-    Dual averaging on both losses and then towards every class, reselection with restarts,
-    Sparse-PGD, and at last a random search, which needs no gradients.
+    Dual averaging on both losses in short runs, towards every class and in long runs, reselection
+    with restarts, Sparse-PGD, and at last a random search, which needs no gradients.
     """
 
     members: tuple[SparseAttack, ...] = (
