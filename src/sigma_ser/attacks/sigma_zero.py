@@ -22,9 +22,9 @@ class SigmaZero(MinimumNormAttack):
 
     Descends `max(-margin, 0) + mean(u^2 / (u^2 + sigma))` with Adam on the Linf-normalised
     gradient; what is smaller than `tau` is set to zero; `tau` grows while the perturbation fools,
-    and falls while it does not. `u` is the perturbation in units of epsilon, as the paper's is in
-    units of the image's range. (The authors' snapshot writes `tau` to a copy, so that it never
-    moves; the paper's text is followed.)
+    and falls while it does not. `u` is the perturbation in units of the range that an element has,
+    from -epsilon to epsilon, as the paper's is in units of the range of an image. (The authors'
+    snapshot writes `tau` to a copy, so that it never moves; the paper's text is followed.)
 
     Args:
         steps: gradients.
@@ -50,17 +50,18 @@ class SigmaZero(MinimumNormAttack):
         for step in range(self.steps):
             size = self.step_size * (0.1 + 0.45 * (1 + math.cos(math.pi * step / self.steps)))
             gradient, u, mean, square, tau = active.gradient(
-                u * active.bound if step else None, cw_hinge, u, mean, square, tau
+                2 * active.bound * u if step else None, cw_hinge, u, mean, square, tau
             )
+            span = 2 * active.bound
             elements = active.allowed.sum((1, 2))[:, None, None]
             l0 = 2 * u * self.sigma / (u.square() + self.sigma).square() / elements
-            descent = linf_normalised(l0 - gradient * active.bound)
+            descent = linf_normalised(l0 - gradient * span)
             mean = 0.9 * mean + 0.1 * descent
             square = 0.999 * square + 0.001 * descent.square()
             corrected = square / (1 - 0.999 ** (step + 1))
             u = u - size * mean / (1 - 0.9 ** (step + 1)) / (corrected.sqrt() + 1e-8)
-            u = active.clip(u * active.bound) / active.bound.clamp(min=1e-30)
+            u = active.clip(u * span) / span.clamp(min=1e-30)
             move = self.threshold_step * size
             tau = torch.where(active.fooling, tau + move, tau - move).clamp(0.0, 1.0)
             u = u.masked_fill(u.abs() < tau[:, None, None], 0.0)
-        active.observe(u * active.bound)
+        active.observe(2 * active.bound * u)
