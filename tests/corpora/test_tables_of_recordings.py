@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from sigma_ser.core.errors import ConfigError, CorpusError
 from sigma_ser.corpora import checking
 from sigma_ser.corpora.finding import safe_id, unique_ids
 from sigma_ser.corpora.manifest import save_manifest
+from sigma_ser.corpora.tables import listing_of_rows, read_rows
 
 MakeSound = Callable[..., Path]
 
@@ -215,6 +218,65 @@ def test_what_was_checked_is_remembered_until_it_changes(
     memory.write_text("{")
     assert load().key == load(remember=False).key
     assert len(read) == 7
+
+
+def test_what_was_read_before_an_interruption_is_not_read_again(
+    recordings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    inspect = checking.inspect_audio
+
+    def interrupted(path: Path, **more: float) -> object:
+        if len(read) == 4:
+            raise KeyboardInterrupt
+        read.append(path)
+        return inspect(path, **more)
+
+    monkeypatch.setattr(checking, "inspect_audio", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ss.load_corpus("folders", recordings, workers=1)
+    first, read = read, []
+    assert len(ss.load_corpus("folders", recordings, workers=1)) == 6
+    assert len(first) == 4
+    assert len(read) == 2
+    assert not set(first) & set(read)
+
+
+def test_a_memory_of_another_version_is_made_anew(
+    recordings: Path, own_memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ss.load_corpus("folders", recordings)
+    (file,) = (own_memory / "checked").iterdir()
+    opened = sqlite3.connect(file)
+    with opened as transaction:
+        transaction.execute("DROP TABLE checked")
+        transaction.execute("CREATE TABLE checked (path BLOB)")
+        transaction.execute("PRAGMA user_version = 1")
+    opened.close()
+    read: list[Path] = []
+    inspect = checking.inspect_audio
+    monkeypatch.setattr(
+        checking,
+        "inspect_audio",
+        lambda path, **more: (read.append(path), inspect(path, **more))[1],
+    )
+    for _ in range(2):
+        assert len(ss.load_corpus("folders", recordings)) == 6
+    assert len(read) == 6
+
+
+def test_a_row_of_a_long_table_weighs_little(tmp_path: Path) -> None:
+    lines = [f"speaker_{n % 7}/{n:05d}.wav,happy,speaker_{n % 7}" for n in range(4000)]
+    table = tmp_path / "long.csv"
+    table.write_text("file,emotion,speaker\n" + "\n".join(lines))
+    listing_of_rows(read_rows(table), tmp_path, {}, table)  # what is made once and stays
+    tracemalloc.start()
+    listing = listing_of_rows(read_rows(table), tmp_path, {}, table)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(listing.entries) == 4000
+    assert kept / 4000 < 60 + 2 * len(str(tmp_path)) + 60  # bytes; objects took 1500
+    assert peak / 4000 < 1500
 
 
 def test_a_memory_that_cannot_be_written_does_not_stop_the_work(

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,24 @@ def content_key(value: Any, digits: int = 16) -> str:
     >>> content_key({"b": 1, "a": 2}) == content_key({"a": 2, "b": 1})
     True
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()[:digits]
+    return hashlib.blake2b(_canonical(value), digest_size=32).hexdigest()[:digits]
+
+
+def content_key_of_many(values: Iterable[Any], digits: int = 16) -> str:
+    """`content_key` of a list, without having all of it at once.
+
+    >>> content_key_of_many(iter([1, "a"])) == content_key([1, "a"])
+    True
+    """
+    whole = hashlib.blake2b(b"[", digest_size=32)
+    for number, value in enumerate(values):
+        whole.update(b"," * (number > 0) + _canonical(value))
+    whole.update(b"]")
+    return whole.hexdigest()[:digits]
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def safe_name(name: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +16,13 @@ from typing import Any
 from sigma_ser.audio.recording import MAX_SECONDS, AudioFacts
 from sigma_ser.core import registry
 from sigma_ser.core.errors import ConfigError, CorpusError
-from sigma_ser.core.files import content_key
+from sigma_ser.core.files import content_key_of_many
+from sigma_ser.core.records import Keyed, Records, Texts
 from sigma_ser.core.utterance import Utterance
 
-from .checking import Progress, check_files, memory_of
+from .checking import Progress, check_files
 from .labels import canonical_label
-from .reader import Card, Entry, Listing, Quarantined, Reader, Verdict, differences_from
+from .reader import Card, Listing, Quarantined, Reader, Verdict, differences_from
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +31,7 @@ class Corpus:
 
     Args:
         name: of the corpus.
-        utterances: in the order of their ids, each id once.
+        utterances: in the order of their ids, each id once; kept as columns, whatever is given.
         labels: the class names that occur, sorted; a class index is a position in it.
         card: source, licence, citation.
         root: folder or manifest that it was read from; `None` for a data set of the hub.
@@ -41,7 +43,7 @@ class Corpus:
     """
 
     name: str
-    utterances: tuple[Utterance, ...]
+    utterances: Sequence[Utterance]
     labels: tuple[str, ...]
     card: Card
     root: Path | None = None
@@ -50,6 +52,10 @@ class Corpus:
     notes: tuple[str, ...] = ()
     facts: Mapping[str, AudioFacts] = field(default_factory=dict, repr=False)
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.utterances, Records):
+            object.__setattr__(self, "utterances", Records(Utterance, self.utterances))
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -80,16 +86,15 @@ class Corpus:
         From id, label, speaker, session, text and the decoded samples of every utterance:
         the same wherever the files lie, and in whichever lossless format.
         """
-        return content_key(
-            [
-                [one.id, one.label, one.speaker, one.session, one.text_id, self._content(one.id)]
-                for one in self.utterances
-            ]
-        )
+        assert isinstance(self.utterances, Records)
+        fields = ("id", "label", "speaker", "session", "text_id")
+        rows = zip(*map(self.utterances.column, fields), strict=True)
+        return content_key_of_many([*row, self._content(row[0])] for row in rows)
 
     @cached_property
-    def _by_id(self) -> dict[str, Utterance]:
-        return {utterance.id: utterance for utterance in self.utterances}
+    def _by_id(self) -> Keyed[Utterance]:
+        assert isinstance(self.utterances, Records)
+        return Keyed(self.utterances.column("id"), self.utterances)
 
     def _content(self, name: str) -> str:
         facts = self.facts.get(name)
@@ -148,10 +153,10 @@ def load_corpus(
     if not listing.entries:
         raise CorpusError(_nothing_found(title, place, listing))
     verdicts = check_files(
-        [entry.utterance.path for entry in listing.entries],
+        listing.entries.utterances.column("path"),
         max_seconds=max_seconds,
         workers=workers,
-        memory=memory_of(place) if remember else None,
+        memory=place if remember else None,
         known=listing.known,
         again=again,
         progress=progress,
@@ -194,38 +199,40 @@ def _nothing_found(title: str, place: Path, listing: Listing) -> str:
 
 
 def _assemble(
-    name: str, place: Path, reader: Reader, listing: Listing, verdicts: Mapping[Path, Verdict]
+    name: str, place: Path, reader: Reader, listing: Listing, verdicts: Iterable[Verdict]
 ) -> Corpus:
     """Sort the listed recordings into used, copies and quarantine, and compare the counts."""
-    used: dict[str, tuple[Entry, AudioFacts]] = {}
+    entries = listing.entries
+    ids, paths, labels = (entries.utterances.column(one) for one in ("id", "path", "label"))
+    used: dict[str, int] = {}  # id to row of `facts`
+    facts, rows = Records(AudioFacts), array("q")  # what was found, and of which entry
     quarantine = list(listing.quarantine)
     copies: list[Path] = []
-    for entry in listing.entries:
-        path, utterance_id = entry.utterance.path, entry.utterance.id
-        verdict = verdicts[path]
-        if verdict.facts is None:
-            quarantine.append(Quarantined(path, verdict.reason, verdict.size, verdict.message))
-        elif utterance_id not in used:
-            used[utterance_id] = (entry, verdict.facts)
-        elif (used[utterance_id][1].content, used[utterance_id][0].utterance.label) == (
-            verdict.facts.content,
-            entry.utterance.label,
-        ):
-            copies.append(path)
-        else:
-            first = used[utterance_id][0].utterance.path
-            message = (
-                f"{path} has the name of {first}, but another sound or label; keep the right one"
+    for row, verdict in enumerate(verdicts):
+        key, found = ids[row], verdict.facts
+        if found is None:
+            quarantine.append(
+                Quarantined(paths[row], verdict.reason, verdict.size, verdict.message)
             )
-            quarantine.append(Quarantined(path, "conflicting-copy", verdict.size, message))
-    utterances = tuple(
-        dataclasses.replace(
-            used[key][0].utterance,
-            sample_rate=used[key][1].sample_rate,
-            num_samples=used[key][1].num_samples,
-        )
-        for key in sorted(used)
+        elif key not in used:
+            used[key] = len(facts)
+            facts.append(found)
+            rows.append(row)
+        elif (facts[used[key]].content, labels[rows[used[key]]]) == (found.content, labels[row]):
+            copies.append(paths[row])
+        else:
+            first = paths[rows[used[key]]]
+            message = (
+                f"{paths[row]} has the name of {first}, but another sound or label; "
+                "keep the right one"
+            )
+            quarantine.append(Quarantined(paths[row], "conflicting-copy", verdict.size, message))
+    order = [used[key] for key in sorted(used)]
+    facts, rows = facts.take(order), array("q", (rows[at] for at in order))
+    utterances = entries.utterances.take(rows).replaced(
+        sample_rate=facts.column("sample_rate"), num_samples=facts.column("num_samples")
     )
+    ids = utterances.column("id")
     differences = list(listing.differences)
     if reader.official is not None:
         differences += differences_from(reader.official, utterances)
@@ -236,20 +243,19 @@ def _assemble(
             f"{len(copies)} files are second copies of utterances already found and were left out, "
             f"such as {copies[0]}"
         )
-    extra = sorted({column for entry, _ in used.values() for column in entry.columns})
     return Corpus(
         name=name,
         utterances=utterances,
-        labels=tuple(sorted({utterance.label for utterance in utterances})),
+        labels=tuple(sorted(set(utterances.column("label")))),
         card=listing.card or reader.card,
         root=place if place.exists() else None,
         quarantine=tuple(sorted(quarantine, key=lambda bad: str(bad.path))),
         differences=tuple(differences),
         notes=tuple(notes),
-        facts={key: used[key][1] for key in sorted(used)},
+        facts=Keyed(ids, facts),
         columns={
-            column: {key: used[key][0].columns.get(column, "") for key in sorted(used)}
-            for column in extra
+            column: Keyed(ids, texts.take(rows))
+            for column, texts in sorted(entries.columns.items())
         },
     )
 
@@ -263,10 +269,11 @@ def _named_missing(missing: Sequence[str], shown: int = 20) -> list[str]:
 
 def _merged_spellings(listing: Listing) -> list[str]:
     """A line for each class that came in several spellings."""
+    labels = listing.entries.utterances.column("label")
+    as_written = listing.entries.columns.get("label_as_written", labels)
     spellings: dict[str, set[str]] = {}
-    for entry in listing.entries:
-        label = entry.utterance.label
-        spellings.setdefault(label, set()).add(entry.columns.get("label_as_written") or label)
+    for label, written in zip(labels, as_written, strict=True):
+        spellings.setdefault(label, set()).add(written or label)
     return [
         f"{' and '.join(map(repr, sorted(raw)))} were read as one class, {label!r}"
         for label, raw in sorted(spellings.items())
@@ -281,19 +288,19 @@ def _of_classes(corpus: Corpus, classes: Sequence[str]) -> Corpus:
             raise CorpusError(
                 f"{corpus.name} has no class {given!r}; it has {', '.join(corpus.labels)}"
             )
-    kept = tuple(utterance for utterance in corpus.utterances if utterance.label in wanted)
+    kept = Records(Utterance, (one for one in corpus.utterances if one.label in wanted))
     left_out = Counter(one.label for one in corpus.utterances if one.label not in wanted)
     notes = [f"{count} utterances of class {label} were left out, as asked"
              for label, count in sorted(left_out.items())]  # fmt: skip
-    ids = {utterance.id for utterance in kept}
+    ids = kept.column("id")
     return dataclasses.replace(
         corpus,
         utterances=kept,
         labels=tuple(sorted(set(wanted))),
         notes=(*corpus.notes, *notes),
-        facts={key: facts for key, facts in corpus.facts.items() if key in ids},
+        facts=Keyed(ids, Records(AudioFacts, (corpus.facts[key] for key in ids))),
         columns={
-            column: {key: value for key, value in values.items() if key in ids}
+            column: Keyed(ids, Texts(values[key] for key in ids))
             for column, values in corpus.columns.items()
         },
     )

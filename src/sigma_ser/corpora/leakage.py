@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+import numpy as np
+
 from .corpus import Corpus
 from .folds import PARTS, Fold
 
-# The fields of a line, and the question they answer about one utterance.
-_SHARED: dict[str, Callable[[Corpus, str], str]] = {
-    "speakers": lambda corpus, name: corpus[name].speaker,
-    "sessions": lambda corpus, name: corpus[name].session,
-    "texts": lambda corpus, name: corpus[name].text_id,
-    "identical_audio": lambda corpus, name: (
-        corpus.facts[name].content if name in corpus.facts else ""
-    ),
-}
+# The fields of a line.
+_SHARED = ("speakers", "sessions", "texts", "identical_audio")
 
 
 @dataclass(frozen=True)
@@ -104,40 +99,50 @@ def leakage_report(corpus: Corpus, folds: Sequence[Fold]) -> LeakageReport:
     [('train', 'validation', 0, 12), ('train', 'test', 0, 12), ('validation', 'test', 0, 12)]
     """
     shared, balance = [], []
+    duplicates = duplicate_groups(corpus)
+    # Only a sound with several ids can be in two parts.
+    sounds = {name: group[0] for group in duplicates for name in group}
     for fold in folds:
-        values = {
-            (part, name): [question(corpus, one) for one in getattr(fold, part)]
-            for part in PARTS
-            for name, question in _SHARED.items()
-        }
-        for first, second in combinations(PARTS, 2):
-            counts = {name: _in_both(values[first, name], values[second, name]) for name in _SHARED}
-            shared.append(Shared(fold.name, first, second, **counts))
+        values: dict[str, tuple[set[str], ...]] = {}
         for part in PARTS:
-            ids = getattr(fold, part)
-            labels = Counter(corpus[name].label for name in ids)
+            ids, labels = getattr(fold, part), Counter[str]()
+            values[part] = (set(), set(), set(), set())
+            for name in ids:
+                one, known = corpus[name], name in corpus.facts
+                labels[one.label] += 1
+                sound = sounds.get(name, "one of its own") if known else ""
+                answers = (one.speaker, one.session, one.text_id, sound)
+                for different, answer in zip(values[part], answers, strict=True):
+                    different.add(answer)
+            values[part][3].discard("one of its own")
             balance.append(
                 Balance(
                     fold.name,
                     part,
                     utterances=len(ids),
-                    speakers=len(set(values[part, "speakers"]) - {""}),
+                    speakers=len(values[part][0] - {""}),
                     classes={label: labels[label] for label in corpus.labels},
                 )
             )
-    return LeakageReport(tuple(shared), tuple(balance), duplicate_groups(corpus))
+        for first, second in combinations(PARTS, 2):
+            counts = map(_in_both, values[first], values[second])
+            shared.append(Shared(fold.name, first, second, *counts))
+    return LeakageReport(tuple(shared), tuple(balance), duplicates)
 
 
 def duplicate_groups(corpus: Corpus) -> tuple[tuple[str, ...], ...]:
     """Ids that have the same decoded samples at the same rate, two or more together."""
+    # By hash first: most sounds occur once, and a list for each would be long.
+    hashes = np.fromiter((hash(one.content) for one in corpus.facts.values()), np.int64)
+    several, counts = np.unique(hashes, return_counts=True)
+    suspects = set(several[counts > 1].tolist())
     groups: dict[str, list[str]] = {}
     for name, facts in corpus.facts.items():
-        groups.setdefault(facts.content, []).append(name)
+        if hash(facts.content) in suspects:
+            groups.setdefault(facts.content, []).append(name)
     return tuple(tuple(sorted(group)) for group in sorted(groups.values()) if len(group) > 1)
 
 
-def _in_both(first: list[str], second: list[str]) -> int | None:
+def _in_both(first: set[str], second: set[str]) -> int | None:
     """How many values both have; `None` where any utterance has none."""
-    if "" in first or "" in second:
-        return None
-    return len(set(first) & set(second))
+    return None if "" in first or "" in second else len(first & second)

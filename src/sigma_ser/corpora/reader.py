@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, overload, runtime_checkable
 
 from sigma_ser.audio.recording import AudioFacts
+from sigma_ser.core.records import Records, Texts
 from sigma_ser.core.utterance import Utterance
 
 from .finding import Found, find_files
@@ -76,6 +77,42 @@ class Verdict:
     message: str = ""
 
 
+class Entries(Sequence[Entry]):
+    """Entries as columns, of which `append` takes one apart and `[]` makes it again.
+
+    Every entry then has all further columns, empty where it had none.
+    """
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.utterances = Records(Utterance)
+        self.columns: dict[str, Texts] = {}
+        for entry in entries:
+            self.append(entry)
+
+    def append(self, entry: Entry) -> None:
+        """Add one at the end."""
+        for name in entry.columns:
+            if name not in self.columns:
+                self.columns[name] = Texts([""] * len(self))
+        self.utterances.append(entry.utterance)
+        for name, texts in self.columns.items():
+            texts.append(entry.columns.get(name, ""))
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    @overload
+    def __getitem__(self, row: int) -> Entry: ...
+    @overload
+    def __getitem__(self, row: slice) -> Entries: ...
+    def __getitem__(self, row: int | slice) -> Entry | Entries:
+        if isinstance(row, slice):
+            return Entries(self[at] for at in range(*row.indices(len(self))))
+        return Entry(
+            self.utterances[row], {name: texts[row] for name, texts in self.columns.items()}
+        )
+
+
 @dataclass
 class Listing:
     """What a reader found.
@@ -85,7 +122,7 @@ class Listing:
     `known` maps absolute paths to checks done before.
     """
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: Entries = field(default_factory=Entries)
     quarantine: list[Quarantined] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -159,7 +196,7 @@ class NamedFiles(ABC):
                 f"{sum(left_out.values())} recordings that are not of this corpus's speech part "
                 "were left out"
             )
-        present = {entry.utterance.id for entry in listing.entries}
+        present = set(listing.entries.utterances.column("id"))
         listing.missing = sorted(self.expected(listing.entries) - present)
         return listing
 
@@ -186,13 +223,13 @@ def unknown_name(path: Path) -> Quarantined:
     return quarantined(path, "unknown-name", f"{path} has not the name of a file of this corpus")
 
 
-def differences_from(official: Official, utterances: tuple[Utterance, ...]) -> list[str]:
+def differences_from(official: Official, utterances: Records[Utterance]) -> list[str]:
     """Every count that differs from the published one, a line each."""
     lines = []
     if len(utterances) != official.utterances:
         lines.append(f"{len(utterances)} utterances instead of the official {official.utterances}")
     for name, counts in official.by.items():
-        here = Counter(str(getattr(utterance, name)) for utterance in utterances)
+        here = Counter(map(str, utterances.column(name)))
         alike: dict[tuple[int, int], list[str]] = {}
         for value in sorted({*counts, *here}):
             if here[value] != counts.get(value, 0):
@@ -203,7 +240,7 @@ def differences_from(official: Official, utterances: tuple[Utterance, ...]) -> l
             for (found, published), values in alike.items()
         ]
     for name, count in official.distinct.items():
-        values = len({getattr(utterance, name) for utterance in utterances})
+        values = len(set(utterances.column(name)))
         if values != count:
             lines.append(f"{values} different {name}s instead of {count}")
     return lines

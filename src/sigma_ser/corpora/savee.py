@@ -68,7 +68,7 @@ class Savee:
                 text_id=f"common{number}" if int(number) <= 3 else f"{code}{number}",
             )
             listing.entries.append(Entry(utterance, {"sex": "male"}))
-        present = {entry.utterance.id for entry in listing.entries}
+        present = set(listing.entries.utterances.column("id"))
         listing.missing = sorted(
             {
                 f"{speaker}_{code}{number:02d}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sigma_ser.core.errors import CorpusError
+from sigma_ser.core.records import Texts
 from sigma_ser.core.utterance import Utterance
 
 from .finding import safe_id, unique_ids
@@ -37,12 +37,13 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 """Fields of an utterance, and the other names under which a table may have them."""
 
+_REST = ("speaker", "session", "text_id")
 # What is read from the recordings themselves, whatever the table says.
 _MEASURED = frozenset({"sample_rate", "num_samples"})
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `.csv`, `.tsv`, `.jsonl`, `.json` or `.parquet` file.
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a `.csv`, `.tsv`, `.jsonl`, `.json` or `.parquet` file, one after the other.
 
     Raises:
         CorpusError: if the file is absent, of another kind, or damaged.
@@ -59,13 +60,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             f"the manifest {path} has the suffix {path.suffix!r}; known are {', '.join(readers)}"
         )
     try:
-        return reader(path)
+        yield from reader(path)
     except (ValueError, csv.Error, OSError, TypeError) as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorpusError(f"the manifest {path} cannot be read ({line}); mend it") from error
 
 
-def _csv(path: Path) -> list[dict[str, Any]]:
+def _csv(path: Path) -> Iterator[dict[str, Any]]:
     # utf-8-sig, because spreadsheets put a byte-order mark before the first column's name.
     with path.open(newline="", encoding="utf-8-sig") as file:
         head = file.read(4096)
@@ -75,25 +76,29 @@ def _csv(path: Path) -> list[dict[str, Any]]:
         else:
             first = head.splitlines()[0] if head else ""
             delimiter = max(",;\t", key=first.count)
-        return [dict(row) for row in csv.DictReader(file, delimiter=delimiter, strict=True)]
+        yield from csv.DictReader(file, delimiter=delimiter, strict=True)
 
 
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    text = path.read_text("utf-8-sig")
-    if text.lstrip().startswith("["):
-        rows = json.loads(text)
-    else:
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-    if not all(isinstance(row, dict) for row in rows):
-        raise ValueError("each line must be a JSON object")
-    return list(rows)
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8-sig") as file:
+        first = next((line for line in file if line.strip()), "")
+        file.seek(0)
+        if first.lstrip().startswith("["):
+            rows = iter(json.load(file))
+        else:
+            rows = (json.loads(line) for line in file if line.strip())
+        for row in rows:
+            if not isinstance(row, dict):
+                raise ValueError("each line must be a JSON object")
+            yield row
 
 
-def _parquet(path: Path) -> list[dict[str, Any]]:
+def _parquet(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-    return rows
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(4096):
+            yield from batch.to_pylist()
 
 
 @dataclass(frozen=True)
@@ -133,47 +138,70 @@ class Naming:
 
 
 def listing_of_rows(
-    rows: list[dict[str, Any]], folder: Path, given: Mapping[str, str], where: Path
+    rows: Iterable[Mapping[str, Any]], folder: Path, given: Mapping[str, str], where: Path
 ) -> Listing:
     """The recordings of a table; relative paths begin at `folder`.
 
     Rows without a path or a label are left out, with a note.
     """
     listing = Listing()
-    if not rows:
+    table, count = _columns(rows)
+    if not count:
         return listing
-    # Rows of JSON need not have the same keys.
-    names = list(dict.fromkeys(name for row in rows for name in row if isinstance(name, str)))
-    naming = Naming.found_in(names, given, where).fields
-    complete = [row for row in rows if _text(row, naming["path"]) and _text(row, naming["label"])]
-    if len(complete) < len(rows):
+    naming = Naming.found_in(table, given, where).fields
+    fields = {key: table[naming[key]] for key in COLUMNS if key in naming}
+    extra = {
+        name: texts
+        for name, texts in table.items()
+        if name not in naming.values() and name not in _MEASURED
+    }
+    complete = [row for row in range(count) if fields["path"][row] and fields["label"][row]]
+    if len(complete) < count:
         listing.notes.append(
-            f"{len(rows) - len(complete)} rows of {where.name} have no path or no label "
+            f"{count - len(complete)} rows of {where.name} have no path or no label "
             "and were left out"
         )
-    paths = [_absolute(folder, _text(row, naming["path"])) for row in complete]
-    # The same path twice is one recording twice, not two that are alike. Opened is what the table
-    # says, though: behind a symbolic link `..` leads elsewhere.
-    plain = [os.path.normpath(path) for path in paths]
-    distinct = list(dict.fromkeys(plain))
-    ids = dict(zip(distinct, unique_ids(_below(folder, distinct)), strict=True))
-    extra = [name for name in names if name not in naming.values() and name not in _MEASURED]
-    for row, path, short in zip(complete, paths, plain, strict=True):
-        given_id = _text(row, naming.get("id"))
-        written = _text(row, naming["label"])
-        columns = {key: _text(row, key) for key in extra}
+    for row, name in zip(complete, _ids(fields, complete, folder), strict=True):
+        written = fields["label"][row]
+        columns = {key: texts[row] for key, texts in extra.items()}
         if canonical_label(written) != written:
             columns["label_as_written"] = written
-        utterance = Utterance(
-            id=safe_id(given_id) if given_id else ids[short],
-            path=Path(path),
-            label=sys.intern(canonical_label(written)),
-            speaker=sys.intern(_text(row, naming.get("speaker"))),
-            session=sys.intern(_text(row, naming.get("session"))),
-            text_id=sys.intern(_text(row, naming.get("text_id"))),
-        )
+        speaker, session, text = (fields[key][row] if key in fields else "" for key in _REST)
+        path = Path(_absolute(folder, fields["path"][row]))
+        utterance = Utterance(name, path, canonical_label(written), speaker, session, text)
         listing.entries.append(Entry(utterance, columns))
     return listing
+
+
+def _columns(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Texts], int]:
+    """The rows as columns of texts, and how many rows there are."""
+    table: dict[str, Texts] = {}
+    count = 0
+    for row in rows:
+        # Rows of JSON need not have the same keys; cells beyond the last column have no name.
+        for name in row:
+            if isinstance(name, str) and name not in table:
+                table[name] = Texts([""] * count)
+        for name, texts in table.items():
+            texts.append(_text(row.get(name)))
+        count += 1
+    return table, count
+
+
+def _ids(fields: Mapping[str, Texts], rows: Sequence[int], folder: Path) -> Iterable[str]:
+    """An id for each of the rows: the one that it gives, else one that is made of its path."""
+    given = fields.get("id", Texts())
+    if given and all(given[row] for row in rows):
+        return (safe_id(given[row]) for row in rows)
+    # The same path twice is one recording twice, not two that are alike. Opened is what the table
+    # says, though: behind a symbolic link `..` leads elsewhere.
+    plain = [os.path.normpath(_absolute(folder, fields["path"][row])) for row in rows]
+    distinct = list(dict.fromkeys(plain))
+    made = dict(zip(distinct, unique_ids(_below(folder, distinct)), strict=True))
+    return [
+        safe_id(given[row]) if given and given[row] else made[path]
+        for row, path in zip(rows, plain, strict=True)
+    ]
 
 
 def _absolute(folder: Path, path: str) -> str:
@@ -192,6 +220,5 @@ def _below(folder: Path, paths: list[str]) -> list[str]:
     return [Path(path[len(base) :]).as_posix() for path in paths]
 
 
-def _text(row: Mapping[str, Any], name: str | None) -> str:
-    value = row.get(name) if name is not None else None
+def _text(value: Any) -> str:
     return "" if value is None else str(value).strip()

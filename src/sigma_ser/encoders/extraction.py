@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sigma_ser.audio.recording import SAMPLE_RATE
 from sigma_ser.core.errors import StoreError
 from sigma_ser.core.files import whole_file, write_json
+from sigma_ser.core.records import Records
 from sigma_ser.core.utterance import Utterance
 from sigma_ser.corpora.corpus import Corpus
 from sigma_ser.execution.executor import Executor
@@ -21,16 +24,19 @@ from .index import (
     CARD,
     FORMAT,
     INDEX,
-    Entry,
     read_card,
-    read_index,
+    read_table,
     shard_path,
     store_key,
+    table_of,
     write_index,
 )
 from .read_ahead import ReadAhead
 from .shards import DTYPES, ShardReport, ShardTask, encode_shard, make_shard
 from .store import FeatureStore
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # Room that is left free beside the estimate, for the index and for others.
 _SPARE_BYTES = 64 << 20
@@ -100,24 +106,26 @@ def extract(
         ShardTask(
             folder=folder,
             shard=shard,
-            utterances=tuple(utterances),
-            labels=tuple(classes[one.label] for one in utterances),
+            utterances=utterances,
+            labels=array("i", (classes[label] for label in utterances.column("label"))),
             dtype=dtype,
             encoder=spec,
         )
         for shard, utterances in enumerate(shards)
     ]
     with _only_writer(folder, card):
-        entries, digests = _finished(folder, repair)
+        tables, digests = _finished(folder, repair)
         tasks = [task for task in tasks if task.shard not in digests]
-        missing = [one for task in tasks for one in task.utterances]
-        count = _Counter(progress, len(corpus.utterances) - len(missing), len(corpus.utterances))
-        _check_space(folder, missing, encoder, dtype)
+        missing = sum(len(task.utterances) for task in tasks)
+        count = _Counter(progress, len(corpus) - missing, len(corpus))
+        if missing:
+            unread = chain.from_iterable(task.utterances for task in tasks)
+            _check_space(folder, unread, encoder, dtype)
         for report in _made(executor, tasks, encoder, count):
-            entries = sorted([*entries, *report.entries], key=lambda e: (e.shard, e.offset, e.id))
-            digests[report.shard] = report.digest
+            rows = sorted(report.entries, key=lambda entry: (entry.offset, entry.id))
+            tables[report.shard], digests[report.shard] = table_of(rows), report.digest
             with whole_file(folder / INDEX) as aside:
-                write_index(aside, entries, digests)
+                write_index(aside, [tables[shard] for shard in sorted(tables)], digests)
     return FeatureStore(folder)
 
 
@@ -140,10 +148,14 @@ def _made(
             yield report
 
 
-def _shards(utterances: Sequence[Utterance], size: int) -> list[list[Utterance]]:
+def _shards(utterances: Sequence[Utterance], size: int) -> list[Records[Utterance]]:
     """Utterances of similar length together, which makes full batches."""
-    ordered = sorted(utterances, key=lambda one: (one.seconds, one.id))
-    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    lengths = ((one.seconds, one.id, row) for row, one in enumerate(utterances))
+    order = array("q", (row for _, _, row in sorted(lengths)))
+    return [
+        Records(Utterance, (utterances[row] for row in order[start : start + size]))
+        for start in range(0, len(order), size)
+    ]
 
 
 @contextlib.contextmanager
@@ -202,21 +214,28 @@ def _claim(folder: Path, card: dict[str, Any]) -> None:
     )
 
 
-def _finished(folder: Path, repair: bool) -> tuple[list[Entry], dict[int, str]]:
+def _finished(folder: Path, repair: bool) -> tuple[dict[int, pa.Table], dict[int, str]]:
     """Rows and checksums of the shards that need not be made."""
-    entries, digests = read_index(folder)
+    import pyarrow.compute as pc
+
+    table, digests = read_table(folder)
     damaged = set(FeatureStore(folder).damaged()) if repair else {
         shard for shard in digests if not shard_path(folder, shard).is_file()
     }  # fmt: skip
-    kept = [entry for entry in entries if entry.shard not in damaged]
-    return kept, {shard: value for shard, value in digests.items() if shard not in damaged}
+    kept = {shard: value for shard, value in digests.items() if shard not in damaged}
+    # Rows of a shard lie together.
+    runs = zip(*pc.value_counts(table["shard"]).flatten(), strict=True)
+    tables, start = {}, 0
+    for shard, count in ((shard.as_py(), count.as_py()) for shard, count in runs):
+        if shard in kept:
+            tables[shard] = table.slice(start, count)
+        start += count
+    return tables, kept
 
 
 def _check_space(
-    folder: Path, utterances: Sequence[Utterance], encoder: Encoder, dtype: str
+    folder: Path, utterances: Iterable[Utterance], encoder: Encoder, dtype: str
 ) -> None:
-    if not utterances:
-        return
     frames = sum(encoder.frames(round(one.seconds * SAMPLE_RATE)) for one in utterances)
     needed = frames * encoder.dim * DTYPES[dtype].itemsize + _SPARE_BYTES
     free = shutil.disk_usage(folder).free

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core.errors import StoreError
 from sigma_ser.core.files import content_key
+from sigma_ser.core.records import Records
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FORMAT = 1
 CARD, INDEX = "store.json", "index.parquet"
 _BLOCK = 1 << 20
+_ROWS = 4096  # made into objects at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,40 +73,67 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
-def read_index(folder: Path) -> tuple[list[Entry], dict[int, str]]:
+def read_index(folder: Path) -> tuple[Records[Entry], dict[int, str]]:
     """The rows of `index.parquet`, and the checksum of each finished shard."""
+    table, digests = read_table(folder)
+    entries = Records(Entry)
+    try:
+        for batch in table.select([one.name for one in fields(Entry)]).to_batches(_ROWS):
+            entries.extend({name: batch[name].to_pylist() for name in batch.schema.names})
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder, error) from error
+    return entries, digests
+
+
+def read_table(folder: Path) -> tuple[pa.Table, dict[int, str]]:
+    """As `read_index`, with the rows as they lie in the file; empty if there is none.
+
+    Raises:
+        StoreError: if the file is damaged.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = folder / INDEX
     if not path.is_file():
-        return [], {}
+        return table_of([]), {}
     try:
         # `pq.read_table` would import pyarrow's datasets and pandas for the same.
         with pq.ParquetFile(path) as file:
             table = file.read()
         digests = json.loads(table.schema.metadata[b"digests"])
-        names = [one.name for one in fields(Entry)]
-        columns = [column.to_pylist() for column in table.select(names).columns]
-        entries = [Entry(*row) for row in zip(*columns, strict=True)]
+        return table, {int(shard): digest for shard, digest in digests.items()}
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{path} is damaged ({error}); delete it and run the study or the extraction again, "
-            "which makes the features anew"
-        ) from error
-    return entries, {int(shard): digest for shard, digest in digests.items()}
+        raise _damaged(folder, error) from error
 
 
-def write_index(path: Path, entries: Sequence[Entry], digests: dict[int, str]) -> None:
-    """Write the index to `path` (a file aside, which the caller renames)."""
+def table_of(entries: Iterable[Entry]) -> pa.Table:
+    """Some rows of the index."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     whole, text = pa.int64(), pa.string()
     schema = pa.schema(
         {"id": text, "label": pa.int32(), "shard": pa.int32(), "offset": whole, "frames": whole,
-         "samples": whole, "fault": text},
-        metadata={"digests": json.dumps({str(key): digests[key] for key in sorted(digests)})},
+         "samples": whole, "fault": text}
     )  # fmt: skip
-    columns = {name: [getattr(entry, name) for entry in entries] for name in schema.names}
-    pq.write_table(pa.table(columns, schema=schema), path)
+    rows = list(entries)
+    columns = {name: [getattr(entry, name) for entry in rows] for name in schema.names}
+    return pa.table(columns, schema=schema)
+
+
+def write_index(path: Path, tables: Iterable[pa.Table], digests: dict[int, str]) -> None:
+    """Write the rows of all shards to `path` (a file aside, which the caller renames)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # One piece, so that the bytes do not tell how the rows came together.
+    whole = pa.concat_tables([table_of([]), *tables]).combine_chunks()
+    metadata = {"digests": json.dumps({str(key): digests[key] for key in sorted(digests)})}
+    pq.write_table(whole.replace_schema_metadata(metadata), path)
+
+
+def _damaged(folder: Path, error: Exception) -> StoreError:
+    return StoreError(
+        f"{folder / INDEX} is damaged ({error}); delete it and run the study or the extraction "
+        "again, which makes the features anew"
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,8 +31,8 @@ class ShardTask:
 
     folder: Path
     shard: int
-    utterances: tuple[Utterance, ...]
-    labels: tuple[int, ...]
+    utterances: Sequence[Utterance]
+    labels: Sequence[int]
     dtype: str
     encoder: tuple[tuple[str, Any], ...]
 

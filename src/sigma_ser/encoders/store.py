@@ -24,6 +24,7 @@ from torch import Tensor
 from sigma_ser.core.errors import StoreError
 from sigma_ser.core.features import FeatureBatch, pad
 from sigma_ser.core.files import content_key
+from sigma_ser.core.records import Keyed
 
 from .index import Entry, file_digest, read_card, read_index, shard_path, store_key
 from .moments import Moments, Statistics
@@ -49,21 +50,25 @@ class FeatureStore:
     def refresh(self) -> None:
         """See what another process has added meanwhile."""
         entries, self._digests = read_index(self.folder)
-        self._entries = {entry.id: entry for entry in entries if entry.fault is None}
+        faults = entries.column("fault")
         self.quarantine: dict[str, str] = {
-            entry.id: entry.fault for entry in entries if entry.fault is not None
+            entries[row].id: fault for row, fault in enumerate(faults) if fault is not None
         }
-        self.ids: tuple[str, ...] = tuple(self._entries)
+        if self.quarantine:
+            usable = entries.take([row for row, fault in enumerate(faults) if fault is None])
+        else:
+            usable = entries
+        self._entries = Keyed(usable.column("id"), usable)
         self._frames_of_shard = Counter[int]()
-        for entry in entries:
-            self._frames_of_shard[entry.shard] += entry.frames
+        for shard, frames in zip(usable.column("shard"), usable.column("frames"), strict=True):
+            self._frames_of_shard[shard] += frames
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Workers map the shards themselves; copies of the pages need not travel.
         return FeatureStore, (self.folder,)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self._entries)
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
@@ -71,6 +76,11 @@ class FeatureStore:
     def __repr__(self) -> str:
         state = "" if self.complete else ", incomplete"
         return f"FeatureStore({str(self.folder)!r}, {len(self)} utterances{state})"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of all utterances that have features, in the order of the shards."""
+        return tuple(self._entries)
 
     @property
     def complete(self) -> bool:

@@ -162,9 +162,8 @@ def _chosen_folds(section: CorpusSection, corpus: Corpus, protocol: str) -> list
 
 def _usable(fold: Fold, store: FeatureStore) -> Fold:
     """The fold without recordings that gave no features; the store names them."""
-    known = set(store.ids)
 
     def kept(ids: Sequence[str]) -> tuple[str, ...]:
-        return tuple(name for name in ids if name in known)
+        return tuple(name for name in ids if name in store)
 
     return Fold(fold.name, kept(fold.train), kept(fold.validation), kept(fold.test))

@@ -6,7 +6,9 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sigma_ser.core.records import Records
 from sigma_ser.core.seeds import derive_seed
+from sigma_ser.core.utterance import Utterance
 
 from .config import StudyConfig
 from .steps import Part
@@ -27,10 +29,9 @@ def attacked_parts(study: StudyConfig, corpus: Corpus, fold: Fold) -> tuple[Part
     The order follows the recordings and not their frames, so it is the same for every encoder.
     """
     ids = _stratified(corpus, fold.test, study.evaluation.utterances, study.evaluation.seed)
-    chosen = sorted((corpus[name] for name in ids), key=lambda one: (one.seconds, one.id))
+    chosen = _by_length(corpus, ids)
     return tuple(
-        tuple(chosen[start : start + PART_UTTERANCES])
-        for start in range(0, len(chosen), PART_UTTERANCES)
+        chosen[start : start + PART_UTTERANCES] for start in range(0, len(chosen), PART_UTTERANCES)
     )
 
 
@@ -38,7 +39,12 @@ def unattacked_part(study: StudyConfig, corpus: Corpus, fold: Fold) -> Part:
     """Utterances for a universal map: of the validation part, or the training part without one."""
     ids = fold.validation or fold.train
     kept = _stratified(corpus, ids, UNIVERSAL_UTTERANCES, study.evaluation.seed)
-    return tuple(sorted((corpus[name] for name in kept), key=lambda one: (one.seconds, one.id)))
+    return _by_length(corpus, kept)
+
+
+def _by_length(corpus: Corpus, ids: Sequence[str]) -> Records[Utterance]:
+    ordered = sorted(ids, key=lambda name: (corpus[name].seconds, name))
+    return Records(Utterance, (corpus[name] for name in ordered))
 
 
 def _stratified(corpus: Corpus, ids: Sequence[str], wanted: int | None, seed: int) -> list[str]:

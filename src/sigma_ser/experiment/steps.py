@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from .config import CONSENSUS, OWN, UNIVERSAL, StudyConfig
 if TYPE_CHECKING:
     from sigma_ser.corpora.folds import Fold
 
-Part = tuple[Utterance, ...]
+Part = Sequence[Utterance]
 
 
 @dataclass(frozen=True)
