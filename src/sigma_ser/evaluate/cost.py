@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .rates import needed
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -46,7 +48,11 @@ def amortised_cost(rows: pl.DataFrame) -> pl.DataFrame:
     """
     import polars as pl
 
-    rows = rows.filter("correct_before").with_columns(
+    units = [
+        f"{who}{unit}" for who in ("", "mask_") for unit in ("forwards", "backwards", "seconds")
+    ]
+    ran = ("victim", "attack", "attack_settings", "explainer", "scope", "mask_source")
+    rows = needed(rows, *_SETTING, *_BUDGET, *ran, *units).with_columns(
         (pl.col("forwards") + pl.col("backwards")).alias("passes"),
         (pl.col("mask_forwards") + pl.col("mask_backwards")).alias("mask_passes"),
         pl.when(pl.col("mask_source") == "own")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .paired import CONTEST, METHOD, TRIAL
-from .rates import success_rates
+from .rates import UTTERANCE, needed, success_rates
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,7 +32,7 @@ def worst_case(rows: pl.DataFrame, by: Sequence[str] = ()) -> pl.DataFrame:
 
     real = (pl.col("attack") != "random") & (pl.col("explainer").fill_null("") != "random")
     place = [*CONTEST, *by]
-    rows = rows.filter(pl.col("correct_before") & real)
+    rows = needed(rows, *place, *METHOD, *TRIAL, *UTTERANCE, "success").filter(real)
     attacks = rows.group_by(CONTEST).agg(pl.struct(METHOD).n_unique().alias("attacks"))
     any_fell = rows.group_by(*place, *(t for t in TRIAL if t not in (*by, "attack_seed")),
                              maintain_order=True).agg(pl.col("success").any())  # fmt: skip
@@ -63,7 +63,8 @@ def by_group(rows: pl.DataFrame, column: str) -> pl.DataFrame:
     else:
         value = pl.col(column)
     place = [*CONTEST, *METHOD, column]
-    right = rows.filter("correct_before").with_columns(value.alias(column))
+    named = rows.with_columns(value.alias(column))
+    right = needed(named, *place, *UTTERANCE, "success")
     return success_rates(right, place).sort(place, nulls_last=True)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from sigma_ser.statistics.mcnemar import holm, mcnemar_counts
 from sigma_ser.statistics.sign_flip import sign_flip
 
-from .rates import UTTERANCE
+from .rates import UTTERANCE, needed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,7 +42,7 @@ def paired_comparisons(rows: pl.DataFrame) -> pl.DataFrame:
     """
     import polars as pl
 
-    right = rows.filter("correct_before")
+    right = needed(rows, *CONTEST, *METHOD, *TRIAL, *UTTERANCE, "success")
     kinds = {"_contest": CONTEST, "_method": METHOD, "_trial": TRIAL, "_utterance": UTTERANCE}
     for name, columns in kinds.items():
         known = right.select(columns).unique(maintain_order=True).with_row_index(name)

@@ -42,6 +42,18 @@ def success_rates(rows: pl.DataFrame, place: Sequence[str], prefix: str = "") ->
     )
 
 
+def needed(rows: pl.DataFrame, *columns: str) -> pl.DataFrame:
+    """Of the rows that were right before the attack, these columns, each once.
+
+    A row has some sixty columns: whoever filters or joins all of them copies a large run again and
+    again.
+    """
+    import polars as pl
+
+    wanted = list(dict.fromkeys([*columns, "correct_before"]))
+    return rows.select(pl.col(name) for name in wanted).filter("correct_before")
+
+
 def rate_interval(
     rows: pl.DataFrame, counted: pl.DataFrame, place: Sequence[str]
 ) -> tuple[Float[np.ndarray, "N"], Float[np.ndarray, "N"]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sigma_ser.core.rows import CELL_COLUMNS, CONSISTENCY_METRICS
 
-from .rates import rate_interval
+from .rates import UTTERANCE, needed, rate_interval
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,7 +69,8 @@ def summarise(rows: pl.DataFrame, by: Sequence[str] = CELL_COLUMNS) -> pl.DataFr
         ),
         pl.col("linf").fill_nan(None).filter(right).max().alias("linf_max"),
     )
-    low, high = rate_interval(rows.filter(right), cells, by)
+    tried = needed(rows, *by, *UTTERANCE, "success")
+    low, high = rate_interval(tried, cells, by)
     asr = pl.col("flipped") / pl.when(pl.col("utterances") > 0).then(pl.col("utterances"))
     cells = cells.with_columns(
         asr.alias("asr"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .paired import TRIAL
-from .rates import success_rates
+from .rates import UTTERANCE, needed, success_rates
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,7 +31,9 @@ def mask_transfer(rows: pl.DataFrame) -> pl.DataFrame:
     """
     import polars as pl
 
-    right = rows.filter("correct_before").with_columns(
+    named = (*_SETTING, *_ATTACK, *_BUDGET, *TRIAL, *UTTERANCE, "victim", "mask_source",
+             "explainer", "scope", "success")  # fmt: skip
+    right = needed(rows, *named).with_columns(
         pl.when(pl.col("mask_source") == "own")
         .then(pl.col("victim"))
         .otherwise(pl.col("mask_source"))

@@ -14,7 +14,7 @@ from sigma_ser.evaluate.cost import amortised_cost
 from sigma_ser.evaluate.fronts import at_matched_success, fronts
 from sigma_ser.evaluate.groups import by_group, worst_case
 from sigma_ser.evaluate.paired import paired_comparisons
-from sigma_ser.evaluate.rates import UTTERANCE
+from sigma_ser.evaluate.rates import UTTERANCE, needed
 from sigma_ser.evaluate.summary import summarise
 from sigma_ser.evaluate.transfer import mask_transfer, replay_transfer
 from sigma_ser.statistics.bootstrap import mean_intervals
@@ -69,7 +69,7 @@ def consistency_intervals(rows: pl.DataFrame) -> pl.DataFrame:
     """
     import polars as pl
 
-    right = rows.filter("correct_before")
+    right = needed(rows, *_POOLED, *UTTERANCE, *CONSISTENCY_METRICS)
     lines = []
     for names, group in right.group_by(_POOLED, maintain_order=True):
         values = group.select(pl.col(CONSISTENCY_METRICS).cast(pl.Float64)).to_numpy()
