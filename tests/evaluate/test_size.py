@@ -24,5 +24,10 @@ def test_sizes_by_hand_and_nothing_of_the_padding():
     assert told["l2_scaled"][0] == pytest.approx((1.5**2 + 2**2 + 0.5**2) ** 0.5)
     assert told["frames_touched"].tolist() == [2, 0]
     assert told["channels_touched"].tolist() == [2, 0]
+    # To the bit the same alone and in company.
+    alone = sizes(FeatureBatch(batch.x[:1], batch.lengths[:1]), x[:1], torch.tensor([2.0, 24.0]))
+    assert {name: value[:1].tolist() for name, value in told.items()} == {
+        name: value.tolist() for name, value in alone.items()
+    }
     with pytest.raises(ShapeError, match="x_adv"):
         sizes(batch, x[:1], torch.ones(2))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from sigma_ser.core.errors import ShapeError
@@ -29,17 +30,28 @@ def sizes(
     """
     if x_adv.shape != batch.x.shape:
         raise ShapeError(f"x_adv has shape {tuple(x_adv.shape)}, the batch {tuple(batch.x.shape)}")
-    delta = (x_adv.detach() - batch.x).double().masked_fill(~batch.valid[:, :, None], 0.0)
-    scaled = delta / scale.double()
+    # One utterance after the other: what is computed on the way stays small, and an utterance has
+    # the same sizes in any company.
+    each = [
+        _sizes_of(row[:count], clean[:count], scale.double())
+        for row, clean, count in zip(x_adv.detach(), batch.x, batch.lengths.tolist(), strict=True)
+    ]
+    return {name: torch.stack([one[name] for one in each]) for name in each[0]}
+
+
+def _sizes_of(
+    x_adv: Float[Tensor, "T D"], x: Float[Tensor, "T D"], scale: Float64[Tensor, "D"]
+) -> dict[str, Tensor]:
+    delta = (x_adv - x).double()
     changed = delta != 0
-    l0 = changed.sum((1, 2))
-    return {
+    l0 = changed.sum()
+    told = {
         "l0": l0,
-        "l0_share": l0.double() / (batch.lengths * batch.x.shape[2]).double(),
-        "l2": (delta**2).sum((1, 2)).sqrt(),
-        "l2_scaled": (scaled**2).sum((1, 2)).sqrt(),
-        "linf": scaled.abs().amax((1, 2)),
-        "linf_features": delta.abs().amax((1, 2)),
-        "frames_touched": changed.any(2).sum(1),
-        "channels_touched": changed.any(1).sum(1),
+        "l0_share": l0.double() / delta.numel(),
+        "l2": delta.square().sum().sqrt(),
+        "linf_features": delta.abs().amax(),
+        "frames_touched": changed.any(1).sum(),
+        "channels_touched": changed.any(0).sum(),
     }
+    delta /= scale
+    return told | {"l2_scaled": delta.square().sum().sqrt(), "linf": delta.abs().amax()}

@@ -12,6 +12,7 @@ from torch import Tensor
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.contracts import Explanation, MapKind, Victim
 from sigma_ser.core.features import FeatureBatch
+from sigma_ser.core.memory import Slack
 from sigma_ser.core.utterance import Utterance
 from sigma_ser.masks.bank import MaskBank
 
@@ -84,10 +85,15 @@ class AsKept:
         return self.bank.as_kept(self.bank.explainer(victim, batch, labels, seeds=seeds), batch)
 
 
+# Of this process, whatever it works on.
+_SLACK = Slack()
+
+
 def pieces(task: PartTask) -> Iterator[Piece]:
     """The batches of a part; what is in them is fixed by the plan."""
     for start in range(0, len(task.utterances), task.batch_size):
         yield piece_of(task, task.step.victim, slice(start, start + task.batch_size))
+        _SLACK.give_back()
 
 
 def piece_of(task: PartTask, victim: VictimStep, rows: slice) -> Piece:

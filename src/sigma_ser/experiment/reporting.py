@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sigma_ser import __version__
@@ -23,10 +24,28 @@ from .run_files import read_object
 from .steps import Plan, VictimStep
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """What the page says about corpora and encoders, without a recording of them."""
+
+    leakage: Sequence[Mapping[str, Any]]
+    corpus_card: Mapping[str, Any]
+    encoder_card: Mapping[str, Any]
+
+
+def provenance(scenes: Sequence[Scene]) -> Provenance:
+    """Look at the recordings once, so that they need not be kept while the attacks run."""
+    return Provenance(
+        _leakage(scenes),
+        _joined([_corpus_card(scene) for scene in scenes]),
+        _joined([scene.encoder.card for scene in scenes]),
+    )
+
+
 def report_run(
     plan: Plan,
     paths: RunPaths,
-    scenes: Sequence[Scene],
+    known: Provenance,
     collected: Collected,
     *,
     text: str,
@@ -51,9 +70,9 @@ def report_run(
             name=plan.study.name,
             rows=rows,
             victims=scores,
-            leakage=_leakage(scenes),
-            corpus_card=_joined([_corpus_card(scene) for scene in scenes]),
-            encoder_card=_joined([scene.encoder.card for scene in scenes]),
+            leakage=list(known.leakage),
+            corpus_card=dict(known.corpus_card),
+            encoder_card=dict(known.encoder_card),
             environment=environment(),
             study_text=text,
             exemplars=make_exemplars(plan, paths, collected.flipped),

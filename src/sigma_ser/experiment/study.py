@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core.errors import RunError
 from sigma_ser.core.files import whole_file, write_json
+from sigma_ser.core.memory import Slack, let_tables_go
 from sigma_ser.core.primitives import bound_primitive_cache
 from sigma_ser.core.rows import read_rows
 from sigma_ser.execution.executor import Executor, load_executor
@@ -27,7 +28,7 @@ from .naming import check_names
 from .opened import RunPaths, close_opened
 from .progress import Progress, Silent
 from .reading import load_study, parse_study, read_texts
-from .reporting import report_run, victim_scores
+from .reporting import provenance, report_run, victim_scores
 from .stages import compute, read_failures
 from .status import Told
 from .sweeping import remember_plan, remove_asides
@@ -127,6 +128,8 @@ def _execute(
     config: StudyConfig, folder: Path, text: str, progress: Progress, started: float
 ) -> None:
     bound_primitive_cache()
+    let_tables_go()
+    slack = Slack()
     # Whatever can be wrong with the study is found before anything is written.
     executor: Executor = load_executor(config.executor.name, **config.executor.settings)
     check_names(config)
@@ -142,11 +145,16 @@ def _execute(
         paths = RunPaths(folder)
         plan = make_plan_of(config, scenes, paths, told)
         remember_plan(plan, paths)
+        known = provenance(scenes)
+        del scenes  # of a million recordings they weigh hundreds of megabytes
+        slack.give_back()
         compute(plan, paths, executor, told)
+        close_opened()
+        slack.give_back()
         scores = victim_scores(plan, paths)
         write_json(folder / "victims.json", scores)
         collected = collect(plan, paths)
         seconds = time.monotonic() - started
-        report_run(plan, paths, scenes, collected, text=text, seconds=seconds, progress=told)
+        report_run(plan, paths, known, collected, text=text, seconds=seconds, progress=told)
         if config.tracking is not None:
             track(config, folder, scores)

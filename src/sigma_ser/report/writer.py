@@ -38,9 +38,11 @@ def write_report(folder: Path, inputs: ReportInputs, *, audio: bool = True) -> P
         victims=inputs.victims,
         leakage=inputs.leakage,
     )
+    # Before the figures, whose library weighs as much as the page's tables.
+    text = render_page(inputs, audio=audio)
     write_figures(folder / "figures", cells, budgets)
     save_inputs(folder, inputs)
     page = folder / "report" / "index.html"
     with whole_file(page) as aside:
-        aside.write_text(render_page(inputs, audio=audio), "utf-8")
+        aside.write_text(text, "utf-8")
     return page
