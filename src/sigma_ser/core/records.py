@@ -89,17 +89,36 @@ class Texts(Sequence[str]):
         return self._bytes[start : self._ends[row]].decode("utf-8", "surrogatepass")
 
 
-class _Paths:
-    def __init__(self, texts: Texts | None = None) -> None:
-        self._texts = Texts() if texts is None else texts
+class Paths(Sequence[Path]):
+    """Paths as texts, each made again when it is asked for.
+
+    >>> Paths(["/b", "/a"])[1] == Path("/a")
+    True
+    """
+
+    def __init__(self, paths: Iterable[str | Path] = ()) -> None:
+        self._texts = Texts(map(str, paths))
 
     def append(self, path: Path) -> None:
+        """Add one at the end."""
         self._texts.append(str(path))
 
-    def take(self, rows: Iterable[int]) -> _Paths:
-        return _Paths(self._texts.take(rows))
+    def take(self, rows: Iterable[int]) -> Paths:
+        """Some of them, in the order of `rows`."""
+        taken = Paths()
+        taken._texts = self._texts.take(rows)
+        return taken
 
-    def __getitem__(self, row: int) -> Path:
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    @overload
+    def __getitem__(self, row: int) -> Path: ...
+    @overload
+    def __getitem__(self, row: slice) -> Paths: ...
+    def __getitem__(self, row: int | slice) -> Path | Paths:
+        if isinstance(row, slice):
+            return self.take(range(*row.indices(len(self._texts))))
         return Path(self._texts[row])
 
 
@@ -131,7 +150,7 @@ def _column(hint: Any) -> _Column:
     if hint is str:
         return Texts()
     if hint is Path:
-        return _Paths()
+        return Paths()
     if hint in (int, float):
         return _Numbers("i" if hint is int else "d")
     return _Repeated()

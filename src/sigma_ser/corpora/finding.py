@@ -7,12 +7,13 @@ import os
 import re
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
 from sigma_ser.core.errors import CorpusError
+from sigma_ser.core.records import Paths
 
 AUDIO_SUFFIXES = frozenset(
     {
@@ -31,7 +32,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 class Found:
     """Recordings in the order of their relative paths, and what else was seen on the way."""
 
-    files: list[Path] = field(default_factory=list)
+    files: Sequence[Path] = ()
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -51,6 +52,7 @@ def find_files(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> Found:
         raise CorpusError(f"the corpus folder {root} is {kind}; give the folder of the recordings")
     endings = tuple(suffixes)
     found, skipped = Found(), Counter[str]()
+    files: list[str] = []
     visited: set[tuple[int, int]] = set()
     folders, linked = deque([root]), deque[Path]()
     while folders or linked:
@@ -74,8 +76,9 @@ def find_files(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> Found:
                 if child.name.startswith("._"):
                     skipped["macOS resource files (._*)"] += 1
                 else:
-                    found.files.append(Path(child.path))
-    found.files.sort(key=lambda path: path.relative_to(root).as_posix())
+                    files.append(child.path)
+    files.sort(key=lambda path: path.replace(os.sep, "/"))
+    found.files = Paths(files)
     found.notes += [f"{count} {what} were left out" for what, count in sorted(skipped.items())]
     return found
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from sigma_ser.core.errors import ConfigError
+from sigma_ser.core.records import Texts
 from sigma_ser.core.registry import register
 from sigma_ser.core.utterance import Utterance
 
@@ -46,24 +47,24 @@ class Folders:
         listing = listing_of(found)
         listing.name = root.name
         listing.card = Card(title=f"Recordings in {root.name}", source=str(root))
-        parts = {path: path.relative_to(root).parts for path in found.files}
-        tops = {part[0].lower() for part in parts.values() if len(part) > 1}
+        texts = Texts(path.relative_to(root).as_posix() for path in found.files)
+        tops = {text.partition("/")[0].lower() for text in texts if "/" in text}
         level = 1 if tops and tops <= _SPLITS else 0
-        placed = [path for path in found.files if len(parts[path]) > level + 1]
-        for path in sorted(set(found.files) - set(placed)):
-            message = f"{path} lies in no class folder; move it into one"
-            listing.quarantine.append(quarantined(path, "no-label", message))
-        texts = ["/".join(parts[path]) for path in placed]
-        for path, text, name in zip(placed, texts, unique_ids(texts), strict=True):
-            written = parts[path][level]
+        placed = [row for row, text in enumerate(texts) if text.count("/") > level]
+        for row in sorted(set(range(len(texts))) - set(placed)):
+            message = f"{found.files[row]} lies in no class folder; move it into one"
+            listing.quarantine.append(quarantined(found.files[row], "no-label", message))
+        for row, name in zip(placed, unique_ids(texts.take(placed)), strict=True):
+            text, parts = texts[row], texts[row].split("/")
+            written = parts[level]
             match = pattern.search(text) if pattern else None
             groups = match.groupdict() if match else {}
-            columns = {"split": parts[path][0].lower()} if level else {}
+            columns = {"split": parts[0].lower()} if level else {}
             if canonical_label(written) != written:
                 columns["label_as_written"] = written
             utterance = Utterance(
                 id=name,
-                path=path,
+                path=found.files[row],
                 label=canonical_label(written),
                 speaker=groups.get("speaker") or "",
                 session=groups.get("session") or "",
