@@ -13,9 +13,11 @@ import pytest
 
 import sigma_ser as ss
 from sigma_ser.core.errors import ConfigError, CorpusError
+from sigma_ser.core.utterance import Utterance
 from sigma_ser.corpora import checking
 from sigma_ser.corpora.finding import safe_id, unique_ids
 from sigma_ser.corpora.manifest import save_manifest
+from sigma_ser.corpora.reader import Card, Entry, Listing
 from sigma_ser.corpora.tables import listing_of_rows, read_rows
 
 MakeSound = Callable[..., Path]
@@ -285,6 +287,23 @@ def test_a_memory_that_cannot_be_written_does_not_stop_the_work(
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SIGMA_SER_CACHE", str(tmp_path / "file"))
     assert len(ss.load_corpus("folders", recordings)) == 6
+
+
+def test_a_reader_of_ones_own_may_give_a_plain_list(recordings: Path) -> None:
+    class Mine:
+        card, official, default_root = Card("mine"), None, None
+
+        def list(self, root: Path) -> Listing:
+            found = sorted((root / "x").glob("*.wav"))
+            listing = Listing()
+            listing.entries = [
+                Entry(Utterance(f"u{path.stem}", path, "happy"), {"take": "7"}) for path in found
+            ]
+            return listing
+
+    corpus = ss.load_corpus(Mine(), recordings)
+    assert [one.id for one in corpus] == ["u1", "u2", "u3"]
+    assert corpus.columns == {"take": {"u1": "7", "u2": "7", "u3": "7"}}
 
 
 def test_class_folders_name_the_classes(tmp_path: Path, make_sound: MakeSound) -> None:

@@ -22,7 +22,7 @@ from sigma_ser.core.utterance import Utterance
 
 from .checking import Progress, check_files
 from .labels import canonical_label
-from .reader import Card, Listing, Quarantined, Reader, Verdict, differences_from
+from .reader import Card, Entries, Listing, Quarantined, Reader, Verdict, differences_from
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +150,7 @@ def load_corpus(
         )
     place = Path(os.path.abspath(root if root is not None else reader.default_root or ""))
     listing = reader.list(place)
+    listing.entries = Entries.of(listing.entries)  # a reader of one's own may give a list
     if not listing.entries:
         raise CorpusError(_nothing_found(title, place, listing))
     verdicts = check_files(

@@ -89,6 +89,11 @@ class Entries(Sequence[Entry]):
         for entry in entries:
             self.append(entry)
 
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Entries:
+        """These entries as columns, if they are not already."""
+        return entries if isinstance(entries, cls) else cls(entries)
+
     def append(self, entry: Entry) -> None:
         """Add one at the end."""
         for name in entry.columns:
