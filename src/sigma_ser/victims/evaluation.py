@@ -27,14 +27,17 @@ def predict_logits(
     victim: Victim | nn.Module, store: FeatureStore, ids: Sequence[str], batch_size: int = 64
 ) -> Float[Tensor, "N C"]:
     """Logits of utterances, in the order given; batches hold utterances of like length."""
-    lengths = store.lengths(ids).tolist()
-    order = sorted(range(len(ids)), key=lambda row: lengths[row])
-    parts = []
-    for start in range(0, len(order), batch_size):
-        batch = store.batch([ids[row] for row in order[start : start + batch_size]])
-        parts.append(victim(batch.x, batch.lengths))
-    logits = torch.cat(parts)
-    return logits[torch.tensor(order).argsort()].clone()
+    order = store.lengths(ids).argsort(stable=True, descending=True)
+    logits = torch.empty(0)
+    # The longest first, whose memory fits all others; and no list of small results, each of which
+    # would stay between the large tensors and keep their memory from being used again.
+    for rows in order.split(batch_size):
+        batch = store.batch([ids[row] for row in rows.tolist()])
+        told = victim(batch.x, batch.lengths)
+        if not len(logits):
+            logits = told.new_empty(len(ids), told.shape[1])
+        logits[rows] = told
+    return logits.clone()
 
 
 def evaluate(
