@@ -7,7 +7,9 @@ import os
 import sqlite3
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -220,6 +222,27 @@ def test_what_was_checked_is_remembered_until_it_changes(
     memory.write_text("{")
     assert load().key == load(remember=False).key
     assert len(read) == 7
+    # Damaged inside, too; and then it is whole again.
+    for damage in (_scribble, _forget_a_field):
+        damage(memory)
+        load()
+        assert len(read) > 1
+        load()
+        assert read == [recordings / "x" / "4.wav"]
+
+
+def _scribble(memory: Path) -> None:
+    data = bytearray(memory.read_bytes())
+    for page in range(4096, len(data), 4096):
+        data[page : page + 100] = b"\xff" * 100
+    memory.write_bytes(data)
+
+
+def _forget_a_field(memory: Path) -> None:
+    opened = sqlite3.connect(memory)
+    with opened as transaction:
+        transaction.execute("UPDATE checked SET facts = '{}' WHERE facts IS NOT NULL")
+    opened.close()
 
 
 def test_what_was_read_before_an_interruption_is_not_read_again(
@@ -287,6 +310,40 @@ def test_a_memory_that_cannot_be_written_does_not_stop_the_work(
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SIGMA_SER_CACHE", str(tmp_path / "file"))
     assert len(ss.load_corpus("folders", recordings)) == 6
+
+
+def test_a_reader_of_ones_own_is_told_what_is_no_text(recordings: Path) -> None:
+    listing, path = Listing(), recordings / "x" / "1.wav"
+    entry: Any = Entry(Utterance("a", path, "sad"))
+    object.__setattr__(entry, "columns", {"age": 23, "mood": None})
+    listing.entries += [entry]
+    assert listing.entries == [Entry(Utterance("a", path, "sad"), {"age": "23", "mood": ""})]
+    one: Any = Utterance("a", path, "sad")
+    object.__setattr__(one, "speaker", 7)
+    with pytest.raises(CorpusError, match="mend the reader"):
+        listing.entries.append(Entry(one))
+
+
+def test_one_file_under_many_ids_is_read_once(
+    recordings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    inspect = checking.inspect_audio
+    monkeypatch.setattr(
+        checking,
+        "inspect_audio",
+        lambda path, **more: (read.append(path), inspect(path, **more))[1],
+    )
+    table = recordings / "many.csv"
+    table.write_text("id,file,emotion\n" + "".join(f"u{n},x/1.wav,sad\n" for n in range(9)))
+    told: list[tuple[int, int]] = []
+    load = partial(ss.load_corpus, "manifest", table, progress=lambda *at: told.append(at))
+    assert len(load()) == 9
+    assert len(read) == 1
+    assert told == [(0, 9), (9, 9)]
+    told.clear()
+    load()
+    assert told == [(9, 9)]
 
 
 def test_a_reader_of_ones_own_may_give_a_plain_list(recordings: Path) -> None:

@@ -29,5 +29,9 @@ def test_sizes_by_hand_and_nothing_of_the_padding():
     assert {name: value[:1].tolist() for name, value in told.items()} == {
         name: value.tolist() for name, value in alone.items()
     }
+    nobody = sizes(FeatureBatch(batch.x[:0], batch.lengths[:0]), x[:0], torch.ones(2))
+    assert {name: (len(value), value.dtype) for name, value in nobody.items()} == {
+        name: (0, value.dtype) for name, value in told.items()
+    }
     with pytest.raises(ShapeError, match="x_adv"):
         sizes(batch, x[:1], torch.ones(2))

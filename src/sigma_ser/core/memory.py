@@ -24,6 +24,10 @@ class Slack:
         self._most = most
         self._trim = _trim_of_glibc()
         self._level = 0
+        try:
+            anonymous_bytes()
+        except OSError:  # a jail without /proc
+            self._trim = None
 
     def give_back(self) -> None:
         """Call it where much has just been freed."""

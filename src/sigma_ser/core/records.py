@@ -20,6 +20,13 @@ import numpy as np
 Value = TypeVar("Value")
 
 
+def _same(one: Sequence[Any], other: object) -> bool:
+    """Equality with any other sequence, by values."""
+    if not isinstance(other, Sequence) or isinstance(other, str | bytes):
+        return False
+    return len(one) == len(other) and all(a == b for a, b in zip(one, other, strict=True))
+
+
 @runtime_checkable
 class _Column(Protocol):
     def append(self, value: Any, /) -> None: ...
@@ -73,6 +80,11 @@ class Texts(Sequence[str]):
             taken._ends.append(len(taken._bytes))
         return taken
 
+    def __eq__(self, other: object) -> bool:
+        return _same(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __len__(self) -> int:
         return len(self._ends)
 
@@ -108,6 +120,11 @@ class Paths(Sequence[Path]):
         taken = Paths()
         taken._texts = self._texts.take(rows)
         return taken
+
+    def __eq__(self, other: object) -> bool:
+        return _same(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -207,11 +224,18 @@ class Records(Sequence[Value], Generic[Value]):
         return taken
 
     def replaced(self, **columns: Iterable[Any]) -> Records[Value]:
-        """The same values with some fields different; the other columns are shared, not copied."""
+        """The same values with some fields different.
+
+        The other columns are shared, not copied: append to neither afterwards.
+        """
         new = Records(self.kind)
         for name, values in columns.items():
+            new._count = 0
             for value in values:
                 new._columns[name].append(value)
+                new._count += 1
+            if new._count != self._count:
+                raise ValueError(f"{new._count} values of {name} for {self._count} records")
         new._columns = {name: new._columns[name] if name in columns else self._columns[name]
                         for name in self._columns}  # fmt: skip
         new._count = self._count
@@ -231,9 +255,7 @@ class Records(Sequence[Value], Generic[Value]):
         return self.kind(*[column[row] for column in self._columns.values()])
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence) or isinstance(other, str | bytes):
-            return NotImplemented
-        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+        return _same(self, other)
 
     __hash__ = None  # type: ignore[assignment]
 

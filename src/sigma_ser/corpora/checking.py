@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -45,46 +46,50 @@ def check_files(
         memory: root of the corpus, whose verdicts are remembered; `None` remembers nothing.
         known: checks done before that came with a manifest, by path.
         again: trust neither of the two, but remember what is found now.
-        progress: called after each file that was read, and for a few hundred at once that need
-            not be.
+        progress: called once at the start, with what is remembered, and after each file.
 
     Yields:
         A verdict for each path, in their order.
     """
     count = min(workers or min(_processors(), 8), max(1, len(paths)))
-    done = 0
-
-    def tell(more: int) -> None:
-        nonlocal done
-        done += more
-        if progress:
-            progress(done, len(paths))
-
+    known = known or {}
+    chunks = [slice(start, start + _AT_ONCE) for start in range(0, len(paths), _AT_ONCE)]
     with (
         closing(Memory(memory, max_seconds)) as remembered,
         ThreadPoolExecutor(count, thread_name_prefix="check") as pool,
     ):
-        for start in range(0, len(paths), _AT_ONCE):
-            chunk = list(paths[start : start + _AT_ONCE])
-            verdicts = {} if again else _still_true(chunk, remembered, known or {})
+        done = 0
+        if progress:
+            if not again:
+                done = sum(len(_still_true(paths[at], remembered, known)) for at in chunks)
+            progress(done, len(paths))
+        for at in chunks:
+            chunk = list(paths[at])
+            verdicts = {} if again else _still_true(chunk, remembered, known)
             unseen = [row for row in range(len(chunk)) if row not in verdicts]
-            tell(len(chunk) - len(unseen))
-            found: dict[int, Verdict] = {}
+            distinct = {str(chunk[row]): chunk[row] for row in unseen}
+            times = Counter(str(chunk[row]) for row in unseen)
+            found: dict[str, Verdict] = {}
             try:
-                results = pool.map(lambda path: _inspect(path, max_seconds),
-                                   [chunk[row] for row in unseen])  # fmt: skip
-                for row, verdict in zip(unseen, results, strict=True):
-                    found[row] = verdict
-                    tell(1)
+                results = pool.map(lambda path: _inspect(path, max_seconds), distinct.values())
+                for name, verdict in zip(distinct, results, strict=True):
+                    found[name] = verdict
+                    if progress:
+                        done += times[name]
+                        progress(done, len(paths))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
             finally:
                 # Also where somebody stops it: what was read is not read again.
                 remembered.remember(
-                    {chunk[row]: one for row, one in found.items() if one.reason not in _FLEETING}
+                    {
+                        distinct[name]: verdict
+                        for name, verdict in found.items()
+                        if verdict.reason not in _FLEETING
+                    }
                 )
-            verdicts |= found
+            verdicts |= {row: found[str(chunk[row])] for row in unseen}
             yield from (verdicts[row] for row in range(len(chunk)))
 
 

@@ -255,8 +255,11 @@ def _assemble(
         notes=tuple(notes),
         facts=Keyed(ids, facts),
         columns={
-            column: Keyed(ids, texts.take(rows))
+            column: Keyed(ids, taken)
             for column, texts in sorted(entries.columns.items())
+            for taken in [texts.take(rows)]
+            # Not those that only unusable recordings have.
+            if any(taken) or not any(texts)
         },
     )
 

@@ -12,9 +12,9 @@ import logging
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from sigma_ser.audio.recording import AudioFacts
 from sigma_ser.core.files import content_key
@@ -23,7 +23,7 @@ from .reader import Verdict
 
 # Raised whenever a check finds more or fewer faults than before.
 _VERSION = 2
-_TABLE = """CREATE TABLE IF NOT EXISTS checked (
+_TABLE = """CREATE TABLE checked (
     path BLOB, max_seconds REAL, size INTEGER, mtime_ns INTEGER, facts TEXT, reason TEXT,
     message TEXT, PRIMARY KEY (path, max_seconds)) WITHOUT ROWID"""
 _log = logging.getLogger(__name__)
@@ -48,22 +48,14 @@ class Memory:
     def __init__(self, root: Path | None, max_seconds: float) -> None:
         self._limit = max_seconds
         self._open: sqlite3.Connection | None = None
-        if root is None:
-            return
-        name = content_key(os.fsencode(root).hex())
-        file = cache_folder() / "checked" / f"{name}.sqlite"
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
+        if root is not None:
+            name = content_key(os.fsencode(root).hex())
+            self._file = cache_folder() / "checked" / f"{name}.sqlite"
             try:
-                self._open = _opened(file)
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError as error:
-                _log.warning("what was checked before cannot be read (%s); checking again", error)
-                file.unlink()
-                self._open = _opened(file)
-        except (OSError, sqlite3.Error) as error:
-            self._give_up(error)
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                self._open = _opened(self._file)
+            except (OSError, sqlite3.Error) as error:
+                self._mend(error)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -80,14 +72,12 @@ class Memory:
             f"WHERE max_seconds = ? AND path IN ({', '.join('?' * len(paths))})"
         )
         try:
-            rows = self._open.execute(question, [self._limit, *map(os.fsencode, paths)])
-            return {
-                os.fsdecode(path): Verdict(size, at, _facts(facts), reason, message)
-                for path, size, at, facts, reason, message in rows
-            }
-        except (sqlite3.Error, ValueError, TypeError) as error:
-            self._give_up(error)
+            rows = self._open.execute(question, [self._limit, *map(os.fsencode, paths)]).fetchall()
+        except sqlite3.Error as error:
+            self._mend(error)
             return {}
+        verdicts = ((os.fsdecode(path), _verdict(rest)) for path, *rest in rows)
+        return {path: verdict for path, verdict in verdicts if verdict is not None}
 
     def remember(self, verdicts: Mapping[Path, Verdict]) -> None:
         """Keep these, whatever was known before."""
@@ -106,32 +96,52 @@ class Memory:
                 transaction.executemany(
                     "INSERT OR REPLACE INTO checked VALUES (?, ?, ?, ?, ?, ?, ?)", rows
                 )
-        except (sqlite3.Error, ValueError) as error:
-            self._give_up(error)
+        except sqlite3.Error as error:
+            self._mend(error)
 
-    def _give_up(self, error: Exception) -> None:
-        _log.warning("what is checked cannot be remembered (%s)", error)
+    def _mend(self, error: Exception) -> None:
+        """Begin a damaged file anew; do without one that is locked or cannot be written."""
         self.close()
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(
+            error, sqlite3.OperationalError
+        ):
+            _log.warning("what was checked before cannot be read (%s); checking again", error)
+            try:
+                self._file.unlink()
+                self._open = _opened(self._file)
+            except (OSError, sqlite3.Error) as another:
+                error = another
+            else:
+                return
+        _log.warning("what is checked cannot be remembered (%s)", error)
 
 
 def _opened(file: Path) -> sqlite3.Connection:
     opened = sqlite3.connect(file)
     try:
-        with closing(opened.execute("PRAGMA user_version")) as told:
-            version = told.fetchone()[0]
-        with opened as transaction:
-            if version != _VERSION:
-                transaction.execute("DROP TABLE IF EXISTS checked")
-                transaction.execute(f"PRAGMA user_version = {_VERSION}")
-            transaction.execute(_TABLE)
+        # Of two that come first, one makes the table and the other finds it.
+        opened.isolation_level = None
+        opened.execute("BEGIN IMMEDIATE")
+        if opened.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+            opened.execute("DROP TABLE IF EXISTS checked")
+            opened.execute(_TABLE)
+            opened.execute(f"PRAGMA user_version = {_VERSION}")
+        opened.execute("COMMIT")
+        opened.isolation_level = "DEFERRED"
     except BaseException:
         opened.close()
         raise
     return opened
 
 
-def _facts(text: str | None) -> AudioFacts | None:
-    if text is None:
+def _verdict(row: Sequence[Any]) -> Verdict | None:
+    """What a row says; `None` if it is none of ours."""
+    size, mtime_ns, facts, reason, message = row
+    try:
+        values = None if facts is None else json.loads(facts)
+        known = None if values is None else AudioFacts(
+            **{**values, "warnings": tuple(values["warnings"])}
+        )  # fmt: skip
+    except (ValueError, TypeError, KeyError):
         return None
-    values = json.loads(text)
-    return AudioFacts(**{**values, "warnings": tuple(values["warnings"])})
+    return Verdict(size, mtime_ns, known, reason, message)

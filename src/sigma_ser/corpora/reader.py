@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol, overload, runtime_checkable
 
 from sigma_ser.audio.recording import AudioFacts
+from sigma_ser.core.errors import CorpusError
 from sigma_ser.core.records import Records, Texts
 from sigma_ser.core.utterance import Utterance
 
@@ -86,8 +87,7 @@ class Entries(Sequence[Entry]):
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.utterances = Records(Utterance)
         self.columns: dict[str, Texts] = {}
-        for entry in entries:
-            self.append(entry)
+        self.extend(entries)
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Entries:
@@ -99,9 +99,32 @@ class Entries(Sequence[Entry]):
         for name in entry.columns:
             if name not in self.columns:
                 self.columns[name] = Texts([""] * len(self))
-        self.utterances.append(entry.utterance)
+        try:
+            self.utterances.append(entry.utterance)
+        except (AttributeError, TypeError) as error:
+            raise CorpusError(
+                f"{entry.utterance!r} has a field of another type than Utterance says ({error}); "
+                "mend the reader that listed it"
+            ) from error
         for name, texts in self.columns.items():
-            texts.append(entry.columns.get(name, ""))
+            value = entry.columns.get(name)
+            texts.append("" if value is None else str(value))
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        """Add many at the end."""
+        for entry in entries:
+            self.append(entry)
+
+    def __iadd__(self, entries: Iterable[Entry]) -> Entries:
+        self.extend(entries)
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -122,9 +145,10 @@ class Entries(Sequence[Entry]):
 class Listing:
     """What a reader found.
 
-    Entries with the same id are copies of one utterance: the first is used, and a copy that
-    sounds different goes to quarantine. `missing` names utterances that ought to be there.
-    `known` maps absolute paths to checks done before.
+    Entries are added with `append` or `extend` and kept as columns. Those with the same id are
+    copies of one utterance: the first is used, and a copy that sounds different goes to quarantine.
+    `missing` names utterances that ought to be there. `known` maps absolute paths to checks done
+    before.
     """
 
     entries: Entries = field(default_factory=Entries)

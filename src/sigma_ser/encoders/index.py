@@ -78,7 +78,7 @@ def read_index(folder: Path) -> tuple[Records[Entry], dict[int, str]]:
     table, digests = read_table(folder)
     entries = Records(Entry)
     try:
-        for batch in table.select([one.name for one in fields(Entry)]).to_batches(_ROWS):
+        for batch in table.to_batches(_ROWS):
             entries.extend({name: batch[name].to_pylist() for name in batch.schema.names})
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(folder, error) from error
@@ -100,7 +100,7 @@ def read_table(folder: Path) -> tuple[pa.Table, dict[int, str]]:
     try:
         # `pq.read_table` would import pyarrow's datasets and pandas for the same.
         with pq.ParquetFile(path) as file:
-            table = file.read()
+            table = file.read().select([one.name for one in fields(Entry)])
         digests = json.loads(table.schema.metadata[b"digests"])
         return table, {int(shard): digest for shard, digest in digests.items()}
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:

@@ -9,6 +9,11 @@ from torch import Tensor
 from sigma_ser.core.errors import ShapeError
 from sigma_ser.core.features import FeatureBatch
 
+_KINDS = {
+    **dict.fromkeys(("l0", "frames_touched", "channels_touched"), torch.long),
+    **dict.fromkeys(("l0_share", "l2", "l2_scaled", "linf", "linf_features"), torch.double),
+}
+
 
 def sizes(
     batch: FeatureBatch, x_adv: Float[Tensor, "B T D"], scale: Float[Tensor, "D"]
@@ -32,6 +37,8 @@ def sizes(
         raise ShapeError(f"x_adv has shape {tuple(x_adv.shape)}, the batch {tuple(batch.x.shape)}")
     # One utterance after the other: what is computed on the way stays small, and an utterance has
     # the same sizes in any company.
+    if not len(batch):
+        return {name: torch.zeros(0, dtype=kind) for name, kind in _KINDS.items()}
     each = [
         _sizes_of(row[:count], clean[:count], scale.double())
         for row, clean, count in zip(x_adv.detach(), batch.x, batch.lengths.tolist(), strict=True)
