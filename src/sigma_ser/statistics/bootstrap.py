@@ -8,8 +8,12 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float, Int
 
-# Elements of a block of draws: bounds the memory at about 32 MB, whatever the sample's size.
+# Elements of a block of draws, of which a few arrays exist at a time: 8 bytes each, whatever the
+# sample's size. The second may not change: every block of `mean_intervals` has a seed of its own.
+_DRAWN = 500_000
 _BLOCK = 4_000_000
+# Larger blocks are drawn again rather than kept.
+_KEPT = 1_000_000
 
 
 def bootstrap_interval(
@@ -36,7 +40,7 @@ def bootstrap_interval(
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     values = []
-    rows_at_once = max(1, _BLOCK // size)
+    rows_at_once = max(1, _DRAWN // size)
     for start in range(0, resamples, rows_at_once):
         rows = min(rows_at_once, resamples - start)
         drawn = rng.integers(size, size=(rows, size))
@@ -76,7 +80,9 @@ def mean_intervals(
     means = []
     rows_at_once = max(1, _BLOCK // size)
     for start in range(0, resamples, rows_at_once):
-        weights = _draws(size, min(rows_at_once, resamples - start), seed + start)
+        rows = min(rows_at_once, resamples - start)
+        draws = _kept_draws if rows * size <= _KEPT else _draws
+        weights = draws(size, rows, seed + start)
         counts = weights @ known
         means.append((weights @ filled) / np.where(counts > 0, counts, np.nan))
     tail = (1 - level) / 2
@@ -95,13 +101,17 @@ def _summed(
     return sums
 
 
-@lru_cache(maxsize=4)
 def _draws(size: int, rows: int, seed: int) -> Float[np.ndarray, "R N"]:
-    """How often each sample is drawn; cells of a study mostly have the same number of them."""
+    """How often each sample is drawn."""
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(size, size=(rows, size)) + np.arange(rows)[:, None] * size
+    drawn = rng.integers(size, size=(rows, size))
+    drawn += np.arange(rows)[:, None] * size
     weights = np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size)
     return weights.astype(float)
+
+
+# Cells of a study mostly have the same number of samples.
+_kept_draws = lru_cache(maxsize=4)(_draws)
 
 
 def mean_interval(

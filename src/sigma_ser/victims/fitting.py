@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sigma_ser.core.errors import VictimError
 from sigma_ser.core.features import FeatureBatch
+from sigma_ser.core.memory import Slack
 from sigma_ser.core.seeds import utterance_seeds
 from sigma_ser.corpora.folds import Fold
 from sigma_ser.encoders.store import FeatureStore
@@ -87,6 +88,7 @@ def fit(pupil: Pupil, lesson: Lesson, progress: Callable[[int, int], None] | Non
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: _warmup_cosine(step, steps, settings.warmup)
     )
+    slack = Slack()
     best, best_state, waited = (-math.inf, -math.inf), copy.deepcopy(pupil.state_dict()), 0
     for epoch in range(settings.epochs):
         pupil.train()
@@ -103,6 +105,7 @@ def fit(pupil: Pupil, lesson: Lesson, progress: Callable[[int, int], None] | Non
             optimizer.step()
             schedule.step()
             pupil.settle()
+            slack.give_back()
         pupil.eval()
         if progress is not None:
             progress(epoch + 1, settings.epochs)
