@@ -70,7 +70,7 @@ def test_bootstrap_of_a_mean_agrees_with_scipy() -> None:
 def test_bootstrap_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).normal(size=37)
     whole = mean_interval(values, resamples=50)
-    monkeypatch.setattr("sigma_ser.statistics.bootstrap._BLOCK", 100)
+    monkeypatch.setattr("sigma_ser.statistics.bootstrap._DRAWN", 100)
     assert mean_interval(values, resamples=50) == pytest.approx(whole, abs=1e-12)
 
 
