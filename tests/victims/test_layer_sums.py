@@ -11,7 +11,7 @@ import torch
 import sigma_ser as ss
 from sigma_ser.core.files import write_json
 from sigma_ser.corpora.folds import Fold
-from sigma_ser.encoders.index import CARD, INDEX, Entry, shard_path, write_index
+from sigma_ser.encoders.index import CARD, INDEX, Entry, shard_path, table_of, write_index
 from sigma_ser.encoders.store import FeatureStore
 from sigma_ser.victims.layers import LayerSum, layer_covariance, weighted_batch, weighted_sum
 
@@ -39,7 +39,7 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
     from safetensors.torch import save_file
 
     save_file({"features": torch.cat(blocks)}, path)
-    write_index(folder / INDEX, entries, {0: ""})
+    write_index(folder / INDEX, [table_of(entries)], {0: ""})
     encoder: dict[str, Any] = {"name": "toy", "layer": "all", "layers": LAYERS - 1, "weights": "w",
                                "dim": LAYERS * WIDTH, "frame_seconds": 0.02}  # fmt: skip
     corpus = {"name": "toy", "key": "k", "labels": CLASSES}
