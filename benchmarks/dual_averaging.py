@@ -21,7 +21,7 @@ from torch import Tensor
 
 import sigma_ser as ss
 from sigma_ser.attacks.active_set import ActiveSet
-from sigma_ser.attacks.attack import SparseAttack
+from sigma_ser.attacks.base import SparseAttack
 from sigma_ser.attacks.dual_averaging import DualAveraging
 from sigma_ser.attacks.losses import LOSSES, margin
 from sigma_ser.corpora.folds import Fold

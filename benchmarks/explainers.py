@@ -25,7 +25,7 @@ from measuring import Ratio, in_turns, ratio, record, write_records
 from sigma_ser.core.contracts import Attack, Explanation
 from sigma_ser.core.errors import ExplainerError
 from sigma_ser.core.features import FeatureBatch
-from sigma_ser.evaluate.quality import QualitySettings, quality
+from sigma_ser.evaluate.quality.measures import QualitySettings, quality
 from sigma_ser.explainers.explanation import explanation, make_explainer
 from sigma_ser.masks.bank import MaskBank
 from sigma_ser.masks.topk import explainer_mask

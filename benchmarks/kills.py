@@ -95,7 +95,7 @@ def prove(folder: Path, kills: int, rng: random.Random) -> None:
     (folder / "killed" / "rows.parquet").unlink()
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sigma_ser.experiment.study"])
+    context.set_forkserver_preload(["sigma_ser.study.run"])
     told: list[str] = []
     while len(told) < kills:
         kept = written(folder / "killed")

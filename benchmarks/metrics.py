@@ -21,10 +21,10 @@ from torch import Tensor
 
 from measuring import in_turns, ratio, record, verdict, write_records
 from sigma_ser.core.budget import Budget
-from sigma_ser.evaluate.consistency_rank import kendall, spearman
-from sigma_ser.evaluate.consistency_sets import topk_intersection
-from sigma_ser.evaluate.consistency_shape import centre_shift, cosine, ssim_time
-from sigma_ser.evaluate.quality_shape import complexity, gini
+from sigma_ser.evaluate.consistency.rank import kendall, spearman
+from sigma_ser.evaluate.consistency.sets import topk_intersection
+from sigma_ser.evaluate.consistency.shape import centre_shift, cosine, ssim_time
+from sigma_ser.evaluate.quality.shape import complexity, gini
 from sigma_ser.masks.topk import topk_mask
 
 

@@ -28,7 +28,7 @@ import sigma_ser as ss
 from measuring import record, write_records
 from sigma_ser.attacks.losses import margin
 from sigma_ser.explainers.explanation import explanation, make_explainer
-from sigma_ser.masks.topk import ranking_scale, ranking_scores
+from sigma_ser.explainers.ranking import ranking_scale, ranking_scores
 from strength import Question, questions
 
 MAPS = (

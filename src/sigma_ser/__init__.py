@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from .encoders.encoder import load_encoder as load_encoder
     from .encoders.extraction import extract as extract
     from .encoders.store import FeatureStore as FeatureStore
-    from .evaluate.consistency import consistency as consistency
-    from .experiment.study import Study as Study
-    from .experiment.study import run as run
+    from .evaluate.consistency.measures import consistency as consistency
     from .explainers.explanation import explain as explain
     from .masks.topk import topk_mask as topk_mask
+    from .study.run import Study as Study
+    from .study.run import run as run
     from .victims.loading import load_victim as load_victim
     from .victims.training import train as train
     from .victims.victim import wrap as wrap
@@ -46,11 +46,11 @@ _HOMES = {
     "Fold": "corpora.folds",
     "Sigma": "attacks.sigma",
     "SigmaError": "core.errors",
-    "Study": "experiment.study",
+    "Study": "study.run",
     "Utterance": "core.utterance",
     "Victim": "core.contracts",
     "attack": "attacks.factory",
-    "consistency": "evaluate.consistency",
+    "consistency": "evaluate.consistency.measures",
     "errors": "core.errors",
     "explain": "explainers.explanation",
     "extract": "encoders.extraction",
@@ -59,7 +59,7 @@ _HOMES = {
     "load_victim": "victims.loading",
     "make_folds": "corpora.folds",
     "registry": "core.registry",
-    "run": "experiment.study",
+    "run": "study.run",
     "topk_mask": "masks.topk",
     "train": "victims.training",
     "wrap": "victims.victim",

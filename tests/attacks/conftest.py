@@ -44,7 +44,7 @@ class LinearHead(nn.Module):
 def conv_victim() -> WrappedVictim:
     torch.manual_seed(3)
     scale = torch.linspace(0.5, 2.0, CHANNELS)
-    return wrap(ConvHead().eval(), labels=("a", "b", "c"), scale=scale)
+    return wrap(ConvHead().eval(), class_names=("a", "b", "c"), scale=scale)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
-from sigma_ser.attacks.attack import AttackInterrupted, SparseAttack
+from sigma_ser.attacks.base import AttackInterrupted, SparseAttack
 from sigma_ser.attacks.factory import attack
 from sigma_ser.attacks.limits import ObservedRange
 from sigma_ser.attacks.losses import LOSSES

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
-from sigma_ser.attacks.attack import AttackInterrupted
-from sigma_ser.attacks.external.attack import ExternalAttack
+from sigma_ser.attacks.base import AttackInterrupted
+from sigma_ser.attacks.external.adapter import ExternalAttack
 from sigma_ser.attacks.external.libraries import LIBRARIES
 from sigma_ser.attacks.external.peer import Peer
 from sigma_ser.attacks.factory import attack

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sigma_ser.attacks.attack import SparseAttack
+from sigma_ser.attacks.base import SparseAttack
 from sigma_ser.attacks.factory import attack
 from sigma_ser.attacks.losses import margin
 from sigma_ser.core.budget import GRANULARITIES, Budget

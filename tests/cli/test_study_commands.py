@@ -17,7 +17,7 @@ import sigma_ser as ss
 from sigma_ser.cli import audit, diff, gc, run, status
 from sigma_ser.core.errors import ConfigError, RunError
 from sigma_ser.demo import corpus_path
-from sigma_ser.experiment.auditing import audit_study
+from sigma_ser.study.audit import audit_study
 
 app = typer.Typer()
 for command in (run.run, status.status, diff.diff, gc.gc, audit.audit):

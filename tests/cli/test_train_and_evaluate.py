@@ -118,7 +118,7 @@ def test_evaluate_scores_the_test_part_per_class_and_speaker(trained, store, rel
     assert {name: own["utterances"] for name, own in scores["speakers"].items()} == {
         "Ses02F": 8, "Ses02M": 8,
     }  # fmt: skip
-    recalls = [scores["classes"][name]["recall"] for name in scores["labels"]]
+    recalls = [scores["classes"][name]["recall"] for name in scores["class_names"]]
     assert recalls == scores["recalls"]
     assert np.mean(recalls) == pytest.approx(scores["uar"])
     whole = sigma_ser("evaluate", victim["folder"], store)

@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from sigma_ser.core.memory import let_tables_go
+from sigma_ser.execution.memory import let_tables_go
 
 _HOLES = """
 import sys
 import torch
-from sigma_ser.core.memory import Slack, anonymous_bytes
+from sigma_ser.execution.memory import Slack, anonymous_bytes
 torch.set_num_threads(1)
 slack = Slack(most=int(sys.argv[1]))
 slack.give_back()

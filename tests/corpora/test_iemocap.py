@@ -110,7 +110,7 @@ def test_the_four_classes_come_out_with_the_official_counts(release: Path) -> No
     corpus = ss.load_corpus(_Small4(), release)
     assert corpus.differences == ()
     assert corpus.quarantine == ()
-    assert corpus.labels == ("angry", "happy", "neutral", "sad")
+    assert corpus.class_names == ("angry", "happy", "neutral", "sad")
     assert any("25 utterances labelled 'xxx'" in note for note in corpus.notes)
     codes = Counter(corpus.columns["label_code"].values())
     assert codes == {label: _LABELS[label] for label in ("ang", "hap", "exc", "neu", "sad")}
@@ -119,7 +119,7 @@ def test_the_four_classes_come_out_with_the_official_counts(release: Path) -> No
 def test_all_classes_come_out_too(release: Path) -> None:
     corpus = ss.load_corpus(_SmallAll(), release)
     assert corpus.differences == ()
-    assert len(corpus.labels) == 10
+    assert len(corpus.class_names) == 10
     assert Counter(one.label for one in corpus)["frustrated"] == 18
 
 

@@ -169,7 +169,7 @@ def test_published_counts_add_up(name: str) -> None:
 
 def test_classes_are_kept_on_request(tess: Path) -> None:
     corpus = ss.load_corpus("tess", tess, classes=["anger", "sad"])
-    assert corpus.labels == ("angry", "sad")
+    assert corpus.class_names == ("angry", "sad")
     assert len(corpus) == len(corpus.facts) == 12
     assert "6 utterances of class surprise were left out, as asked" in corpus.notes
     with pytest.raises(CorpusError, match="no class 'bored'; it has angry"):
@@ -212,7 +212,7 @@ def test_every_reader_states_its_card_and_says_what_is_wrong_with_a_folder(
 def test_real_tess(real_data: Path) -> None:
     corpus = ss.load_corpus("tess", real_data / "tess")
     assert len(corpus) == 2798
-    assert len(corpus.labels) == 7
+    assert len(corpus.class_names) == 7
     assert Counter(one.speaker for one in corpus) == {"OAF": 1399, "YAF": 1399}
     assert len({one.text_id for one in corpus}) == 200
     assert corpus.quarantine == ()
@@ -226,7 +226,7 @@ def test_real_tess(real_data: Path) -> None:
 def test_real_ravdess(real_data: Path) -> None:
     corpus = ss.load_corpus("ravdess", real_data / "ravdess-4class")
     assert len(corpus) == 192
-    assert corpus.labels == ("angry", "happy", "neutral", "sad")
+    assert corpus.class_names == ("angry", "happy", "neutral", "sad")
     sexes = {one.speaker: corpus.columns["sex"][one.id] for one in corpus}
     assert Counter(sexes.values()) == {"female": 12, "male": 12}
     stereo = [name for name, facts in corpus.facts.items() if facts.channels == 2]

@@ -42,7 +42,9 @@ def _corpus(rows: list[Row], splits: list[str] | None = None) -> Corpus:
 def _shuffled(corpus: Corpus, seed: int) -> Corpus:
     order = list(corpus.utterances)
     random.Random(seed).shuffle(order)
-    return Corpus(corpus.name, tuple(order), corpus.labels, corpus.card, columns=corpus.columns)
+    return Corpus(
+        corpus.name, tuple(order), corpus.class_names, corpus.card, columns=corpus.columns
+    )
 
 
 # Unequal classes, speakers and texts; the corpus is made outside, since beartype draws chances
@@ -164,7 +166,7 @@ def test_stratified_folds_hold_the_share_of_every_class(
     corpus = _corpus(rows)
     assume(min(Counter(one.label for one in corpus).values()) >= folds)
     made = ss.make_folds(corpus, "random-stratified", seed=seed, folds=folds)
-    for label in corpus.labels:
+    for label in corpus.class_names:
         counts = [sum(corpus[name].label == label for name in fold.test) for fold in made]
         assert max(counts) - min(counts) <= 1
         assert min(counts) >= 1

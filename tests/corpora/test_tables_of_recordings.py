@@ -69,7 +69,7 @@ def test_every_kind_of_table_gives_the_same_corpus(recordings: Path, suffix: str
     corpus = ss.load_corpus("manifest", path)
     assert corpus.name == "list"
     assert [one.id for one in corpus] == ["x-1", "x-2", "x-3", "y-1", "y-2", "y-3"]
-    assert corpus.labels == ("angry", "sad")
+    assert corpus.class_names == ("angry", "sad")
     assert corpus["y-2"].speaker == "s2"
     assert corpus["y-2"].path == recordings / "y" / "2.wav"
     assert corpus.columns["take"]["x-1"] == "7"
@@ -137,7 +137,7 @@ def test_different_spellings_of_a_class_become_one_and_that_is_said(recordings: 
             for row, word in zip(_ROWS, ("anger", "angry", "Angry", "joy", "joy", "happy"),
                                  strict=True)]  # fmt: skip
     corpus = ss.load_corpus("manifest", _write(rows, recordings / "list.csv"))
-    assert corpus.labels == ("angry", "happy", "joy")
+    assert corpus.class_names == ("angry", "happy", "joy")
     assert "'Angry' and 'anger' and 'angry' were read as one class, 'angry'" in corpus.notes
 
 
@@ -178,7 +178,7 @@ def test_a_saved_manifest_loads_without_reading_a_recording(
     )
     again = ss.load_corpus("manifest", tmp_path / "saved.parquet", remember=False)
     assert read == []
-    for field in ("name", "utterances", "labels", "card", "quarantine", "differences", "notes",
+    for field in ("name", "utterances", "class_names", "card", "quarantine", "differences", "notes",
                   "facts", "columns", "key"):  # fmt: skip
         assert getattr(again, field) == getattr(corpus, field), field
     # What changed since is read again.
@@ -385,7 +385,7 @@ def test_split_folders_above_the_classes_are_a_predefined_split(
         for label in ("happy", "sad"):
             make_sound(tmp_path / split / label / "1.wav", voice=split + label)
     corpus = ss.load_corpus("folders", tmp_path)
-    assert corpus.labels == ("happy", "sad")
+    assert corpus.class_names == ("happy", "sad")
     (fold,) = ss.make_folds(corpus, "predefined")
     assert fold.test == ("test-happy-1", "test-sad-1")
     assert fold.validation == ("val-happy-1", "val-sad-1")

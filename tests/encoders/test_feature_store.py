@@ -66,7 +66,7 @@ def test_a_store_holds_what_the_encoder_gives(
     exact = extract(corpus, encoder, tmp_path / "exact", dtype="float32")
     names = [one.id for one in corpus.utterances]
     assert sorted(exact.ids) == sorted(finished.ids) == names
-    assert exact.class_names == corpus.labels
+    assert exact.class_names == corpus.class_names
     batch, halves = exact.batch(names), finished.batch(names)
     for row, utterance in enumerate(corpus.utterances):
         expected = encoder.encode([read_audio(utterance.path)])[0]
@@ -75,7 +75,7 @@ def test_a_store_holds_what_the_encoder_gives(
         torch.testing.assert_close(batch.x[row, :frames], expected, rtol=0, atol=1e-5)
         torch.testing.assert_close(halves.x[row, :frames], expected, rtol=1e-3, atol=1e-4)
         assert not batch.x[row, frames:].any()
-        assert corpus.labels[exact.labels(names)[row]] == utterance.label
+        assert corpus.class_names[exact.labels(names)[row]] == utterance.label
     assert exact.seconds(names)[0] == corpus.utterances[0].seconds
     assert exact.key != finished.key
     assert exact.card["encoder"] == encoder.card

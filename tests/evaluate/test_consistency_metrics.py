@@ -10,9 +10,9 @@ import torch
 from scipy import stats
 from scipy.spatial import distance
 
-from sigma_ser.evaluate.consistency_rank import Ranks, kendall, spearman
-from sigma_ser.evaluate.consistency_sets import iou, topk_intersection
-from sigma_ser.evaluate.consistency_shape import centre_shift, cosine, mask_mass, ssim_time
+from sigma_ser.evaluate.consistency.rank import Ranks, kendall, spearman
+from sigma_ser.evaluate.consistency.sets import iou, topk_intersection
+from sigma_ser.evaluate.consistency.shape import centre_shift, cosine, mask_mass, ssim_time
 
 LENGTHS = torch.tensor([30, 11, 19, 4, 1])
 

@@ -10,12 +10,12 @@ from sigma_ser.core.budget import GRANULARITIES, Budget
 from sigma_ser.core.errors import ExplainerError, ShapeError
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.rows import CONSISTENCY_METRICS
-from sigma_ser.evaluate.consistency import compare, consistency
-from sigma_ser.evaluate.consistency_floor import (
+from sigma_ser.evaluate.consistency.floor import (
     consistency_ceiling,
     consistency_floor,
     random_perturbation,
 )
+from sigma_ser.evaluate.consistency.measures import compare, consistency
 from sigma_ser.explainers.classes import predicted
 from sigma_ser.explainers.explanation import explain, make_explainer
 from sigma_ser.masks.topk import topk_mask

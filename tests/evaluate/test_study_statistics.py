@@ -15,8 +15,8 @@ from sigma_ser.evaluate.fronts import at_matched_success, fronts
 from sigma_ser.evaluate.groups import by_group, worst_case
 from sigma_ser.evaluate.paired import paired_comparisons
 from sigma_ser.evaluate.summary import summarise
+from sigma_ser.evaluate.tables import consistency_intervals
 from sigma_ser.evaluate.transfer import mask_transfer, matrix, replay_transfer
-from sigma_ser.experiment.analysis import consistency_intervals
 from sigma_ser.statistics.bootstrap import mean_interval, mean_intervals
 
 LABELS = ("angry", "sad")

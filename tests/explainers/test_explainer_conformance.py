@@ -92,7 +92,7 @@ def test_a_victim_gone_wrong_is_an_error_and_never_a_map(name, victim_of, batch,
     """Past fault: NaN logits gave a map of zeros after padding was cleared."""
 
     class Broken:
-        labels = ()
+        class_names = ()
         mean = torch.tensor(0.0)
         scale = torch.tensor(1.0)
 

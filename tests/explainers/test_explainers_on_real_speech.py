@@ -11,9 +11,9 @@ import torch
 
 import sigma_ser as ss
 from sigma_ser.core import registry
-from sigma_ser.evaluate.quality_curves import area, deletion
+from sigma_ser.evaluate.quality.curves import area, deletion
 from sigma_ser.explainers.explanation import explanation, make_explainer
-from sigma_ser.masks.topk import ranking_scale, ranking_scores
+from sigma_ser.explainers.ranking import ranking_scale, ranking_scores
 
 # Where an explainer is at home; the others explain attention pooling.
 _HEADS = {"grad-cam": "cnn", "deeplift": "cnn", "deeplift-shap": "cnn", "guided-backprop": "mlp"}

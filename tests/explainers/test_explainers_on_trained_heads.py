@@ -108,7 +108,7 @@ def test_no_chunk_keeps_more_than_the_memory_that_was_allowed(name):
     chunks: list[int] = []
 
     class Watched:
-        labels = ()
+        class_names = ()
         mean, scale = victim.mean, victim.scale
 
         def __call__(self, x, lengths):

@@ -107,7 +107,7 @@ def test_wrong_arguments_have_typed_errors(victim_of, batch, labels):
 
 def test_a_victim_without_gradient_is_named_so(batch, labels):
     class Deaf:
-        labels = ()
+        class_names = ()
         mean = torch.tensor(0.0)
         scale = torch.tensor(1.0)
 

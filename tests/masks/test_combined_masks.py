@@ -1,4 +1,4 @@
-"""Union, intersection, consensus and universal masks, by known answers."""
+"""Consensus maps and maps on a relative time axis, by known answers."""
 
 from __future__ import annotations
 
@@ -7,19 +7,11 @@ import torch
 
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.errors import ShapeError
-from sigma_ser.masks.combine import consensus, intersection, unfold, union, universal
+from sigma_ser.explainers.relative_time import fold, unfold
+from sigma_ser.masks.combine import consensus
 from sigma_ser.masks.topk import topk_mask
 
 LENGTHS = torch.tensor([4, 2])
-
-
-def test_union_and_intersection_bound_every_mask():
-    rng = torch.Generator().manual_seed(0)
-    masks = [torch.rand(2, 4, 3, generator=rng) < 0.5 for _ in range(3)]
-    for mask in masks:
-        assert bool((intersection(masks) <= mask).all() & (mask <= union(masks)).all())
-    assert torch.equal(union(masks), masks[0] | masks[1] | masks[2])
-    assert torch.equal(intersection(masks), masks[0] & masks[1] & masks[2])
 
 
 def test_in_a_consensus_a_loud_map_weighs_no_more_than_a_quiet_one():
@@ -48,19 +40,19 @@ def test_a_universal_map_is_laid_over_other_lengths():
     scores[0, 4:8, 1] = 5.0
     scores[1, 2:4, 1] = 0.1
     scores[2, 0:3, 0] = 1.0
-    maps = universal(scores, lengths, bins=2, groups=torch.tensor([1, 1, 0]))
+    maps = fold(scores, lengths, bins=2, groups=torch.tensor([1, 1, 0]))
     torch.testing.assert_close(maps[1], torch.tensor([[0.0, 0.0], [0.0, 1.0]]))
     torch.testing.assert_close(maps[0], torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
     laid = unfold(maps[1], torch.tensor([10, 3]))
     assert laid[0].nonzero().tolist() == [[t, 1] for t in range(5, 10)]
     assert laid[1].nonzero().tolist() == [[1, 1], [2, 1]]
-    assert set(universal(scores, lengths)) == {0}
+    assert set(fold(scores, lengths)) == {0}
 
 
 def test_what_does_not_fit_together_is_an_error():
     with pytest.raises(ShapeError, match="at least one"):
-        union([])
+        consensus([], LENGTHS)
     with pytest.raises(ShapeError, match="same shape"):
-        intersection([torch.zeros(1, 2, 3).bool(), torch.zeros(1, 2, 4).bool()])
+        consensus([torch.zeros(2, 4, 3), torch.zeros(2, 4, 4)], LENGTHS)
     with pytest.raises(ShapeError, match="bins"):
-        universal(torch.zeros(2, 4, 3), LENGTHS, bins=0)
+        fold(torch.zeros(2, 4, 3), LENGTHS, bins=0)

@@ -11,7 +11,7 @@ import sigma_ser as ss
 from sigma_ser.core.errors import ExplainerError, ShapeError
 from sigma_ser.core.features import FeatureBatch, valid_frames
 from sigma_ser.explainers.explanation import explanation, make_explainer
-from sigma_ser.masks.universal import UniversalMap, learn_universal
+from sigma_ser.explainers.universal import UniversalMap, learn_universal
 
 
 class Halves(nn.Module):

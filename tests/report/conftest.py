@@ -191,7 +191,7 @@ def inputs_of(rows: pl.DataFrame, **changes: Any) -> ReportInputs:
         "accuracy": 0.7,
         "macro_f1": 0.69,
         "test_utterances": 112,
-        "labels": list(EMOTIONS),
+        "class_names": list(EMOTIONS),
         "confusion": confusion,
         "train_seconds": 4.2,
     }

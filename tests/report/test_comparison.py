@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 import scipy.stats
 
-from sigma_ser.report.answer import findings
 from sigma_ser.report.cells import at_budget, budgets_of, page_cells
 from sigma_ser.report.comparison import against_best, break_even, transfers
+from sigma_ser.report.findings import findings
 
 Rows = Callable[..., pl.DataFrame]
 BUDGET = (0.02, 1.0)

@@ -117,11 +117,11 @@ def test_wrap_refuses_what_would_give_random_or_senseless_results() -> None:
         ss.wrap(module.train())
     with pytest.raises(ss.errors.VictimError, match="scale"):
         ss.wrap(module.eval(), scale=0.0)
-    wrapped = ss.wrap(module, labels=["a", "b"])
+    wrapped = ss.wrap(module, class_names=["a", "b"])
     x, lengths = torch.zeros(2, 3, 4), torch.tensor([3, 3])
     with pytest.raises(ss.errors.VictimError, match="3 logits for 2 labels"):
         wrapped(x, lengths)
-    wrapped = ss.wrap(module, labels=["a", "b", "c"])
+    wrapped = ss.wrap(module, class_names=["a", "b", "c"])
     before = [p.clone() for p in module.parameters()]
     wrapped(x.requires_grad_(), lengths).sum().backward()
     module.train()

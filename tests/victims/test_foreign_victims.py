@@ -77,7 +77,7 @@ def test_encoder_and_rest_together_are_the_whole_model(saved) -> None:
     for layer in (0, 1, 2, 3, -1):
         encoder = ss.load_encoder(str(folder), layer=layer)
         victim = ss.load_victim(f"hf:{folder}", layer=layer)
-        assert victim.labels == LABELS
+        assert victim.class_names == LABELS
         features = [encoder.encode([wave])[0] for wave in waves]
         batch = ss.FeatureBatch(
             torch.nn.utils.rnn.pad_sequence(features, batch_first=True),
@@ -188,7 +188,7 @@ def test_a_class_of_the_users_own_is_a_victim(tmp_path: Path, monkeypatch) -> No
     monkeypatch.chdir(tmp_path)
     path = list(sys.path)
     victim = ss.load_victim("my_own_recogniser:Mine", settings={"channels": 6}, scale=2.0)
-    assert victim.labels == ("angry", "sad")
+    assert victim.class_names == ("angry", "sad")
     assert victim(torch.zeros(3, 5, 6), torch.tensor([5, 4, 1])).shape == (3, 2)
     assert float(victim.scale) == 2.0
     assert sys.path == path
@@ -239,9 +239,9 @@ def test_a_module_that_cannot_hear_the_features_is_named() -> None:
     ("given", "said"),
     [
         ({"module": len}, "torch.nn.Module"),
-        ({"labels": "abc"}, "list of class names"),
-        ({"labels": {0: "angry", 1: "sad"}}, "different class names"),
-        ({"labels": ["angry", "angry"]}, "different class names"),
+        ({"class_names": "abc"}, "list of class names"),
+        ({"class_names": {0: "angry", 1: "sad"}}, "different texts"),
+        ({"class_names": ["angry", "angry"]}, "different texts"),
         ({"mean": math.nan}, "mean must be finite"),
         ({"scale": "wide"}, "scale must be a number"),
         ({"scale": torch.ones(2, 5)}, "scale must be finite: a number, or one for each"),

@@ -23,7 +23,7 @@ def test_every_head_learns_what_can_be_learnt(head: str, store, fold) -> None:
         store, fold, head, head_settings=settings, epochs=20, batch_size=12, learning_rate=1e-2
     )
     assert victim.card.metrics["test"]["uar"] > 0.6
-    assert victim.labels == store.class_names
+    assert victim.class_names == store.class_names
 
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_no_trace(store, fold) -> None:
@@ -158,10 +158,10 @@ def test_scores_of_classes_and_speakers_and_classes_in_another_order(store, fold
         def forward(self, x, lengths):
             return victim(x, lengths).flip(1)
 
-    turned = ss.wrap(Turned().eval(), labels=victim.labels[::-1])
+    turned = ss.wrap(Turned().eval(), class_names=victim.class_names[::-1])
     assert evaluate(turned, store, fold.test)["confusion"] == scores["confusion"]
     with pytest.raises(ss.errors.VictimError, match="give the victim's classes"):
-        evaluate(ss.wrap(Turned().eval(), labels=["x", "y", "z"]), store, fold.test)
+        evaluate(ss.wrap(Turned().eval(), class_names=["x", "y", "z"]), store, fold.test)
     with pytest.raises(ss.errors.VictimError, match="no utterance to score"):
         evaluate(victim, store, [])
 

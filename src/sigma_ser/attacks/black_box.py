@@ -13,7 +13,7 @@ from sigma_ser.core.contracts import AttackResult
 from sigma_ser.core.errors import AttackError
 
 from .active_set import ActiveSet
-from .attack import SparseAttack
+from .base import SparseAttack
 from .losses import margin
 from .task import Task
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from sigma_ser.core.registry import register
 
 from .active_set import ActiveSet
-from .attack import check_positive
+from .base import check_positive
 from .black_box import BlackBoxAttack, QueriedSet
 from .minimum_norm import MinimumNormAttack, SmallestSet
 from .task import Task

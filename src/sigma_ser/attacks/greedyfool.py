@@ -8,7 +8,7 @@ import torch
 
 from sigma_ser.core.registry import register
 
-from .attack import check_positive
+from .base import check_positive
 from .losses import margin
 from .minimum_norm import MinimumNormAttack, SmallestSet
 

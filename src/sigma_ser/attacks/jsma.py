@@ -13,7 +13,7 @@ from sigma_ser.core.errors import AttackError
 from sigma_ser.core.registry import register
 
 from .active_set import ActiveSet
-from .attack import SparseAttack, check_positive
+from .base import SparseAttack, check_positive
 from .losses import largest_other
 
 Variant = Literal["second-best", "maximal"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from sigma_ser.core.errors import BudgetError
 
 from .active_set import ActiveSet
-from .attack import SparseAttack
+from .base import SparseAttack
 from .projections import linf_normalised
 
 

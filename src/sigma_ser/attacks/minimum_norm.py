@@ -14,7 +14,7 @@ from sigma_ser.core.contracts import AttackResult, Victim
 from sigma_ser.core.features import FeatureBatch
 
 from .active_set import ActiveSet
-from .attack import SparseAttack
+from .base import SparseAttack
 from .task import Task
 
 

@@ -7,7 +7,7 @@ import dataclasses
 from sigma_ser.core.registry import register
 
 from .active_set import ActiveSet
-from .attack import SparseAttack
+from .base import SparseAttack
 from .losses import LOSSES, LossName
 
 

@@ -10,7 +10,7 @@ import torch
 from sigma_ser.core.registry import register
 
 from .active_set import ActiveSet
-from .attack import check_positive
+from .base import check_positive
 from .losses import LOSSES, LossName
 from .masked import MaskedAttack
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from sigma_ser.core.registry import register
 
 from .active_set import ActiveSet
-from .attack import SparseAttack, check_positive
+from .base import SparseAttack, check_positive
 from .losses import LOSSES, LossName
 
 

@@ -9,7 +9,7 @@ import torch
 from sigma_ser.core.registry import register
 
 from .active_set import ActiveSet
-from .attack import SparseAttack, check_positive
+from .base import SparseAttack, check_positive
 from .losses import cw_hinge
 from .projections import linf_normalised
 from .saif import cut

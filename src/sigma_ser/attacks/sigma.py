@@ -14,7 +14,7 @@ from sigma_ser.core.features import FeatureBatch
 from sigma_ser.explainers.explanation import explanation, make_explainer
 from sigma_ser.masks.topk import explainer_mask
 
-from .attack import check_integers
+from .base import check_integers
 from .factory import attack as make_attack
 
 

@@ -16,7 +16,7 @@ from sigma_ser.core.errors import AttackError
 from sigma_ser.core.registry import register
 
 from .active_set import ActiveSet, Objective
-from .attack import SparseAttack, check_positive
+from .base import SparseAttack, check_positive
 from .losses import cw_hinge
 from .projections import l2_normalised
 

@@ -9,7 +9,7 @@ import torch
 
 from sigma_ser.core.registry import register
 
-from .attack import check_positive
+from .base import check_positive
 from .losses import cw_hinge
 from .minimum_norm import MinimumNormAttack, SmallestSet
 from .projections import linf_normalised

@@ -8,7 +8,7 @@ from sigma_ser.core.errors import AttackError
 from sigma_ser.core.registry import register
 
 from .active_set import ActiveSet
-from .attack import SparseAttack
+from .base import SparseAttack
 from .dual_averaging import DualAveraging
 from .reselect import Reselect
 from .sparse_rs import SparseRS

@@ -11,7 +11,7 @@ from torch import Tensor
 from sigma_ser.core.registry import register
 
 from .active_set import ActiveSet
-from .attack import check_positive
+from .base import check_positive
 from .black_box import BlackBoxAttack
 
 # The share of the support that is drawn anew: 0.8 over these divisors, up to these queries of

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sigma_ser.core.registry import register
 
-from .attack import check_positive
+from .base import check_positive
 from .losses import margin
 from .minimum_norm import MinimumNormAttack, SmallestSet
 

@@ -242,7 +242,7 @@ def _batches(
         names = list(store.ids) if ids is None else json.loads(ids.read_text("utf-8"))
     except (OSError, ValueError) as fault:
         raise ConfigError(f"--ids {ids} cannot be read as a JSON list ({fault})") from fault
-    known = victim.labels or store.class_names
+    known = victim.class_names or store.class_names
     index = torch.tensor([known.index(c) if c in known else -1 for c in store.class_names])
     # Any order but that of the names, which go by class and speaker.
     names = sorted(names, key=derive_seed)

@@ -100,7 +100,7 @@ def rows_of(
             seeds=utterance_seeds(batch.ids, seed, "attack", where.attack),
         )  # fmt: skip
         seconds = time.perf_counter() - started
-        names = victim.labels or store.class_names
+        names = victim.class_names or store.class_names
         count, card = len(batch), store.card
         same = {
             **where.told(), "corpus": card["corpus"]["name"], "encoder": card["encoder"]["name"],

@@ -44,7 +44,7 @@ def audit(
     """Audit a recogniser: strong attacks at three budgets, explanations, a page, a verdict."""
     import sigma_ser as ss
     from sigma_ser.core.files import whole_file
-    from sigma_ser.experiment.auditing import audit_study, verdict
+    from sigma_ser.study.audit import audit_study, verdict
 
     from . import results
     from .progress import shown_progress

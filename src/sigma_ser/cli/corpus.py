@@ -15,7 +15,7 @@ from .progress import shown_progress
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sigma_ser.experiment.progress import Progress
+    from sigma_ser.core.progress import Progress
 
 app = typer.Typer(help="Check a corpus; show its splits and what they leak.", no_args_is_help=True)
 

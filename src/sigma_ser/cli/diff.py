@@ -17,7 +17,7 @@ def diff(
     ] = False,
 ) -> None:
     """Say which settings, versions, victims and cells of two runs differ; exit status 1 if any."""
-    from sigma_ser.experiment.difference import compare_runs
+    from sigma_ser.study.diff import compare_runs
 
     told = compare_runs(first, second)
     if as_json:

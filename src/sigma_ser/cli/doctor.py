@@ -32,7 +32,7 @@ def _examine() -> dict[str, Any]:
     import torch
 
     from sigma_ser.demo import corpus_path, encoder_path
-    from sigma_ser.experiment.environment import environment
+    from sigma_ser.runs.provenance import environment
 
     cards = [torch.cuda.get_device_name(card) for card in range(torch.cuda.device_count())]
     extras = {"ray": "ray", "tracking": "mlflow", "corpora": "audformat", "bench": "foolbox"}

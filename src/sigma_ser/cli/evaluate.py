@@ -29,7 +29,7 @@ def evaluate(
     split_seed: Annotated[int, typer.Option(help="Of the protocol, where it draws one.")] = 0,
     root: Annotated[Path | None, typer.Option(help="Folder of the corpus.")] = None,
     layer: Annotated[str, typer.Option(help="For hf: the hidden state of the store.")] = "-1",
-    labels: Annotated[
+    class_names: Annotated[
         str | None, typer.Option(help="Foreign victims: class names in their order, a,b,c.")
     ] = None,
     as_json: Annotated[
@@ -44,9 +44,8 @@ def evaluate(
 
     if part not in PARTS:
         raise ConfigError(f"--part takes {', '.join(PARTS)}, got {part!r}")
-    model = ss.load_victim(
-        victim, layer=_layer(layer), labels=labels.split(",") if labels is not None else None
-    )
+    names = None if class_names is None else class_names.split(",")
+    model = ss.load_victim(victim, layer=_layer(layer), class_names=names)
     features = _heard(model, ss.FeatureStore(store))
     name = features.card["corpus"]["name"]
     ids, speakers = list(features.ids), None
@@ -116,7 +115,7 @@ def _show(scores: dict[str, Any]) -> None:
         highlight=False,
     )
     classes = Table(
-        "true class", "utterances", "recall", "precision", "F1", *scores["labels"],
+        "true class", "utterances", "recall", "precision", "F1", *scores["class_names"],
         title="Classes, and what they were taken for", box=box.SIMPLE,
     )  # fmt: skip
     for (name, own), row in zip(scores["classes"].items(), scores["confusion"], strict=True):

@@ -87,7 +87,7 @@ def _measures(
     """Fill the bank, then measure on the first `count` utterances."""
     import torch
 
-    from sigma_ser.evaluate.quality import quality
+    from sigma_ser.evaluate.quality.measures import quality
     from sigma_ser.explainers.classes import explained_class
     from sigma_ser.masks.bank import MaskBank
 
@@ -124,7 +124,7 @@ def _draw(
     out: Path,
 ) -> None:
     from sigma_ser.core.budget import Budget
-    from sigma_ser.evaluate.quality_figure import draw
+    from sigma_ser.evaluate.quality.figure import draw
     from sigma_ser.explainers.classes import explained_class
     from sigma_ser.masks.bank import MaskBank
 
@@ -141,7 +141,7 @@ def _draw(
         masks,
         frame_seconds=store.frame_seconds,
         waveform=_waveform(name, corpus, folder),
-        title=f"{name}: {victim.labels[int(labels)]}",
+        title=f"{name}: {victim.class_names[int(labels)]}",
     )
 
 

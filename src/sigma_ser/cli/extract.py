@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from sigma_ser.core.progress import Progress
     from sigma_ser.corpora.corpus import Corpus
     from sigma_ser.encoders.store import FeatureStore
-    from sigma_ser.experiment.progress import Progress
 
 
 def extract(

@@ -18,8 +18,8 @@ def gc(
 ) -> None:
     """Remove what the study that was last run in a folder does not need."""
     from sigma_ser.core.errors import RunError
-    from sigma_ser.experiment.lock import run_lock
-    from sigma_ser.experiment.sweeping import find_garbage, remove_garbage
+    from sigma_ser.runs.garbage import find_garbage, remove_garbage
+    from sigma_ser.runs.lock import run_lock
 
     # The lock is a file, which has no place in a folder that is none of ours.
     if not (run / "status.json").is_file():

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from sigma_ser.experiment.progress import Progress
+from sigma_ser.core.progress import Progress
 
 
 class _Lines:

@@ -12,7 +12,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     import polars as pl
 
-    from sigma_ser.experiment.study import Study
+    from sigma_ser.study.run import Study
 
 _VICTIM_FIELDS = ("name", "uar", "accuracy", "test_utterances")
 _ATTACK_FIELDS = (

@@ -35,7 +35,7 @@ def run(
 ) -> None:
     """Run a study; what is there already is not computed again."""
     if schema:
-        from sigma_ser.experiment.config import study_schema
+        from sigma_ser.study.config import study_schema
 
         typer.echo(json.dumps(study_schema(), indent=2))
         return
@@ -77,7 +77,7 @@ def execute(study: Path, out: Path | None, overrides: list[str], as_json: bool) 
 
 def preview(study: Path, out: Path | None, overrides: list[str], as_json: bool) -> None:
     """Print what a run would do; nothing is written."""
-    from sigma_ser.experiment.preview import preview_study
+    from sigma_ser.study.estimate import preview_study
 
     told = preview_study(study, out=out, overrides=overrides)
     if as_json:

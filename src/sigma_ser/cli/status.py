@@ -17,8 +17,8 @@ def status(
     ] = False,
 ) -> None:
     """Show how far a run is; it may be running, finished, failed or stopped."""
-    from sigma_ser.experiment.stages import read_failures
-    from sigma_ser.experiment.status import read_status
+    from sigma_ser.runs.status import read_status
+    from sigma_ser.study.scheduler import read_failures
 
     told = read_status(run)
     told["failures"] = len(read_failures(run)) if told["state"] == "finished" else 0

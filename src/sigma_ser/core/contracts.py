@@ -17,7 +17,7 @@ class Victim(Protocol):
     """An emotion classifier on features: `(x (B, T, D), lengths (B,)) -> logits (B, C)`."""
 
     @property
-    def labels(self) -> tuple[str, ...]:
+    def class_names(self) -> tuple[str, ...]:
         """Class names, in the order of the logits."""
 
     @property

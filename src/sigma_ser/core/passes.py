@@ -74,9 +74,9 @@ class CountedVictim:
         self.backwards = torch.zeros(len(batch), dtype=torch.long)
 
     @property
-    def labels(self) -> tuple[str, ...]:
+    def class_names(self) -> tuple[str, ...]:
         """Class names, in the order of the logits."""
-        return self.victim.labels
+        return self.victim.class_names
 
     def __call__(
         self,

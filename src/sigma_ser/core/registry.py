@@ -18,7 +18,7 @@ from .errors import SigmaError, UnknownNameError
 
 T = TypeVar("T")
 
-_ROOMS = {
+_PACKAGES = {
     "attack": "sigma_ser.attacks",
     "corpus": "sigma_ser.corpora",
     "encoder": "sigma_ser.encoders",
@@ -27,10 +27,8 @@ _ROOMS = {
     "head": "sigma_ser.victims",
     "protocol": "sigma_ser.corpora",
 }
-# Explainers that come from attacks or masks live with those.
-_ALSO = {"explainer": ("sigma_ser.attacks", "sigma_ser.masks")}
 
-_members: dict[str, dict[str, Any]] = {kind: {} for kind in _ROOMS}
+_members: dict[str, dict[str, Any]] = {kind: {} for kind in _PACKAGES}
 _loaded: set[str] = set()
 
 
@@ -72,7 +70,7 @@ def get(kind: str, name: str) -> Any:
 
 def kinds() -> tuple[str, ...]:
     """What can be registered."""
-    return tuple(sorted(_ROOMS))
+    return tuple(sorted(_PACKAGES))
 
 
 def _suggestion(name: str, known: tuple[str, ...]) -> str:
@@ -84,9 +82,9 @@ def _suggestion(name: str, known: tuple[str, ...]) -> str:
 
 
 def _check_kind(kind: str) -> None:
-    if kind not in _ROOMS:
+    if kind not in _PACKAGES:
         raise UnknownNameError(
-            f"no registry is called {kind!r}; {_suggestion(kind, tuple(sorted(_ROOMS)))}"
+            f"no registry is called {kind!r}; {_suggestion(kind, tuple(sorted(_PACKAGES)))}"
         )
 
 
@@ -94,10 +92,9 @@ def _load(kind: str) -> None:
     _check_kind(kind)
     if kind in _loaded:
         return
-    for room in (_ROOMS[kind], *_ALSO.get(kind, ())):
-        package = importlib.import_module(room)
-        for module in pkgutil.walk_packages(package.__path__, f"{room}."):
-            importlib.import_module(module.name)
+    package = importlib.import_module(_PACKAGES[kind])
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
     # Marked before the entry points, so that a plugin may itself ask for a name.
     _loaded.add(kind)
     for point in entry_points(group=f"sigma_ser.{kind}"):

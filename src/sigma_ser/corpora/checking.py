@@ -12,7 +12,7 @@ from pathlib import Path
 from sigma_ser.audio.reading import inspect_audio
 from sigma_ser.core.errors import AudioError
 
-from .memory import Memory
+from .check_cache import Memory
 from .reader import Verdict
 
 Progress = Callable[[int, int], None]

@@ -32,7 +32,7 @@ class Corpus:
     Args:
         name: of the corpus.
         utterances: in the order of their ids, each id once; kept as columns, whatever is given.
-        labels: the class names that occur, sorted; a class index is a position in it.
+        class_names: the class names that occur, sorted; a class index is a position in it.
         card: source, licence, citation.
         root: folder or manifest that it was read from; `None` for a data set of the hub.
         quarantine: files that cannot be used, with the reason.
@@ -44,7 +44,7 @@ class Corpus:
 
     name: str
     utterances: Sequence[Utterance]
-    labels: tuple[str, ...]
+    class_names: tuple[str, ...]
     card: Card
     root: Path | None = None
     quarantine: tuple[Quarantined, ...] = ()
@@ -138,7 +138,7 @@ def load_corpus(
 
     >>> import sigma_ser as ss
     >>> corpus = ss.load_corpus("demo")
-    >>> len(corpus), corpus.labels[:3]
+    >>> len(corpus), corpus.class_names[:3]
     (672, ('angry', 'disgust', 'fear'))
     """
     reader = _reader(name, options) if isinstance(name, str) else name
@@ -247,7 +247,7 @@ def _assemble(
     return Corpus(
         name=name,
         utterances=utterances,
-        labels=tuple(sorted(set(utterances.column("label")))),
+        class_names=tuple(sorted(set(utterances.column("label")))),
         card=listing.card or reader.card,
         root=place if place.exists() else None,
         quarantine=tuple(sorted(quarantine, key=lambda bad: str(bad.path))),
@@ -288,9 +288,9 @@ def _merged_spellings(listing: Listing) -> list[str]:
 def _of_classes(corpus: Corpus, classes: Sequence[str]) -> Corpus:
     wanted = [canonical_label(label) for label in classes]
     for given, label in zip(classes, wanted, strict=True):
-        if label not in corpus.labels:
+        if label not in corpus.class_names:
             raise CorpusError(
-                f"{corpus.name} has no class {given!r}; it has {', '.join(corpus.labels)}"
+                f"{corpus.name} has no class {given!r}; it has {', '.join(corpus.class_names)}"
             )
     kept = Records(Utterance, (one for one in corpus.utterances if one.label in wanted))
     left_out = Counter(one.label for one in corpus.utterances if one.label not in wanted)
@@ -300,7 +300,7 @@ def _of_classes(corpus: Corpus, classes: Sequence[str]) -> Corpus:
     return dataclasses.replace(
         corpus,
         utterances=kept,
-        labels=tuple(sorted(set(wanted))),
+        class_names=tuple(sorted(set(wanted))),
         notes=(*corpus.notes, *notes),
         facts=Keyed(ids, Records(AudioFacts, (corpus.facts[key] for key in ids))),
         columns={

@@ -11,8 +11,8 @@ from sigma_ser.core.errors import ConfigError, CorpusError
 from sigma_ser.core.files import content_key, whole_file
 from sigma_ser.core.registry import register
 
+from .check_cache import cache_folder
 from .finding import AUDIO_SUFFIXES
-from .memory import cache_folder
 from .reader import Card, Listing, Official
 from .tables import listing_of_rows
 

@@ -121,7 +121,7 @@ def leakage_report(corpus: Corpus, folds: Sequence[Fold]) -> LeakageReport:
                     part,
                     utterances=len(ids),
                     speakers=len(values[part][0] - {""}),
-                    classes={label: labels[label] for label in corpus.labels},
+                    classes={label: labels[label] for label in corpus.class_names},
                 )
             )
         for first, second in combinations(PARTS, 2):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sigma_ser.core import registry
-from sigma_ser.core.primitives import bound_primitive_cache
+from sigma_ser.execution.memory import bound_primitive_cache
 
 from .family import Encoder, Settings
 from .source import find_source

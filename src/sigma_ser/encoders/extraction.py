@@ -91,7 +91,7 @@ def extract(
         "corpus": {
             "name": corpus.name,
             "key": corpus.key,
-            "labels": list(corpus.labels),
+            "labels": list(corpus.class_names),
             "utterances": len(corpus.utterances),
         },
         "encoder": encoder.card,
@@ -101,7 +101,7 @@ def extract(
         "shard_size": shard_size,
     }
     spec = tuple(sorted(encoder.spec.items()))
-    classes = {label: position for position, label in enumerate(corpus.labels)}
+    classes = {label: position for position, label in enumerate(corpus.class_names)}
     tasks = [
         ShardTask(
             folder=folder,

@@ -36,8 +36,9 @@ from sigma_ser.core.files import content_key, whole_file, write_json
 from sigma_ser.core.seeds import utterance_seeds
 from sigma_ser.core.topk import largest, topk_support
 from sigma_ser.explainers.explanation import explanation
+from sigma_ser.explainers.ranking import ranking_scale
 
-from .topk import ranking_scale, units_in_scope
+from .topk import units_in_scope
 
 _SOURCE = "source.json"
 # Steps between the ranks whose magnitudes are kept.

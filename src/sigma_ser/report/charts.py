@@ -10,8 +10,8 @@ from typing import TypeVar
 from markupsafe import Markup
 
 from .cells import Budgets, Cell
+from .formats import budget_words, decimal, percent, share
 from .svg import Plot, Ticks, nice_ticks
-from .wording import budget_words, decimal, percent, share
 
 K = TypeVar("K")
 

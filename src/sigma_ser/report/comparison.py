@@ -13,8 +13,8 @@ from sigma_ser.evaluate.rates import UTTERANCE
 from sigma_ser.statistics.mcnemar import holm
 from sigma_ser.statistics.sign_flip import sign_flip
 
-from .answer import rows_of
 from .cells import SETTING, Cell, strongest
+from .findings import rows_of
 
 if TYPE_CHECKING:
     import polars as pl

@@ -10,7 +10,7 @@ from sigma_ser.core.files import whole_file
 
 from .cells import KINDS, Budgets, Cell, at_budget
 from .charts import grouped, leading_lines, thinned
-from .wording import budget_words
+from .formats import budget_words
 
 if TYPE_CHECKING:
     import polars as pl

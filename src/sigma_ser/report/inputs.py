@@ -27,7 +27,7 @@ class ReportInputs:
         name: name of the study, the title of the page.
         rows: one line for each utterance and cell, with the columns of `core.rows`.
         victims: one mapping for each trained victim and fold: `name`, `fold`, `uar`, `uar_low`,
-            `uar_high`, `accuracy`, `macro_f1`, `test_utterances`, `labels`, `confusion` (C x C
+            `uar_high`, `accuracy`, `macro_f1`, `test_utterances`, `class_names`, `confusion` (C x C
             counts, row = true class), `train_seconds`.
         leakage: the lines of the leakage report, each a mapping with the same keys.
         corpus_card: what is known about the corpus.

@@ -17,8 +17,8 @@ from sigma_ser.core.errors import RunError
 from sigma_ser.core.files import content_key, whole_file, write_json
 from sigma_ser.evaluate.rates import UTTERANCE
 
-from .answer import rows_of
 from .cells import Cell, page_cells, strongest
+from .findings import rows_of
 from .inputs import ReportInputs
 from .page import render
 

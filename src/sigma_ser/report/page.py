@@ -10,16 +10,16 @@ from typing import Any
 
 from markupsafe import Markup
 
-from . import wording
-from .answer import by_emotion, confusion, findings, rows_of
+from . import formats
 from .cells import KINDS, Cell, at_budget, budgets_of, page_cells
 from .charts import METRICS, fronts, over_budget, scope_curves
 from .comparison import against_best, break_even, masks_for_many, transfers
 from .explorer import heard_utterances
 from .explorer_data import embedded_rows
+from .findings import by_emotion, confusion, findings, rows_of
 from .inputs import ReportInputs
-from .lines import headings, lines
 from .replays import replay_matrices
+from .result_table import headings, lines
 from .svg import marker
 
 # A line takes about 1.5 kB of the page.
@@ -46,9 +46,9 @@ def render(template: str, values: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update({name: getattr(wording, name) for name in _FILTERS})
+    environment.filters.update({name: getattr(formats, name) for name in _FILTERS})
     environment.globals.update(
-        budget_words=wording.budget_words,
+        budget_words=formats.budget_words,
         marker=marker,
         infinity=math.inf,
         version=sigma_ser.__version__,

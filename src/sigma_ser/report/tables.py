@@ -50,7 +50,7 @@ def write_tables(
     _csv(folder / "cells_by_fold.csv", summarise(rows))
     for name, lines in (("victims", victims), ("leakage", leakage)):
         if lines:
-            # Lists and tables (labels, confusion ...) have no place in a line of CSV.
+            # Lists and tables (class_names, confusion ...) have no place in a line of CSV.
             plain = [
                 {k: v for k, v in line.items() if not isinstance(v, list | dict)} for line in lines
             ]

@@ -92,7 +92,7 @@ def classification_scores(
         "macro_f1": macro_f1(confusion),
         "recalls": [None if np.isnan(r) else float(r) for r in recalls(confusion)],
         "test_utterances": len(labels),
-        "labels": list(names),
+        "class_names": list(names),
         "confusion": confusion.tolist(),
     }
 

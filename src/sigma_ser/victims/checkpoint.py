@@ -40,7 +40,7 @@ class VictimCard:
     head: str
     head_settings: Mapping[str, Any]
     channels: int
-    labels: tuple[str, ...]
+    class_names: tuple[str, ...]
     corpus: str
     fold: str
     seed: int
@@ -58,7 +58,7 @@ class TrainedVictim(WrappedVictim):
     """
 
     def __init__(self, module: Standardised, card: VictimCard, fold: Fold | None = None) -> None:
-        super().__init__(module.eval(), card.labels, module.mean, module.scale)
+        super().__init__(module.eval(), card.class_names, module.mean, module.scale)
         self.card = card
         self.fold = fold
 
@@ -157,8 +157,8 @@ class TrainedVictim(WrappedVictim):
                 f"{folder / WEIGHTS} has changed since it was saved; train again, or restore it"
             )
         try:
-            card = VictimCard(**{**described, "labels": tuple(described["labels"])})
-            head = make_head(card.head, card.channels, len(card.labels), card.head_settings)
+            card = VictimCard(**{**described, "class_names": tuple(described["class_names"])})
+            head = make_head(card.head, card.channels, len(card.class_names), card.head_settings)
             channels = torch.ones(card.channels)
             module = Standardised(head, channels, channels)
             module.load_state_dict(load(blob), strict=True)

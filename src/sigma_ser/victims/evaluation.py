@@ -105,12 +105,12 @@ def calibration_error(
 
 def _order_of_classes(victim: Victim, class_names: Sequence[str], classes: int) -> Int[Tensor, "C"]:
     """Which logit belongs to each class of the store; unnamed logits are taken in order."""
-    named = tuple(victim.labels)
+    named = tuple(victim.class_names)
     if sorted(named or class_names) != sorted(class_names) or classes != len(class_names):
         raise VictimError(
             f"the victim knows the classes {', '.join(named) or f'({classes} without names)'} and "
             f"the store {', '.join(class_names)}; give the victim's classes by the store's names "
-            "with labels=, in the order of its logits"
+            "with class_names=, in the order of its logits"
         )
     return torch.tensor([(named or tuple(class_names)).index(name) for name in class_names])
 

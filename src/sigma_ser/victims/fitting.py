@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from sigma_ser.core.errors import VictimError
 from sigma_ser.core.features import FeatureBatch
-from sigma_ser.core.memory import Slack
 from sigma_ser.core.seeds import utterance_seeds
 from sigma_ser.corpora.folds import Fold
 from sigma_ser.encoders.store import FeatureStore
+from sigma_ser.execution.memory import Slack
 from sigma_ser.statistics.classification import confusion_matrix, uar
 
 from .evaluation import predict_logits

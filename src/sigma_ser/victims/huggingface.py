@@ -110,8 +110,8 @@ def load_classifier(
     except EncoderError as fault:
         raise VictimError(str(fault)) from fault
     weights = model.layer_weights.detach().softmax(-1) if summed else None
-    labels = tuple(str(model.config.id2label[i]) for i in range(model.config.num_labels))
-    return RestOfClassifier(model, chosen).requires_grad_(False).eval(), labels, weights
+    class_names = tuple(str(model.config.id2label[i]) for i in range(model.config.num_labels))
+    return RestOfClassifier(model, chosen).requires_grad_(False).eval(), class_names, weights
 
 
 def _chosen_layer(name: str, layer: int | str, config: Any, summed: bool) -> int | Literal["all"]:

@@ -36,7 +36,7 @@ def load_victim(
     source: str | Path,
     *,
     layer: int | str = -1,
-    labels: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
     mean: float | Float[Tensor, "D"] = 0.0,
     scale: float | Float[Tensor, "D"] = 1.0,
     revision: str | None = None,
@@ -48,7 +48,7 @@ def load_victim(
     source: str | Path,
     *,
     layer: int | str = -1,
-    labels: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
     mean: float | Float[Tensor, "D"] = 0.0,
     scale: float | Float[Tensor, "D"] = 1.0,
     revision: str | None = None,
@@ -66,7 +66,7 @@ def load_victim(
         layer: for `hf:`, the hidden state that is attacked, counted as by `load_encoder`: the part
             behind it is the victim. `"all"` for models that sum all layers with weights: their sum
             is attacked, and `victim.layer_weights` gives it (`store.weighted(...)`).
-        labels: class names in the order of the logits, where they are not those of the model.
+        class_names: class names in the order of the logits, where they are not those of the model.
         mean, scale: `(D,)` of the training features, the baseline of explanations and the unit of
             epsilon, for foreign victims; `store.statistics(ids)` has them.
         revision: for `hf:`, branch, tag or commit on the hub.
@@ -85,13 +85,13 @@ torch module (x, lengths) -> logits, or a victim
         return _hugging_face(
             name.removeprefix(_HUGGING_FACE),
             layer=layer,
-            labels=labels,
+            class_names=class_names,
             mean=mean,
             scale=scale,
             revision=revision,
         )
     if isinstance(source, str) and _names_code(name):
-        return _own_code(name, labels, mean, scale, settings or {})
+        return _own_code(name, class_names, mean, scale, settings or {})
     return TrainedVictim.load(source)
 
 
@@ -99,16 +99,16 @@ def _hugging_face(
     name: str,
     *,
     layer: int | str,
-    labels: Sequence[str] | None,
+    class_names: Sequence[str] | None,
     mean: float | Tensor,
     scale: float | Tensor,
     revision: str | None,
 ) -> Classifier:
     from .huggingface import load_classifier
 
-    module, own_labels, weights = load_classifier(name, layer, revision)
-    wrapped = wrap(module, labels or own_labels, mean, scale)
-    victim = Classifier(module, wrapped.labels, wrapped.mean, wrapped.scale)
+    module, own_names, weights = load_classifier(name, layer, revision)
+    wrapped = wrap(module, class_names or own_names, mean, scale)
+    victim = Classifier(module, wrapped.class_names, wrapped.mean, wrapped.scale)
     victim.layer_weights = weights
     return victim
 
@@ -122,7 +122,7 @@ def _names_code(name: str) -> bool:
 
 def _own_code(
     name: str,
-    labels: Sequence[str] | None,
+    class_names: Sequence[str] | None,
     mean: float | Tensor,
     scale: float | Tensor,
     settings: Mapping[str, Any],
@@ -143,7 +143,7 @@ def _own_code(
         raise VictimError(f"{name} cannot be made: {fault}") from fault
     if isinstance(made, nn.Module):
         # What is loaded to be attacked is not being trained.
-        own = labels or getattr(made, "labels", None)
+        own = class_names or getattr(made, "class_names", None)
         return wrap(made.eval(), own, getattr(made, "mean", mean), getattr(made, "scale", scale))
     if not isinstance(made, Victim):
         raise VictimError(

@@ -92,7 +92,7 @@ def train(
         head=head,
         head_settings=dict(head_settings or {}),
         channels=len(module.scale),
-        labels=tuple(classes),
+        class_names=tuple(classes),
         corpus=str(store.card["corpus"]["name"]),
         fold=fold.name,
         seed=seed,

@@ -61,19 +61,19 @@ class WrappedVictim:
     """
 
     def __init__(
-        self, module: nn.Module, labels: Sequence[str] | None, mean: Tensor, scale: Tensor
+        self, module: nn.Module, class_names: Sequence[str] | None, mean: Tensor, scale: Tensor
     ) -> None:
         self.module = module
-        self._labels = tuple(labels) if labels is not None else ()
+        self._class_names = tuple(class_names) if class_names is not None else ()
         self.mean = mean
         self.scale = scale
         # cuDNN has no backward pass for recurrent layers in eval mode.
         self._recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
 
     @property
-    def labels(self) -> tuple[str, ...]:
+    def class_names(self) -> tuple[str, ...]:
         """Class names in the order of the logits; empty if none were given."""
-        return self._labels
+        return self._class_names
 
     def __call__(
         self, x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]
@@ -98,9 +98,9 @@ class WrappedVictim:
                 f"the victim must return logits (B, C), here ({len(x)}, C), "
                 f"but returned {tuple(logits.shape)}"
             )
-        if self._labels and logits.shape[1] != len(self._labels):
+        if self._class_names and logits.shape[1] != len(self._class_names):
             raise VictimError(
-                f"the victim returned {logits.shape[1]} logits for {len(self._labels)} labels"
+                f"the victim returned {logits.shape[1]} logits for {len(self._class_names)} classes"
             )
         return logits.float()
 
@@ -136,12 +136,14 @@ class WrappedVictim:
         return answer
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({type(self.module).__name__}, labels={self._labels})"
+        return (
+            f"{type(self).__name__}({type(self.module).__name__}, class_names={self._class_names})"
+        )
 
 
 def wrap(
     module: nn.Module,
-    labels: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
     mean: float | Float[Tensor, "D"] = 0.0,
     scale: float | Float[Tensor, "D"] = 1.0,
 ) -> WrappedVictim:
@@ -149,19 +151,19 @@ def wrap(
 
     Args:
         module: the model, in eval mode; it is not changed.
-        labels: class names in the order of the logits.
+        class_names: class names in the order of the logits.
         mean: channel means of the training features, the baseline of explanations.
         scale: channel standard deviations of the training features, the unit of epsilon.
 
     Raises:
-        VictimError: if this is no module or one in training mode, or if labels, `mean` or `scale`
-            cannot be what they should.
+        VictimError: if `module` is not a torch module or is in training mode, or if
+            `class_names`, `mean` or `scale` is not valid.
 
     >>> import torch, sigma_ser as ss
     >>> class MeanPool(torch.nn.Linear):
     ...     def forward(self, x, lengths):
     ...         return super().forward(x.sum(1) / lengths[:, None])
-    >>> victim = ss.wrap(MeanPool(8, 3).eval(), labels=["angry", "happy", "sad"])
+    >>> victim = ss.wrap(MeanPool(8, 3).eval(), class_names=["angry", "happy", "sad"])
     >>> victim(torch.zeros(2, 5, 8), torch.tensor([5, 5])).shape
     torch.Size([2, 3])
     """
@@ -170,18 +172,20 @@ def wrap(
             f"wrap takes a torch.nn.Module in eval mode, got a {type(module).__name__}; "
             "call your function in the forward() of one"
         )
-    if isinstance(labels, str):
-        raise VictimError(f"labels must be a list of class names, got the text {labels!r}")
-    if labels is not None and not _are_names(labels):
+    if isinstance(class_names, str):
         raise VictimError(
-            "labels must be different class names in the order of the logits, as a list of texts, "
-            f"got {labels!r}"
+            f"class_names must be a list of class names, got the text {class_names!r}"
+        )
+    if class_names is not None and not _are_names(class_names):
+        raise VictimError(
+            "class_names must be a list of different texts in the order of the logits, "
+            f"got {class_names!r}"
         )
     _check_eval(module)
     mean, scale = _numbers("mean", mean), _numbers("scale", scale)
     if not bool((scale > 0).all()):
         raise VictimError("scale must be above 0 in every channel")
-    return WrappedVictim(module, labels, mean, scale)
+    return WrappedVictim(module, class_names, mean, scale)
 
 
 def _check_eval(module: nn.Module) -> None:
@@ -194,8 +198,8 @@ def _check_eval(module: nn.Module) -> None:
         )
 
 
-def _are_names(labels: Sequence[str]) -> bool:
-    names = list(labels)
+def _are_names(class_names: Sequence[str]) -> bool:
+    names = list(class_names)
     return all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
 
 

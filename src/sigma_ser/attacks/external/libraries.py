@@ -7,7 +7,7 @@ from typing import Any
 
 from sigma_ser.core.errors import UnknownNameError
 
-from .attack import ExternalAttack
+from .adapter import ExternalAttack
 from .from_adv_lib import AdvLibPeer
 from .from_art import ArtPeer
 from .from_foolbox import FoolboxPeer

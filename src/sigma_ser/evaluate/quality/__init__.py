@@ -1,0 +1,1 @@
+"""Quality of explanations: faithfulness curves, shape measures, stability."""

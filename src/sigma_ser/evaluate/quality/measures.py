@@ -1,0 +1,111 @@
+"""The quality of an explanation itself: what a map is worth before any attack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Int
+from torch import Tensor
+
+from sigma_ser.core.contracts import Explainer, Explanation, Victim
+from sigma_ser.core.errors import ExplainerError
+from sigma_ser.core.features import FeatureBatch
+from sigma_ser.explainers.explanation import explanation, make_explainer
+from sigma_ser.explainers.ranking import ranking_scale, ranking_scores
+
+from .curves import area, deletion, insertion
+from .shape import complexity, gini
+from .stability import max_sensitivity, randomisation
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualitySettings:
+    """How quality is measured.
+
+    Args:
+        steps: points of the deletion and insertion curves.
+        upto: the share of the elements that the curves cover, in (0, 1].
+        radius: of the noise of max-sensitivity, in units of scale.
+        samples: noisy copies of max-sensitivity; 0 leaves it out.
+        randomise: whether the head is drawn again for the randomisation check.
+        seed: of the fresh head.
+    """
+
+    steps: int = 10
+    upto: float = 1.0
+    radius: float = 0.05
+    samples: int = 5
+    randomise: bool = True
+    seed: int = 0
+
+
+def quality(
+    explainer: str | Explainer,
+    victim: Victim,
+    batch: FeatureBatch,
+    labels: Int[Tensor, "B"],
+    *,
+    told: Explanation | None = None,
+    how: QualitySettings | None = None,
+    seeds: Int[Tensor, "B"] | None = None,
+    **settings: Any,
+) -> dict[str, Tensor]:
+    """Every measure of one explainer on one victim.
+
+    Args:
+        explainer: a name, with its `settings`, or an explainer.
+        victim: the classifier that is explained.
+        batch: features `(B, T, D)`.
+        labels: the explained class `(B,)`.
+        told: the explanation of `batch`, where it is known already.
+        how: steps, radius and the like; `None` takes the defaults.
+        seeds: of stochastic explainers.
+
+    Returns:
+        `(B,)` tensors by name: `deletion` and `insertion` (areas; low and high are good),
+        `gini`, `complexity`, `max_sensitivity`, `randomisation`, `completeness` (gap as a share
+        of `max(|f(x) - f(x0)|, 1)`, where the explainer defines one), `forwards`, `backwards`.
+
+    Raises:
+        ExplainerError: if the explainer does not suit the victim.
+    """
+    how = how or QualitySettings()
+    if isinstance(explainer, str):
+        explainer = make_explainer(explainer, **settings)
+    elif settings:
+        raise ExplainerError("settings go with the name of an explainer, this one is made already")
+    if told is None:
+        told = explanation(explainer, victim, batch, labels, seeds=seeds)
+    scale = ranking_scale(explainer.kind, victim, batch)
+    scores = ranking_scores(told.saliency, batch.lengths, scale=scale)
+    deleted = deletion(victim, batch, labels, scores, steps=how.steps, upto=how.upto)
+    inserted = insertion(victim, batch, labels, scores, steps=how.steps, upto=how.upto)
+    a = told.saliency.abs()
+    measures = {
+        "deletion": area(deleted),
+        "insertion": area(inserted),
+        "gini": gini(a, batch.lengths),
+        "complexity": complexity(a, batch.lengths),
+        "forwards": told.forwards,
+        "backwards": told.backwards,
+    }
+    if how.samples:
+        measures["max_sensitivity"] = max_sensitivity(
+            explainer,
+            victim,
+            batch,
+            labels,
+            clean=told.saliency,
+            radius=how.radius,
+            samples=how.samples,
+            seeds=seeds,
+        )
+    if how.randomise:
+        measures["randomisation"] = randomisation(
+            explainer, victim, batch, labels, clean=told.saliency, seed=how.seed
+        )
+    if told.completeness is not None:
+        explained = told.saliency.double().sum((1, 2)) - told.completeness.to(batch.device)
+        measures["completeness"] = told.completeness.to(batch.device) / explained.abs().clamp(min=1)
+    return measures

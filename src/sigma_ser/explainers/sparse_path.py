@@ -1,0 +1,58 @@
+"""A mask source from the attack side: what a few steps of dual averaging leave behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sigma_ser.core.contracts import MapKind
+from sigma_ser.core.registry import register
+from sigma_ser.core.topk import topk_support
+
+from .base import BaseExplainer
+from .question import Output, Question
+
+
+@register("explainer", "sparse-path")
+@dataclass(frozen=True, kw_only=True)
+class SparsePath(BaseExplainer):
+    """The weighted sum of gradients along a short sparse attack.
+
+    `G <- G + t g_t`, with `g_t` at the corner that stands on the `share` of largest `|G| * scale`:
+    the first steps of `dual-averaging`. The first gradient is the one at the clean input; the later
+    ones say what an element is worth once the others are changed, which no gradient at the clean
+    input does.
+
+    Args:
+        steps: gradients.
+        share: of the valid elements that are changed on the way.
+        epsilon: bound of the changed elements, in units of scale.
+        output: what the path lowers; the margin, unlike other explainers.
+    """
+
+    kind: ClassVar[MapKind] = "gradient"
+
+    output: Output = "margin"
+    steps: int = 5
+    share: float = 0.02
+    epsilon: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check(steps=(self.steps, 1), share=(self.share, 0.0), epsilon=(self.epsilon, 0.0))
+
+    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+        clean, scale = question.batch.x, question.victim.scale
+        valid = question.batch.valid[:, :, None].expand(clean.shape).flatten(1)
+        changed = (valid.sum(1) * self.share).long().clamp(min=1)
+        total, delta = torch.zeros_like(clean), torch.zeros_like(clean)
+        for step in range(1, self.steps + 1):
+            total = total + step * question.gradient(clean + delta)
+            support = topk_support((total.abs() * scale).flatten(1), changed, valid)
+            corner = -self.epsilon * scale * torch.sign(total)
+            delta = torch.where(support.view(clean.shape), corner, 0.0)
+        return total, None

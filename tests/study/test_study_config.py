@@ -1,0 +1,213 @@
+"""A study file that is wrong is refused with one sentence that names the key and its line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sigma_ser as ss
+from sigma_ser.demo import study_path
+from sigma_ser.study.loading import load_study, parse_study
+
+GOOD = """
+name = "good"
+
+[corpus]
+name = "demo"
+protocol = "demo-voices"
+
+[encoder]
+name = "demo"
+
+[[victims]]
+head = "mlp"
+
+[budgets]
+sparsity = [0.01]
+
+[[attacks]]
+name = "pgd"
+explainers = ["gradient"]
+native = false
+"""
+
+
+def _written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "study.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        (
+            "sparsity = [0.01]",
+            "sparsty = [0.01]",
+            "line 15.*budgets.sparsty.*did you mean sparsity",
+        ),
+        ("sparsity = [0.01]", "sparsity = [1.5]", "line 15.*budgets.sparsity"),
+        ("[budgets]", "[budget]", "line 14.*no key 'budget'; did you mean budgets"),
+        ('head = "mlp"', "", "line 11: victims.0: the key 'head' is missing"),
+        ('name = "good"', 'name = "../evil"', "name.*letters, digits"),
+        ("[[attacks]]", "[[attacks]", "not valid TOML"),
+        ("native = false", "scopes = [0]", "attacks.0.scopes"),
+    ],
+)
+def test_a_wrong_study_names_key_and_line(
+    tmp_path: Path, right: str, wrong: str, said: str
+) -> None:
+    path = _written(tmp_path, GOOD.replace(right, wrong))
+    with pytest.raises(ss.errors.ConfigError, match=said):
+        load_study(path)
+
+
+def test_overrides_reach_lists_and_open_sections(tmp_path: Path) -> None:
+    study = load_study(
+        _written(tmp_path, GOOD),
+        ["attacks.0.steps=7", "budgets.epsilon=[0.25, 1]", "victims.0.head=bilstm"],
+    )
+    assert study.attacks[0].settings == {"steps": 7}
+    assert study.budgets.epsilon == [0.25, 1]
+    assert study.victims[0].head == "bilstm"
+
+
+@pytest.mark.parametrize("override", ["budgets.epsilon", "attacks.9.name=x", "name.deeper=1"])
+def test_an_override_without_a_place_is_refused(tmp_path: Path, override: str) -> None:
+    with pytest.raises(ss.errors.ConfigError, match="--set"):
+        load_study(_written(tmp_path, GOOD), [override])
+
+
+def test_relative_folders_are_relative_to_the_file(tmp_path: Path) -> None:
+    study = load_study(_written(tmp_path, GOOD), ["corpus.root=../data"])
+    assert study.corpus[0].root == (tmp_path.parent / "data").resolve()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"victims": [{"head": "bilstn"}]}, "no head is called 'bilstn'; did you mean bilstm"),
+        ({"victims": [{"head": "mlp", "epoch": 3}]}, "no setting 'epoch'"),
+        ({"attacks": [{"name": "dual-avraging"}]}, "did you mean dual-averaging"),
+        ({"attacks": [{"name": "pgd", "step": 3}]}, "step"),
+        ({"attacks": [{"name": "pgd", "explainers": ["gradiant"]}]}, "did you mean gradient"),
+        ({"encoder": {"name": "demo", "contxt": "utterance"}}, "encoder.contxt.*context"),
+        ({"encoder": {"name": "dmo"}}, "demo"),
+        ({"corpus": {"name": "tes", "protocol": "tess-word"}}, "did you mean tess"),
+    ],
+)
+def test_an_unknown_name_lists_near_matches_and_writes_nothing(
+    small_study: dict[str, Any], tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ss.SigmaError, match=said):
+        ss.run(small_study | change, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_not_there_and_an_empty_one(
+    small_study: dict[str, Any], tmp_path: Path
+) -> None:
+    for root in (tmp_path / "absent", tmp_path):
+        corpus = {"name": "tess", "root": str(root), "protocol": "tess-loso2"}
+        with pytest.raises(ss.errors.CorpusError):
+            ss.run(small_study | {"corpus": corpus}, out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+def test_the_demo_study_and_the_examples_are_valid() -> None:
+    examples = Path(__file__).parents[2] / "examples"
+    for path in (study_path(), *examples.glob("*.toml")):
+        assert load_study(path).attacks
+
+
+def test_values_and_file_agree(tmp_path: Path) -> None:
+    import tomllib
+
+    path = _written(tmp_path, GOOD)
+    assert parse_study(tomllib.loads(GOOD)) == load_study(path)
+
+
+def test_an_including_file_changes_what_it_names_and_keeps_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "study.toml").write_text(GOOD + "\n[corpus.protocol_settings]\na = 1\n")
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'include = "base/study.toml"\nname = "mine"\n[corpus]\nroot = "sounds"\n'
+        "[budgets]\nepsilon = [1.0, 2.0]\n"
+    )
+    study = load_study(path)
+    assert (study.name, study.corpus[0].name) == ("mine", "demo")
+    assert study.corpus[0].protocol_settings == {"a": 1}
+    assert study.corpus[0].root == (tmp_path / "sounds").resolve()
+    assert (study.budgets.sparsity, study.budgets.epsilon) == ([0.01], [1.0, 2.0])
+
+
+def test_a_fault_in_an_included_file_names_that_file(tmp_path: Path) -> None:
+    base = _written(tmp_path, GOOD.replace("sparsity = [0.01]", "sparsty = [0.01]"))
+    path = tmp_path / "mine.toml"
+    path.write_text('include = "study.toml"\n[budgets]\nepsilon = [1.0]\n')
+    with pytest.raises(ss.errors.ConfigError, match=rf"{base}, line 15: .*budgets.sparsty"):
+        load_study(path)
+
+
+@pytest.mark.parametrize(
+    ("include", "said"),
+    [
+        ('"absent.toml"', "includes, .*absent.toml"),
+        ('"mine.toml"', "line 1: mine.toml includes itself"),
+        ("3", "line 1: include takes a file name"),
+    ],
+)
+def test_an_include_that_cannot_be(tmp_path: Path, include: str, said: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f"include = {include}\n")
+    with pytest.raises(ss.errors.ConfigError, match=said):
+        load_study(path)
+
+
+def test_the_second_of_two_tables_is_named_by_its_own_line(tmp_path: Path) -> None:
+    path = _written(tmp_path, GOOD + '\n[[attacks]]\nname = "pgd"\nscopes = [0]\n')
+    with pytest.raises(ss.errors.ConfigError, match=r"line 24: attacks\.1\.scopes\.0"):
+        load_study(path)
+
+
+def test_a_wrong_value_of_set_is_laid_at_its_door(tmp_path: Path) -> None:
+    with pytest.raises(ss.errors.ConfigError, match=r"^--set budgets\.sparsity=\[2\]: "):
+        load_study(_written(tmp_path, GOOD), ["budgets.sparsity=[2]"])
+
+
+def test_one_value_stands_for_a_list_and_tables_may_be_repeated(tmp_path: Path) -> None:
+    text = GOOD.replace('name = "demo"\n\n[[victims]]', 'name = "demo"\nlayer = [0, "mean"]\n'
+                        '\n[[encoder]]\nname = "other"\n\n[[victims]]')  # fmt: skip
+    study = load_study(_written(tmp_path, text.replace("[encoder]\n", "[[encoder]]\n", 1)))
+    assert [(one.name, one.layer) for one in study.encoder] == [
+        ("demo", [0, "mean"]), ("other", [-1]),
+    ]  # fmt: skip
+    assert study.corpus[0].protocol == ["demo-voices"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"attacks": [{"name": "pgd", "mask_sources": ["bilstm"]}]}, "no victim of the study"),
+        ({"victims": [{"head": "mlp"}, {"head": "mlp"}]}, "2 victims called 'mlp'; give each"),
+        ({"victims": [{"load": "x:y", "labls": []}]}, "victims.labls: load_victim has no such"),
+        ({"victims": [{"load": "x:y", "head": "mlp"}]}, "'load', but not both"),
+        ({"tracking": {"name": "mlflow"}}, "mlflow is not installed"),
+        ({"corpus": {"name": "demo", "protocol": "demo-voices", "folds": []}}, "at least 1 item"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_before_any_work(
+    small_study: dict[str, Any],
+    tmp_path: Path,
+    change: dict[str, Any],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(ss.SigmaError, match=said):
+        ss.run(small_study | change, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
