@@ -119,7 +119,7 @@ def test_wrap_refuses_what_would_give_random_or_senseless_results() -> None:
         ss.wrap(module.eval(), scale=0.0)
     wrapped = ss.wrap(module, class_names=["a", "b"])
     x, lengths = torch.zeros(2, 3, 4), torch.tensor([3, 3])
-    with pytest.raises(ss.errors.VictimError, match="3 logits for 2 labels"):
+    with pytest.raises(ss.errors.VictimError, match="3 logits for 2 classes"):
         wrapped(x, lengths)
     wrapped = ss.wrap(module, class_names=["a", "b", "c"])
     before = [p.clone() for p in module.parameters()]

@@ -170,7 +170,7 @@ _MINE = """
 import torch
 
 class Mine(torch.nn.Linear):
-    labels = ("angry", "sad")
+    class_names = ("angry", "sad")
 
     def __init__(self, channels=4):
         super().__init__(channels, 2)
