@@ -200,7 +200,7 @@ def one_explainer(
         None if told.completeness is None else told.completeness[few],
     )
     measures = quality(
-        explainer, victim, part, labels[few], told=known, how=QualitySettings(samples=2)
+        explainer, victim, part, labels[few], known=known, how=QualitySettings(samples=2)
     )
     line: dict[str, Any] = {
         measure: float(values.double().nanmean())

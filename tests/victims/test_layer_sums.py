@@ -86,7 +86,7 @@ def test_the_superb_head_is_the_forward_pass_of_its_paper(victim, every, fold) -
 
 
 def test_the_surface_is_the_same_through_store_and_batch(victim, every, fold) -> None:
-    heard = victim.heard(every)
+    heard = victim.view(every)
     from_store = heard.batch(fold.test)
     assert from_store.x.shape[2] == WIDTH == victim.card.channels
     torch.testing.assert_close(
@@ -97,9 +97,9 @@ def test_the_surface_is_the_same_through_store_and_batch(victim, every, fold) ->
     torch.testing.assert_close(victim.mean, statistics.mean)
     torch.testing.assert_close(victim.scale, statistics.std)
     # A store that is weighted already is heard as it is.
-    assert victim.heard(heard) is heard
+    assert victim.view(heard) is heard
     with pytest.raises(ss.errors.VictimError, match="another encoder"):
-        victim.heard(every.weighted(torch.tensor([0.2, 0.3, 0.5])))
+        victim.view(every.weighted(torch.tensor([0.2, 0.3, 0.5])))
     with pytest.raises(ss.errors.ShapeError, match="18"):
         victim(every.batch(fold.test).x, every.lengths(fold.test))
 
@@ -107,7 +107,7 @@ def test_the_surface_is_the_same_through_store_and_batch(victim, every, fold) ->
 def test_saved_and_loaded_it_hears_the_same(victim, every, fold, tmp_path: Path) -> None:
     loaded = ss.load_victim(victim.save(tmp_path / "victim"))
     assert torch.equal(loaded.layer_weights, victim.layer_weights)
-    batch = loaded.heard(every).batch(fold.test)
+    batch = loaded.view(every).batch(fold.test)
     assert torch.equal(loaded(batch.x, batch.lengths), victim(batch.x, batch.lengths))
 
 

@@ -72,7 +72,7 @@ def _heard(victim: Victim, store: FeatureStore) -> FeatureStore:
     from sigma_ser.victims.checkpoint import TrainedVictim
 
     if isinstance(victim, TrainedVictim):
-        return victim.heard(store)
+        return victim.view(store)
     weights = getattr(victim, "layer_weights", None)
     return store if weights is None else store.weighted(weights)
 

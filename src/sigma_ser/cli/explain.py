@@ -104,7 +104,7 @@ def _measures(
     part = ids[:count]
     batch = store.batch(part)
     labels = explained_class(explained, victim, batch, true=store.labels(part))
-    measures = quality(explainer, victim, batch, labels, told=bank.explain(batch, labels))
+    measures = quality(explainer, victim, batch, labels, known=bank.explain(batch, labels))
     for name, values in measures.items():
         mean = float(torch.nanmean(values.double().abs()))
         told[name] = mean if math.isfinite(mean) else None

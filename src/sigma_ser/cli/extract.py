@@ -129,7 +129,7 @@ def _probes(
 
     folds = ss.make_folds(corpus, protocol)
     progress.stage("probing layers", store.layers)
-    found = probe_layers(store, folds, told=lambda done, total: progress.advance(1))
+    found = probe_layers(store, folds, progress=lambda done, total: progress.advance(1))
     return [dataclasses.asdict(probe) for probe in found]
 
 

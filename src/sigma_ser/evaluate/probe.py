@@ -30,7 +30,10 @@ class LayerProbe:
 
 
 def probe_layers(
-    store: FeatureStore, folds: Sequence[Fold], *, told: Callable[[int, int], None] | None = None
+    store: FeatureStore,
+    folds: Sequence[Fold],
+    *,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[LayerProbe]:
     """The UAR of a ridge classifier on mean-pooled features, for each layer of a store.
 
@@ -41,7 +44,7 @@ def probe_layers(
     Args:
         store: features of one layer, or of all (`layer="all"`).
         folds: training and test parts; utterances without features are left out.
-        told: called with the layers done and the layers in all.
+        progress: called with the number of layers done and their total number.
 
     Raises:
         StoreError: if a part of a fold has no features, or a training part only one class.
@@ -73,8 +76,8 @@ def probe_layers(
                 layer=layer, uar=score, uar_low=low, uar_high=high, test_utterances=len(right)
             )
         )
-        if told is not None:
-            told(len(found), store.layers)
+        if progress is not None:
+            progress(len(found), store.layers)
     return found
 
 

@@ -155,7 +155,7 @@ class MaskBank:
         """The noise with which these utterances are explained, whatever becomes of them."""
         return None if self.seed is None else utterance_seeds(batch.ids, "bank", self.seed)
 
-    def as_kept(self, told: Explanation, batch: FeatureBatch) -> Explanation:
+    def as_stored(self, told: Explanation, batch: FeatureBatch) -> Explanation:
         """An explanation that is not kept, rounded as if it were.
 
         Compared with a kept one, an input that nobody changed then keeps its map exactly.

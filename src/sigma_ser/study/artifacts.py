@@ -85,8 +85,8 @@ def load_victim(paths: RunPaths, step: VictimStep) -> Victim:
     return _opened_victim(paths, step)[0]
 
 
-def heard_store(paths: RunPaths, step: VictimStep) -> FeatureStore:
-    """The features as the victim of a step hears them: where it weighs layers, their sum."""
+def victim_store(paths: RunPaths, step: VictimStep) -> FeatureStore:
+    """The features that the victim of a step receives: one layer, or its weighted sum of layers."""
     return _opened_victim(paths, step)[1]
 
 
@@ -191,10 +191,10 @@ def _opened_victim(paths: RunPaths, step: VictimStep) -> tuple[Victim, FeatureSt
                 f"{fault}: to train it again, delete the folder {folder} and run again; the rest "
                 "is kept"
             ) from fault
-        return trained, trained.heard(store)
+        return trained, trained.view(store)
     loaded = open_source(step.source, step.setting.layer, step.training)
     if isinstance(loaded, TrainedVictim):
-        return loaded, loaded.heard(store)
+        return loaded, loaded.view(store)
     weights = getattr(loaded, "layer_weights", None)
     heard = store if weights is None or store.layers == 1 else store.weighted(weights)
     if not {"mean", "scale"} & set(step.training):

@@ -16,7 +16,7 @@ from sigma_ser.core.utterance import Utterance
 from sigma_ser.execution.memory import Slack
 from sigma_ser.masks.bank import MaskBank
 
-from .artifacts import class_indices, heard_store, load_bank, load_victim
+from .artifacts import class_indices, load_bank, load_victim, victim_store
 from .masking import make_mask
 from .steps import AttackStep, FloorStep, SaliencyStep, UniversalStep, VictimStep
 from .tasks import PartTask
@@ -45,7 +45,7 @@ class Piece:
     def class_names(self) -> tuple[str, ...]:
         """In the order of the logits; those of the corpus where the victim names none."""
         step = self.task.step.victim
-        return self.victim.class_names or heard_store(self.task.paths, step).class_names
+        return self.victim.class_names or victim_store(self.task.paths, step).class_names
 
     def bank(self, step: SaliencyStep | UniversalStep) -> MaskBank:
         """The maps of one explainer on one victim."""
@@ -82,7 +82,7 @@ class AsKept:
         seeds: Int[Tensor, "B"] | None = None,
     ) -> Explanation:
         """Explain, then round."""
-        return self.bank.as_kept(self.bank.explainer(victim, batch, labels, seeds=seeds), batch)
+        return self.bank.as_stored(self.bank.explainer(victim, batch, labels, seeds=seeds), batch)
 
 
 # Of this process, whatever it works on.
@@ -98,7 +98,7 @@ def pieces(task: PartTask) -> Iterator[Piece]:
 
 def piece_of(task: PartTask, victim: VictimStep, rows: slice) -> Piece:
     """Some utterances of a part, as features and classes of a victim."""
-    store = heard_store(task.paths, victim)
+    store = victim_store(task.paths, victim)
     ids = [utterance.id for utterance in task.utterances[rows]]
     labels = class_indices(task.paths, victim, store.labels(ids), store.class_names)
     return Piece(task, store.batch(ids), labels, rows)

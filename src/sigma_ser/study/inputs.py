@@ -110,7 +110,7 @@ def check_fit(victim: Any, store: FeatureStore) -> None:
         SigmaError: names what differs.
     """
     if isinstance(victim, TrainedVictim):
-        victim.heard(store)
+        victim.view(store)
         return
     scale = victim.scale
     if scale.ndim == 1 and len(scale) != store.dim // store.layers:

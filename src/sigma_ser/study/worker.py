@@ -17,7 +17,7 @@ from sigma_ser.core.contracts import Attack
 from sigma_ser.core.files import whole_file, write_json
 from sigma_ser.core.rows import schema
 
-from .artifacts import class_indices, heard_store, load_store, load_victim
+from .artifacts import class_indices, load_store, load_victim, victim_store
 from .batches import AsKept, pieces
 from .cell import measure
 from .steps import AttackStep, FloorStep, ReplayStep, SaliencyStep, UniversalStep, VictimStep
@@ -76,7 +76,7 @@ def _prepare_victim(task: VictimTask) -> None:
         ).save(folder)
         write_json(task.target, {"train_seconds": time.perf_counter() - started})
         return
-    loaded, heard = load_victim(task.paths, step), heard_store(task.paths, step)
+    loaded, heard = load_victim(task.paths, step), victim_store(task.paths, step)
     class_indices(task.paths, step, heard.labels([]), heard.class_names)
     scores = evaluate(loaded, heard, step.fold.test)
     write_json(folder / "card.json", {"source": step.source, "metrics": {"test": scores}})

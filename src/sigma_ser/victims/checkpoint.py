@@ -73,17 +73,24 @@ class TrainedVictim(WrappedVictim):
         named = self.card.encoder.get("weights_of_layers")
         return None if named is None else torch.tensor([float(weight) for weight in named])
 
-    def heard(self, store: FeatureStore) -> FeatureStore:
-        """A store as this victim hears it: where it has learnt to weigh layers, their sum.
+    def view(self, store: FeatureStore) -> FeatureStore:
+        """The features of a store as this victim receives them.
+
+        Args:
+            store: features of the victim's own encoder, of one layer or of all.
+
+        Returns:
+            The store itself; for a victim with `layer_weights` on a store of all layers, their
+            weighted sum, which is computed on reading.
 
         Raises:
             VictimError: if the features are those of another encoder.
             StoreError: if the store has another number of layers.
         """
         weights = self.layer_weights
-        heard = store if weights is None or store.layers == 1 else store.weighted(weights)
-        self.check_encoder(heard.card["encoder"])
-        return heard
+        features = store if weights is None or store.layers == 1 else store.weighted(weights)
+        self.check_encoder(features.card["encoder"])
+        return features
 
     def check_encoder(self, encoder_card: Mapping[str, Any]) -> None:
         """Refuse features of another encoder; another path to the same weights is none.

@@ -46,7 +46,7 @@ def quality(
     batch: FeatureBatch,
     labels: Int[Tensor, "B"],
     *,
-    told: Explanation | None = None,
+    known: Explanation | None = None,
     how: QualitySettings | None = None,
     seeds: Int[Tensor, "B"] | None = None,
     **settings: Any,
@@ -58,7 +58,7 @@ def quality(
         victim: the classifier that is explained.
         batch: features `(B, T, D)`.
         labels: the explained class `(B,)`.
-        told: the explanation of `batch`, where it is known already.
+        known: the explanation of `batch`, where it is known already.
         how: steps, radius and the like; `None` takes the defaults.
         seeds: of stochastic explainers.
 
@@ -75,20 +75,20 @@ def quality(
         explainer = make_explainer(explainer, **settings)
     elif settings:
         raise ExplainerError("settings go with the name of an explainer, this one is made already")
-    if told is None:
-        told = explanation(explainer, victim, batch, labels, seeds=seeds)
+    if known is None:
+        known = explanation(explainer, victim, batch, labels, seeds=seeds)
     scale = ranking_scale(explainer.kind, victim, batch)
-    scores = ranking_scores(told.saliency, batch.lengths, scale=scale)
+    scores = ranking_scores(known.saliency, batch.lengths, scale=scale)
     deleted = deletion(victim, batch, labels, scores, steps=how.steps, upto=how.upto)
     inserted = insertion(victim, batch, labels, scores, steps=how.steps, upto=how.upto)
-    a = told.saliency.abs()
+    a = known.saliency.abs()
     measures = {
         "deletion": area(deleted),
         "insertion": area(inserted),
         "gini": gini(a, batch.lengths),
         "complexity": complexity(a, batch.lengths),
-        "forwards": told.forwards,
-        "backwards": told.backwards,
+        "forwards": known.forwards,
+        "backwards": known.backwards,
     }
     if how.samples:
         measures["max_sensitivity"] = max_sensitivity(
@@ -96,16 +96,17 @@ def quality(
             victim,
             batch,
             labels,
-            clean=told.saliency,
+            clean=known.saliency,
             radius=how.radius,
             samples=how.samples,
             seeds=seeds,
         )
     if how.randomise:
         measures["randomisation"] = randomisation(
-            explainer, victim, batch, labels, clean=told.saliency, seed=how.seed
+            explainer, victim, batch, labels, clean=known.saliency, seed=how.seed
         )
-    if told.completeness is not None:
-        explained = told.saliency.double().sum((1, 2)) - told.completeness.to(batch.device)
-        measures["completeness"] = told.completeness.to(batch.device) / explained.abs().clamp(min=1)
+    if known.completeness is not None:
+        residual = known.completeness.to(batch.device)
+        explained = known.saliency.double().sum((1, 2)) - residual
+        measures["completeness"] = residual / explained.abs().clamp(min=1)
     return measures
