@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 
+from sigma_ser.core import registry
 from sigma_ser.core.utterance import Utterance
 from sigma_ser.corpora.corpus import Corpus
 from sigma_ser.corpora.reader import Card
@@ -90,6 +91,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def recipes() -> dict[str, tuple[str, str, dict[str, Any], str]]:
     """What tiny models are made of, by family."""
     return RECIPES
+
+
+@pytest.fixture(scope="session", params=registry.names("encoder"))
+def family(request: pytest.FixtureRequest) -> str:
+    """Each registered family."""
+    name: str = request.param
+    assert name in RECIPES, f"add a tiny model of the family {name} to the recipes"
+    return name
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sigma_ser.core import registry
 from sigma_ser.core.errors import AudioError, EncoderError
 from sigma_ser.encoders.encoder import load_encoder
 
-FAMILIES = registry.names("encoder")
 LENGTHS = (8000, 5000, 4963, 8000, 1600)
 Tiny = Callable[..., Path]
 Wave = Callable[..., np.ndarray]
@@ -49,14 +47,6 @@ def direct(recipe: Recipe, family: str, folder: Path) -> Callable[[np.ndarray], 
         return [state[0, :frames] for state in found]
 
     return states
-
-
-@pytest.fixture(scope="session", params=FAMILIES)
-def family(request: pytest.FixtureRequest, recipes: dict[str, Recipe]) -> str:
-    """Each registered family."""
-    name: str = request.param
-    assert name in recipes, f"add a tiny model of the family {name} to the recipes"
-    return name
 
 
 def test_one_by_one_it_equals_a_direct_call_bit_for_bit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from safetensors.torch import load_file, save_file
 from sigma_ser.core.errors import AudioError, EncoderError, UnknownNameError
 from sigma_ser.encoders.batches import cut, group_equal, group_padded
 from sigma_ser.encoders.encoder import load_encoder
+from sigma_ser.encoders.family import Encoder
+from sigma_ser.encoders.source import find_source
 
 Tiny = Callable[..., Path]
 Wave = Callable[..., np.ndarray]
@@ -50,6 +53,70 @@ def test_the_key_follows_what_determines_features_and_no_names(tiny: Tiny, copy:
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
     keys.add(load_encoder(copy).key)
     assert len(keys) == 8
+
+
+def test_an_encoder_describes_itself_without_its_model(
+    family: str, tiny: Tiny, wave: Wave, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_encoder(tiny(family), layer=1)
+    features = loaded.encode([wave(4000)])[0]
+
+    def refuse(_: Encoder) -> Any:
+        raise AssertionError("the model was loaded")
+
+    lazy = load_encoder(tiny(family), layer=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Encoder, "load", refuse)
+        if family != "generic":  # whose frames are measured
+            lazy = load_encoder(tiny(family), layer=1)
+        assert (lazy.card, lazy.key) == (loaded.card, loaded.key)
+        assert (lazy.dim, lazy.frame_seconds) == (features.shape[1], loaded.frame_seconds)
+        assert lazy.frames(4000) == loaded.frames(4000)
+        lazy.check(wave(4000))
+    assert torch.equal(lazy.encode([wave(4000)])[0], features)
+
+
+def test_weights_that_change_between_opening_and_encoding_are_refused(
+    copy: Path, wave: Wave
+) -> None:
+    early, late = load_encoder(copy), load_encoder(copy)
+    early.load()
+    tensors = load_file(copy / "model.safetensors")
+    tensors["feature_projection.projection.bias"] += 1e-6
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    # The hash would not be that of the features.
+    with pytest.raises(EncoderError, match="changed after the encoder was opened"):
+        late.encode([wave(4000)])
+    with pytest.raises(EncoderError, match="changed after the encoder was opened"):
+        early.card  # noqa: B018
+
+
+def test_several_threads_load_one_model(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = load_encoder(tiny("hubert"))
+    build, built = type(encoder).build, []
+
+    def count(self: Any) -> Any:
+        built.append(self)
+        return build(self)
+
+    monkeypatch.setattr(type(encoder), "build", count)
+    with ThreadPoolExecutor(4) as pool:
+        models = list(pool.map(lambda _: encoder.model, range(8)))
+    assert len(built) == 1
+    assert all(one is models[0] for one in models)
+
+
+def test_fields_that_a_config_omits_have_the_defaults_of_transformers(copy: Path) -> None:
+    expected = load_encoder(copy)
+    change_json(copy / "config.json", conv_kernel=None, conv_stride=None)
+    encoder = load_encoder(copy)
+    assert (encoder.hop, encoder.receptive_field) == (expected.hop, expected.receptive_field)
+    change_json(copy / "config.json", conv_kernel=[10, 3], conv_stride=[5])
+    with pytest.raises(EncoderError, match="two lists of integers of the same length"):
+        load_encoder(copy)
+    change_json(copy / "config.json", model_type="nothing-known", hidden_size=None)
+    with pytest.raises(EncoderError, match="has no valid hidden_size"):
+        find_source(copy).setting("hidden_size")
 
 
 def test_the_spec_loads_the_same_encoder(copy: Path) -> None:
@@ -172,7 +239,7 @@ def test_faults_of_weights(copy: Path) -> None:
     save_file(tensors, weights, metadata={"format": "pt"})
     # transformers alone would go on with a random layer.
     with pytest.raises(EncoderError, match=r"lack 1 parameters .*encoder\.layer_norm\.weight"):
-        load_encoder(copy)
+        load_encoder(copy).load()
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(EncoderError, match="download or export the model again"):
         load_encoder(copy)

@@ -27,7 +27,10 @@ def load_encoder(
     batch_seconds: float | None = None,
     allow_pickle: bool = False,
 ) -> Encoder:
-    """Load a frozen encoder.
+    """Open a frozen encoder; its model is loaded when it first encodes.
+
+    Config, weight files and settings are checked at once. Weights that lack a parameter of the
+    model are found when the model is loaded, which `Encoder.load()` does at once.
 
     Args:
         name_or_path: `"demo"` (embedded), a folder with `config.json` and safetensors, or a
@@ -52,6 +55,7 @@ def load_encoder(
     """
     bound_primitive_cache()
     source = find_source(name_or_path, revision, allow_pickle)
+    source.check_headers()
     family = source.model_type if source.model_type in registry.names("encoder") else "generic"
     settings = Settings(
         layer=layer,
@@ -63,5 +67,5 @@ def load_encoder(
         overlap_seconds=overlap_seconds,
         batch_seconds=batch_seconds,
     )
-    encoder: Encoder = registry.get("encoder", family)(source, settings)
+    encoder: Encoder = registry.make("encoder", family, None, source, settings)
     return encoder

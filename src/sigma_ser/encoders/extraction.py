@@ -113,6 +113,9 @@ def extract(
         )
         for shard, utterances in enumerate(shards)
     ]
+    if executor.in_process and not (folder / CARD).exists():
+        # An encoder that cannot be loaded must not claim a folder.
+        encoder.load()
     with _only_writer(folder, card):
         tables, digests = _finished(folder, repair)
         tasks = [task for task in tasks if task.shard not in digests]

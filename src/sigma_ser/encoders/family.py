@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from importlib.metadata import version
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +26,8 @@ from .source import Source
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+# Shared by all encoders, so that an encoder itself can be copied and pickled.
+_LOADING = threading.RLock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +47,13 @@ class Settings:
 class Encoder(ABC):
     """A frozen encoder with one choice of layer; families say how their models are used.
 
-    A family is one file with one subclass, registered under its `model_type`:
-    it loads the model (:meth:`build`), turns a wave into model inputs (:meth:`prepare`), counts
-    frames (:meth:`frames`) and runs a batch (:meth:`run`).
+    A family is a subclass, registered under its `model_type`: it loads the model (:meth:`build`),
+    turns a wave into model inputs (:meth:`prepare`), counts frames (:meth:`frames`) and runs a
+    batch (:meth:`run`).
+
+    The model is loaded when it is first needed. Whatever describes the encoder (`card`, `key`,
+    `dim`, `frame_seconds`, `frames`) comes from the config and from a hash of the weight files,
+    except in a family that has to run the model in :meth:`measure`.
     """
 
     family: ClassVar[str]
@@ -76,22 +84,24 @@ class Encoder(ABC):
         self.context = settings.context or next(iter(self.contexts), None)
         self.device = torch.device(settings.device)
         self.dtype = _DTYPES[settings.dtype]
-        self.model = self.build().to(self.device, self.dtype).eval().requires_grad_(False)
-        stack = self.stack()
-        self.layers = len(stack)
         self.layer = resolve_layer(settings.layer, self.layers)
-        self._states = HiddenStates(stack, self.layer)
+        self._loaded: tuple[nn.Module, HiddenStates] | None = None
         self.measure()
 
-    # What a family says.
+    # What a family defines.
 
     @abstractmethod
     def build(self) -> nn.Module:
         """The model with its weights."""
 
     @abstractmethod
-    def stack(self) -> nn.ModuleList:
+    def stack(self, model: nn.Module) -> nn.ModuleList:
         """The transformer layers of the model."""
+
+    @property
+    @abstractmethod
+    def layers(self) -> int:
+        """The number of transformer layers."""
 
     @abstractmethod
     def prepare(self, wave: Float[np.ndarray, "N"]) -> Tensor:
@@ -131,6 +141,25 @@ class Encoder(ABC):
 
     # What every encoder offers.
 
+    @property
+    def model(self) -> nn.Module:
+        """The model, without the transformer layers above the chosen one."""
+        return self.load()[0]
+
+    def load(self) -> tuple[nn.Module, HiddenStates]:
+        """Load the model unless it is loaded; return it with the reader of its hidden states.
+
+        Raises:
+            EncoderError: if the weights do not fit the config, or have changed on disk since
+                `load_encoder` read the folder.
+        """
+        with _LOADING:
+            if self._loaded is None:
+                model = self.build().to(self.device, self.dtype).eval().requires_grad_(False)
+                self.source.check_unchanged()
+                self._loaded = model, HiddenStates(self.stack(model), self.layer)
+            return self._loaded
+
     def place(self, tensor: Tensor) -> Tensor:
         """A tensor where the model is, in its type."""
         return tensor.to(self.device, self.dtype)
@@ -153,8 +182,6 @@ class Encoder(ABC):
     @cached_property
     def card(self) -> dict[str, Any]:
         """Everything that determines the features, as plain data."""
-        import transformers
-
         return {
             "name": self.source.name,
             "family": self.family,
@@ -174,7 +201,7 @@ class Encoder(ABC):
             "batch_seconds": self.batch_seconds,
             "dtype": self.settings.dtype,
             "device": self.device.type,
-            "transformers": transformers.__version__,
+            "transformers": version("transformers"),
             "torch": torch.__version__,
         }
 
@@ -288,9 +315,9 @@ class Encoder(ABC):
         padded = len(set(sizes)) > 1
         batch = nn.utils.rnn.pad_sequence(inputs, batch_first=True)
         lengths = sizes if padded else None
+        _, hidden_states = self.load()
         with torch.no_grad():
-            states = self._states(lambda: self.run(batch, lengths))
-        states = states.float().cpu()
+            states = hidden_states(lambda: self.run(batch, lengths)).float().cpu()
         if not bool(torch.isfinite(states).all()):
             self._check_finite(states, [self.steps(size) for size in sizes])
         # Clones, so that the features of one utterance do not keep the whole batch alive.

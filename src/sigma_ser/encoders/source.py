@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ class Source:
     """A folder with `config.json` and weights.
 
     `revision` is the commit of a hub repository, `None` for folders. `weights` are the files that
-    are read; `pickled` tells that they are not safetensors, which the user has agreed to.
+    are read; `pickled` means that they are not safetensors, which the user has allowed. `states`
+    identifies the version of each weight file on disk.
     """
 
     name: str
@@ -36,19 +37,76 @@ class Source:
     weights: tuple[Path, ...]
     revision: str | None = None
     pickled: bool = False
+    states: tuple[tuple[int, ...], ...] = ()
 
     @property
     def model_type(self) -> str:
         """The name that the config gives to the architecture."""
         return str(self.config.get("model_type", ""))
 
+    def setting(self, name: str) -> Any:
+        """A field of the config, or the default of `transformers` where the file omits it.
+
+        Raises:
+            EncoderError: if neither has it.
+        """
+        if name in self.config:
+            return self.config[name]
+        # The import takes seconds, and almost every config names these fields.
+        from transformers import AutoConfig
+
+        try:
+            config = AutoConfig.from_pretrained(
+                self.folder, local_files_only=True, trust_remote_code=False
+            )
+            return getattr(config, name)
+        except Exception as error:  # transformers validates configs with errors of many types
+            raise EncoderError(
+                f"{self.folder / 'config.json'} has no valid {name}, which the architecture "
+                f"{self.model_type!r} needs; download or export the model again"
+            ) from error
+
+    def check_unchanged(self) -> None:
+        """Check that the weight files are those that were found.
+
+        Raises:
+            EncoderError: if one was replaced or written to; its hash and its content could differ.
+        """
+        if self.states != _states(self.weights):
+            raise EncoderError(
+                f"the weights in {self.folder} changed after the encoder was opened; "
+                "call load_encoder again"
+            )
+
+    def check_headers(self) -> None:
+        """Check that every safetensors file has a whole header and all bytes that it announces.
+
+        Raises:
+            EncoderError: names the file.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        for path in () if self.pickled else self.weights:
+            try:
+                with safe_open(path, framework="pt"):
+                    pass
+            except (SafetensorError, OSError) as error:
+                raise EncoderError(
+                    f"the weights {path} are damaged ({error}); download or export the model again"
+                ) from error
+
     def digest(self) -> str:
-        """SHA-256 over the weight files, in the order of their names."""
+        """SHA-256 over the weight files, in the order of their names.
+
+        Raises:
+            EncoderError: as :meth:`check_unchanged`.
+        """
         whole = hashlib.sha256()
         for path in self.weights:
             with path.open("rb") as file:
                 while block := file.read(_BLOCK):
                     whole.update(block)
+        self.check_unchanged()
         return whole.hexdigest()
 
     def tensors(self) -> dict[str, Tensor]:
@@ -123,7 +181,7 @@ def _read_folder(name: str, folder: Path, revision: str | None, allow_pickle: bo
     config = _read_json(folder / "config.json")
     safe = sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
     if safe:
-        return Source(name, folder, config, tuple(safe), revision)
+        return Source(name, folder, config, tuple(safe), revision, states=_states(safe))
     pickled = sorted({path for pattern in _PICKLED for path in folder.glob(pattern)})
     if not pickled:
         raise EncoderError(f"{folder} has no weights (*.safetensors); download the model again")
@@ -132,7 +190,15 @@ def _read_folder(name: str, folder: Path, revision: str | None, allow_pickle: bo
             f"{folder} has only pickled weights ({pickled[0].name}), which can run code when "
             "opened; convert them to safetensors, or pass allow_pickle=True if you trust them"
         )
-    return Source(name, folder, config, tuple(pickled), revision, pickled=True)
+    return Source(
+        name, folder, config, tuple(pickled), revision, pickled=True, states=_states(pickled)
+    )
+
+
+def _states(paths: Iterable[Path]) -> tuple[tuple[int, ...], ...]:
+    """What changes with the content of each file: size, times and place on the disk."""
+    found = [path.stat() for path in paths]
+    return tuple((one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino) for one in found)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from sigma_ser.attacks.factory import attack
+from sigma_ser.attacks.factory import make_attack
 from sigma_ser.audio.recording import SAMPLE_RATE
 from sigma_ser.core.contracts import Victim
 from sigma_ser.core.features import FeatureBatch
@@ -94,7 +94,7 @@ def preview_study(
     config = load_study(study, overrides)
     check_names(config)
     folder = (out if out is not None else Path("runs") / config.name).absolute()
-    scenes = open_scenes(config, folder)
+    scenes = open_scenes(config)
     plan = _plan(config, scenes)
     paths = RunPaths(folder)
     workers = load_executor(config.executor.name, **config.executor.settings).workers
@@ -192,9 +192,9 @@ class _Gauge:
         seconds = [one.seconds for one in scene.corpus]
         typical = statistics.median(seconds)
         wave = torch.randn(round(typical * SAMPLE_RATE)).numpy() * 0.1
-        scene.encoder.loaded.encode([wave])
+        scene.encoder.encode([wave])
         started = time.process_time()
-        scene.encoder.loaded.encode([wave])
+        scene.encoder.encode([wave])
         return (time.process_time() - started) * sum(seconds) / typical
 
     def _training(self, step: VictimStep) -> tuple[float, float]:
@@ -224,7 +224,7 @@ class _Gauge:
             from sigma_ser.masks.topk import topk_mask
 
             mask = topk_mask(torch.randn_like(batch.x), batch.lengths, budget, step.scope)
-        made = attack(step.attack, **dict(step.settings))
+        made = make_attack(step.attack, **dict(step.settings))
         started = time.process_time()
         result = made(victim, batch, labels, budget, mask=mask)
         seconds = (time.process_time() - started) / _BATCH
@@ -239,7 +239,7 @@ class _Gauge:
         """An untrained victim, random features of the right shape, and what it says of them."""
         scene = self._scenes[step.setting.features]
         dim = _channels(scene, step.setting.layer)
-        frames = scene.encoder.loaded.frames(
+        frames = scene.encoder.frames(
             round(statistics.median(one.seconds for one in scene.corpus) * SAMPLE_RATE)
         )
         rng = torch.Generator().manual_seed(0)
@@ -308,4 +308,4 @@ def _length(scene: Scene, utterances: Iterable[Utterance]) -> int:
 
 
 def _frames(scene: Scene, seconds: float) -> int:
-    return scene.encoder.loaded.frames(round(seconds * SAMPLE_RATE))
+    return scene.encoder.frames(round(seconds * SAMPLE_RATE))

@@ -1,109 +1,193 @@
-"""What a study stands on: corpora with folds, encoders with layers, features."""
+"""The inputs of a study: corpora with folds, encoders, and their features."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sigma_ser.core.errors import ConfigError
+from sigma_ser.audio.recording import SAMPLE_RATE
+from sigma_ser.core.errors import ConfigError, StoreError
+from sigma_ser.core.files import safe_name
 from sigma_ser.core.progress import Progress
+from sigma_ser.core.utterance import Utterance
 from sigma_ser.corpora.corpus import Corpus, load_corpus
 from sigma_ser.corpora.folds import Fold, make_folds
+from sigma_ser.corpora.reader import Card
+from sigma_ser.encoders.encoder import Encoder, load_encoder
 from sigma_ser.encoders.extraction import extract
 from sigma_ser.encoders.index import CARD, shard_path
 from sigma_ser.encoders.store import FeatureStore
+from sigma_ser.runs.layout import RunLayout
 from sigma_ser.victims.checkpoint import TrainedVictim
 
-from .artifacts import RunPaths, fingerprint_of, open_source
+from .artifacts import fingerprint_of, open_source
 from .config import CorpusSection, StudyConfig
-from .known_encoder import KnownEncoder, remembered_cards
-from .plan import Ground, key_of_features, make_plan
+from .plan import PlanInput, features_key, make_plan
 from .steps import Plan, Setting
+
+# The one protocol of a feature store without a corpus.
+_WHOLE_STORE = "store"
 
 
 @dataclass(frozen=True)
-class Scene:
-    """One corpus under one encoder, with the folds of each protocol."""
+class StudyInput:
+    """One corpus under one encoder, with the folds of each protocol.
+
+    Args:
+        corpus: the recordings.
+        folds: of each protocol.
+        features: key of the features.
+        folder: in which the features lie, or will lie.
+        card: of the encoder.
+        encoder: makes the features; `None` where the study names a store of its own.
+    """
 
     corpus: Corpus
     folds: Mapping[str, Sequence[Fold]]
-    encoder: KnownEncoder
+    features: str
+    folder: Path
+    card: Mapping[str, Any]
+    encoder: Encoder | None
 
     @property
-    def features(self) -> str:
-        """Key of the features."""
-        return key_of_features(self.corpus, self.encoder.key)
+    def layer(self) -> str:
+        """The layer of the encoder, as the rows name it."""
+        return str(self.card["layer"])
 
-    def ground(self, protocol: str, store: FeatureStore | None) -> Ground:
-        """A setting with the recordings that gave features."""
-        card = self.encoder.card
+    @property
+    def dim(self) -> int:
+        """Channels of a frame of the store."""
+        return int(self.card["dim"])
+
+    def frames(self, utterances: Iterable[Utterance]) -> int:
+        """Number of frames of some utterances together."""
+        if self.encoder is None:
+            return int(FeatureStore(self.folder).lengths([one.id for one in utterances]).sum())
+        return sum(self.encoder.frames(round(one.seconds * SAMPLE_RATE)) for one in utterances)
+
+    def plan_inputs(self, store: FeatureStore | None) -> list[PlanInput]:
+        """One for each protocol; without the recordings that gave no features, where known."""
+        return [self._plan_input(protocol, store) for protocol in self.folds]
+
+    def _plan_input(self, protocol: str, store: FeatureStore | None) -> PlanInput:
         setting = Setting(
             corpus=self.corpus.name,
             protocol=protocol,
-            encoder=str(card["name"]),
-            layer=str(card["layer"]),
+            encoder=str(self.card["name"]),
+            layer=self.layer,
             features=self.features,
-            frame_seconds=self.encoder.frame_seconds,
+            store=self.folder,
+            frame_seconds=float(self.card["frame_seconds"]),
         )
         folds = self.folds[protocol]
         if store is not None:
             folds = [_usable(fold, store) for fold in folds]
-        return Ground(setting, self.corpus, folds)
+        return PlanInput(setting, self.corpus, folds)
 
 
-def open_scenes(config: StudyConfig, folder: Path) -> list[Scene]:
-    """Find the recordings and encoders of a study; nothing is written.
-
-    Args:
-        config: of the study.
-        folder: of the run, which may know its encoders from an earlier time.
+def open_inputs(config: StudyConfig, layout: RunLayout) -> list[StudyInput]:
+    """Find the recordings, encoders and features of a study; nothing is written.
 
     Raises:
         SigmaError: if one of them is missing or wrong.
     """
+    if config.features is not None:
+        return _from_store(config, FeatureStore(config.features.store))
     corpora = [
-        (corpus, {name: _chosen_folds(section, corpus, name) for name in section.protocol})
-        for section in config.corpus
+        (corpus, _folds(section, corpus))
+        for section in config.corpus or ()
         for corpus in [load_corpus(section.name, section.root, **section.settings)]
     ]
-    remembered = remembered_cards(folder)
     encoders = [
-        KnownEncoder({"name_or_path": section.name, "layer": layer, **section.settings}, remembered)
-        for section in config.encoder
+        load_encoder(section.name, layer, **section.settings)
+        for section in config.encoder or ()
         for layer in section.layer
     ]
-    return [
-        Scene(corpus, folds, encoder)
-        for (corpus, folds), encoder in itertools.product(corpora, encoders)
-    ]
+    inputs = []
+    for (corpus, folds), encoder in itertools.product(corpora, encoders):
+        key = features_key(corpus, encoder.key)
+        name = safe_name(f"{corpus.name}-{Path(str(encoder.card['name'])).name}-{encoder.layer}")
+        folder = layout.features(f"{name}-{key[:8]}")
+        inputs.append(StudyInput(corpus, folds, key, folder, encoder.card, encoder))
+    return inputs
 
 
-def make_plan_of(
-    config: StudyConfig, scenes: Sequence[Scene], paths: RunPaths, progress: Progress
+def plan_study(
+    config: StudyConfig, inputs: Sequence[StudyInput], progress: Progress | None
 ) -> Plan:
-    """Extract what is missing of the features, and plan the rest."""
-    stores = [_extracted(scene, paths, progress) for scene in scenes]
+    """Plan a study; with a progress, the missing features are extracted first.
+
+    Args:
+        config: of the study.
+        inputs: from `open_inputs`.
+        progress: is informed of the extraction; `None` plans without features, as a dry run does.
+
+    Raises:
+        SigmaError: if features cannot be extracted, or a loaded victim does not fit them.
+    """
+    stores = [None if progress is None else _extracted(one, progress) for one in inputs]
     loaded: dict[str, str] = {}
     for section in config.victims:
-        if section.load is not None:
-            for scene, store in zip(scenes, stores, strict=True):
-                victim = open_source(
-                    section.load, str(scene.encoder.card["layer"]), section.settings
-                )
+        for one, store in zip(inputs, stores, strict=True):
+            if section.load is not None:
+                victim = open_source(section.load, one.layer, section.settings)
                 loaded[section.load] = fingerprint_of(victim)
-                check_fit(victim, store)
-    grounds = [
-        scene.ground(protocol, store)
-        for scene, store in zip(scenes, stores, strict=True)
-        for protocol in scene.folds
+                if store is not None:
+                    _check_fit(victim, store)
+    planned = [
+        setting
+        for one, store in zip(inputs, stores, strict=True)
+        for setting in one.plan_inputs(store)
     ]
-    return make_plan(config, grounds, loaded)
+    return make_plan(config, planned, loaded)
 
 
-def check_fit(victim: Any, store: FeatureStore) -> None:
+def _from_store(config: StudyConfig, store: FeatureStore) -> list[StudyInput]:
+    """The inputs of a study that names a feature store instead of an encoder."""
+    if not store.complete:
+        raise StoreError(f"{store.folder} is incomplete; run `sigma-ser extract` again to finish it")
+    if config.corpus is None:
+        corpus = _corpus_of(store)
+        test = config.evaluation.ids or store.ids
+        folds = {_WHOLE_STORE: [Fold(_WHOLE_STORE, (), (), test)]}
+        pairs: list[tuple[Corpus, Mapping[str, Sequence[Fold]]]] = [(corpus, folds)]
+    else:
+        pairs = []
+        for section in config.corpus:
+            corpus = load_corpus(section.name, section.root, **section.settings)
+            if corpus.key != store.card["corpus"]["key"]:
+                raise ConfigError(
+                    f"features.store: {store.folder} holds features of another corpus or version "
+                    f"({store.card['corpus']['name']}) than {section.name}; extract them again"
+                )
+            pairs.append((corpus, _folds(section, corpus)))
+    return [
+        StudyInput(corpus, folds, store.key, store.folder, store.card["encoder"], None)
+        for corpus, folds in pairs
+    ]
+
+
+def _corpus_of(store: FeatureStore) -> Corpus:
+    """The utterances of a store: ids, classes and durations, without recordings."""
+    ids, name = store.ids, str(store.card["corpus"]["name"])
+    labels, seconds = store.labels(ids).tolist(), store.seconds(ids).tolist()
+    utterances = [
+        Utterance(
+            id=one,
+            path=Path(),
+            label=store.class_names[label],
+            sample_rate=SAMPLE_RATE,
+            num_samples=round(duration * SAMPLE_RATE),
+        )
+        for one, label, duration in zip(ids, labels, seconds, strict=True)
+    ]
+    return Corpus(name, utterances, store.class_names, Card(name))
+
+
+def _check_fit(victim: Any, store: FeatureStore) -> None:
     """Refuse features that a loaded victim was not made for.
 
     Raises:
@@ -115,37 +199,44 @@ def check_fit(victim: Any, store: FeatureStore) -> None:
     scale = victim.scale
     if scale.ndim == 1 and len(scale) != store.dim // store.layers:
         raise ConfigError(
-            f"the victim knows features of {len(scale)} channels and the encoder gives {store.dim};"
+            f"the victim takes features of {len(scale)} channels and the encoder gives {store.dim};"
             " choose the encoder and layer that it was made for"
         )
 
 
-def _extracted(scene: Scene, paths: RunPaths, progress: Progress) -> FeatureStore:
-    progress.stage("features", len(scene.corpus))
+def _extracted(one: StudyInput, progress: Progress) -> FeatureStore:
+    progress.stage("features", len(one.corpus))
     before = 0
 
-    def told(done: int, total: int) -> None:
+    def advance(done: int, total: int) -> None:
         nonlocal before
         progress.advance(done - before)
         before = done
 
-    folder = paths.features(scene.features)
-    store = _finished(scene, folder)
+    store = _finished(one)
     if store is None:
-        return extract(scene.corpus, scene.encoder.loaded, out=folder, progress=told)
-    told(len(scene.corpus), len(scene.corpus))
+        assert one.encoder is not None
+        return extract(one.corpus, one.encoder, out=one.folder, progress=advance)
+    advance(len(one.corpus), len(one.corpus))
     return store
 
 
-def _finished(scene: Scene, folder: Path) -> FeatureStore | None:
+def _finished(one: StudyInput) -> FeatureStore | None:
     """The features, if none is missing: then the encoder need not be loaded."""
-    if not (folder / CARD).exists():
+    if one.encoder is None:
+        return FeatureStore(one.folder)
+    if not (one.folder / CARD).exists():
         return None
-    store = FeatureStore(folder)
+    store = FeatureStore(one.folder)
     card, shards = store.card, range(int(store.card["shards"]))
-    same = (card["corpus"]["key"], card["encoder_key"]) == (scene.corpus.key, scene.encoder.key)
-    there = store.complete and all(shard_path(folder, shard).is_file() for shard in shards)
+    same = (card["corpus"]["key"], card["encoder_key"]) == (one.corpus.key, one.encoder.key)
+    there = store.complete and all(shard_path(one.folder, shard).is_file() for shard in shards)
     return store if same and there else None
+
+
+def _folds(section: CorpusSection, corpus: Corpus) -> dict[str, list[Fold]]:
+    """The folds of each protocol that the study runs."""
+    return {protocol: _chosen_folds(section, corpus, protocol) for protocol in section.protocol}
 
 
 def _chosen_folds(section: CorpusSection, corpus: Corpus, protocol: str) -> list[Fold]:

@@ -26,7 +26,6 @@ from .artifacts import RunPaths, close_opened
 from .collecting import collect
 from .config import StudyConfig
 from .inputs import Scene, make_plan_of, open_scenes
-from .known_encoder import remember_cards
 from .loading import load_study, parse_study, read_texts
 from .names import check_names
 from .report import provenance, report_run, victim_scores
@@ -132,7 +131,7 @@ def _execute(
     # Whatever can be wrong with the study is found before anything is written.
     executor: Executor = load_executor(config.executor.name, **config.executor.settings)
     check_names(config)
-    scenes: list[Scene] = open_scenes(config, folder)
+    scenes: list[Scene] = open_scenes(config)
     close_opened()  # of an earlier run, whose files may have been deleted since
     with run_lock(folder), Told(folder, progress) as told:
         remove_asides(folder)
@@ -140,7 +139,6 @@ def _execute(
             aside.write_text(text, "utf-8")
         write_json(folder / "study.json", config.model_dump(mode="json"))
         write_json(folder / "environment.json", environment())
-        remember_cards(folder, (scene.encoder for scene in scenes))
         paths = RunPaths(folder)
         plan = make_plan_of(config, scenes, paths, told)
         remember_plan(plan, paths)

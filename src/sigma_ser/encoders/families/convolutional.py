@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,17 +31,20 @@ class Convolutional(Encoder):
         model: nn.Module = load_checked(self.source, self.model_class)
         return model
 
-    def stack(self) -> nn.ModuleList:
+    def stack(self, model: Any) -> nn.ModuleList:
         """The transformer layers."""
-        model: Any = self.model
         layers: nn.ModuleList = model.encoder.layers
         return layers
 
     @property
+    def layers(self) -> int:
+        """The number of transformer layers."""
+        return int(self.source.setting("num_hidden_layers"))
+
+    @property
     def width(self) -> int:
         """Channels of one hidden state."""
-        config: Any = self.model.config
-        return int(config.hidden_size)
+        return int(self.source.setting("hidden_size"))
 
     @property
     def may_pad(self) -> bool:
@@ -52,14 +56,14 @@ class Convolutional(Encoder):
         """Whether waves are brought to zero mean and unit variance."""
         if self.settings.normalise is not None:
             return self.settings.normalise
-        told = self.source.preprocessor()
-        if not told:
+        preprocessor = self.source.preprocessor()
+        if not preprocessor:
             raise EncoderError(
                 f"{self.source.folder} has no preprocessor_config.json, so it is not known whether "
                 "its waves are normalised; pass normalise=True or False"
             )
         # The default of Wav2Vec2FeatureExtractor is to normalise.
-        return bool(told.get("do_normalize", True))
+        return bool(preprocessor.get("do_normalize", True))
 
     def preprocessing(self) -> dict[str, Any]:
         """Normalisation of the wave."""
@@ -73,8 +77,7 @@ class Convolutional(Encoder):
 
     def frames(self, samples: int) -> int:
         """Frames after all convolutions without padding."""
-        config: Any = self.model.config
-        for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        for kernel, stride in self._convolutions:
             samples = (samples - kernel) // stride + 1
             if samples < 1:
                 return 0
@@ -94,10 +97,21 @@ class Convolutional(Encoder):
 
     def measure(self) -> None:
         """Hop and receptive field of the stacked convolutions."""
-        config: Any = self.model.config
         hop, field = 1, 1
-        for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        for kernel, stride in self._convolutions:
             field += (kernel - 1) * hop
             hop *= stride
         self.hop = self.stride = hop
         self.receptive_field = self.window = field
+
+    @cached_property
+    def _convolutions(self) -> list[tuple[int, int]]:
+        """Kernel and stride of each convolution."""
+        kernels, strides = self.source.setting("conv_kernel"), self.source.setting("conv_stride")
+        try:
+            return [(int(one), int(two)) for one, two in zip(kernels, strides, strict=True)]
+        except (TypeError, ValueError) as error:
+            raise EncoderError(
+                f"conv_kernel and conv_stride in {self.source.folder / 'config.json'} must be two "
+                "lists of integers of the same length; download or export the model again"
+            ) from error

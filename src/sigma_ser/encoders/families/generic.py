@@ -38,20 +38,26 @@ class Generic(Encoder):
         whole: nn.Module = model
         return whole
 
-    def stack(self) -> nn.ModuleList:
-        """The list of modules with as many members as the config has layers."""
+    @property
+    def layers(self) -> int:
+        """The number of transformer layers in the config."""
         config = self.source.config
         count = config.get("num_hidden_layers", config.get("encoder_layers"))
+        if not isinstance(count, int):
+            # A model that needs code of its own is the more important fault.
+            load_checked(self.source, "AutoModel")
+            raise self._no_stack()
+        return count
+
+    def stack(self, model: nn.Module) -> nn.ModuleList:
+        """The list of modules with as many members as the config has layers."""
         fitting = [
             module
-            for module in self.model.modules()
-            if isinstance(module, nn.ModuleList) and len(module) == count
+            for module in model.modules()
+            if isinstance(module, nn.ModuleList) and len(module) == self.layers
         ]
         if not fitting:
-            raise EncoderError(
-                f"no stack of transformer layers was found in the {self.source.model_type} model; "
-                "register a family of your own for it (docs/encoders.md)"
-            )
+            raise self._no_stack()
         # Convolutions may be as many, but are smaller.
         return max(fitting, key=lambda stack: sum(p.numel() for p in stack.parameters()))
 
@@ -66,7 +72,7 @@ class Generic(Encoder):
             )
         self.hop = round(SAMPLE_RATE / more)
         self.receptive_field = max(1, SAMPLE_RATE - (len(short) - 1) * self.hop)
-        self._width = short.shape[1]
+        self._width = short.shape[1] // (self.layers + 1 if self.layer == "all" else 1)
 
     @property
     def width(self) -> int:
@@ -109,10 +115,17 @@ class Generic(Encoder):
         return [self._one(wave) for wave in waves]
 
     def _one(self, wave: Float[np.ndarray, "N"]) -> Float[Tensor, "T D"]:
+        _, hidden_states = self.load()
         with torch.no_grad():
-            states = self._states(lambda: self.run(self.prepare(wave)[None], None))
+            states = hidden_states(lambda: self.run(self.prepare(wave)[None], None))
         self._check_finite(states, [states.shape[1]])
         return states[0].float().cpu()
+
+    def _no_stack(self) -> EncoderError:
+        return EncoderError(
+            f"no stack of transformer layers was found in the {self.source.model_type} model; "
+            "register a family of your own for it (docs/encoders.md)"
+        )
 
     @cached_property
     def _extractor(self) -> Any:

@@ -35,7 +35,8 @@ class Wav2Vec2Bert(Convolutional):
 
     def preprocessing(self) -> dict[str, Any]:
         """The mel spectrogram, each bin normalised over the utterance."""
-        return {"mel_bins": self._mel.feature_size}
+        # The default of SeamlessM4TFeatureExtractor.
+        return {"mel_bins": int(self.source.preprocessor().get("feature_size", 80))}
 
     def prepare(self, wave: Float[np.ndarray, "N"]) -> Float[Tensor, "T M"]:
         """Log-mel features; the half step that an odd number of mel frames leaves is cut."""
@@ -66,6 +67,6 @@ class Wav2Vec2Bert(Convolutional):
     def _mel(self) -> Any:
         from transformers import SeamlessM4TFeatureExtractor
 
-        told = self.source.preprocessor()
-        known = ("feature_size", "num_mel_bins", "stride", "padding_value")
-        return SeamlessM4TFeatureExtractor(**{name: told[name] for name in known if name in told})
+        preprocessor = self.source.preprocessor()
+        used = {"feature_size", "num_mel_bins", "stride", "padding_value"} & preprocessor.keys()
+        return SeamlessM4TFeatureExtractor(**{name: preprocessor[name] for name in used})

@@ -66,25 +66,33 @@ class Whisper(Encoder):
         model.load_state_dict(chosen)
         return model
 
-    def stack(self) -> nn.ModuleList:
+    def stack(self, model: nn.Module) -> nn.ModuleList:
         """The transformer layers."""
-        layers: Any = self.model.layers
+        layers = model.layers
         assert isinstance(layers, nn.ModuleList)
         return layers
 
     @property
+    def layers(self) -> int:
+        """The number of transformer layers."""
+        return int(self.source.setting("encoder_layers"))
+
+    @property
     def width(self) -> int:
         """Channels of one hidden state."""
-        return int(self.source.config["d_model"])
+        return int(self.source.setting("d_model"))
 
-    @cached_property
+    @property
     def longest(self) -> int:
-        """Frames that the positional embeddings reach."""
-        return int(self._positions.shape[0])
+        """The number of frames that have positional embeddings."""
+        return int(self.source.setting("max_source_positions"))
 
     def preprocessing(self) -> dict[str, Any]:
         """The mel spectrogram."""
-        return {"mel_bins": self._mel.feature_size, "n_fft": self._mel.n_fft}
+        return {
+            "mel_bins": int(self.source.config.get("num_mel_bins", 80)),
+            "n_fft": int(self.source.preprocessor().get("n_fft", 400)),
+        }
 
     def prepare(self, wave: Float[np.ndarray, "N"]) -> Float[Tensor, "M"]:
         """The wave, padded with silence to whole frames."""
@@ -134,11 +142,8 @@ class Whisper(Encoder):
     def _mel(self) -> Any:
         from transformers import WhisperFeatureExtractor
 
-        told = self.source.preprocessor()
-        return WhisperFeatureExtractor(
-            feature_size=int(self.source.config.get("num_mel_bins", 80)),
-            n_fft=int(told.get("n_fft", 400)),
-        )
+        settings = self.preprocessing()
+        return WhisperFeatureExtractor(feature_size=settings["mel_bins"], n_fft=settings["n_fft"])
 
     def _fit(self, frames: int) -> None:
         """Cut the positional embeddings to a context of so many frames."""
