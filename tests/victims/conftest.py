@@ -1,4 +1,4 @@
-"""A feature store whose classes can be told apart, made without an encoder."""
+"""A feature store with separable classes, made without an encoder."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ CHANNELS = 10
 
 
 class SmallStore(FeatureStore):
-    """Stands in for a `FeatureStore`: utterances of class `c` lean towards channel `c`."""
+    """A `FeatureStore` in memory: in utterances of class `c` channel `c` has a larger mean."""
 
     class_names = CLASSES
     card: ClassVar[dict[str, Any]] = {
-        "corpus": {"name": "small"},
+        "corpus": {"name": "small", "key": "k"},
         "encoder": {"name": "none", "weights": "w", "layer": 2},
+        "encoder_key": "e",
+        "dtype": "float32",
+        "format": 1,
     }
 
     def __init__(self, per_class: int = 30) -> None:

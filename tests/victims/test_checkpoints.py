@@ -1,7 +1,8 @@
-"""A saved victim is the same victim, or an error that says what is wrong."""
+"""A saved victim loads as the same victim, or loading raises an error that names the fault."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import torch
 
 import sigma_ser as ss
 from sigma_ser.victims.checkpoint import TrainedVictim
-from sigma_ser.victims.training import train
+from sigma_ser.victims.settings import AdversarialTraining
+from sigma_ser.victims.training import train, trained_before
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +20,7 @@ def victim(store, fold) -> TrainedVictim:
     return train(store, fold, "mlp", epochs=1, head_settings={"hidden": 8})
 
 
-def test_a_loaded_victim_answers_alike(victim, store, fold, folder: Path) -> None:
+def test_a_loaded_victim_gives_the_same_logits(victim, store, fold, folder: Path) -> None:
     loaded = ss.load_victim(victim.save(folder))
     batch = store.batch(fold.test)
     assert torch.equal(loaded(batch.x, batch.lengths), victim(batch.x, batch.lengths))
@@ -32,7 +34,7 @@ def test_saving_twice_gives_the_same_bytes(victim, tmp_path: Path) -> None:
         assert path.read_bytes() == (second / path.name).read_bytes()
 
 
-def test_a_victim_keeps_what_it_has_heard(victim, fold, folder: Path) -> None:
+def test_a_victim_is_saved_with_its_fold(victim, fold, folder: Path) -> None:
     victim.save(folder)
     assert ss.load_victim(folder).fold == fold
     kept = folder / "fold.json"
@@ -68,7 +70,7 @@ def test_a_changed_byte_of_the_card_is_found(victim, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda card: card.pop("head"), "another version"),
         (lambda card: card["head_settings"].update(hidden=9), "another version"),
@@ -76,14 +78,14 @@ def test_a_changed_byte_of_the_card_is_found(victim, folder: Path) -> None:
         (lambda card: card.pop("weights_sha256"), "has changed"),
     ],
 )
-def test_a_card_that_does_not_fit_is_refused(victim, folder: Path, change, said: str) -> None:
+def test_a_card_that_does_not_fit_is_refused(victim, folder: Path, change, message: str) -> None:
     path = victim.save(folder) / "card.json"
     card = json.loads(path.read_text("utf-8"))
     change(card)
     # As another version would have written it; a changed byte is another test.
     card.pop("seal")
     path.write_text(json.dumps(card), "utf-8")
-    with pytest.raises(ss.SigmaError, match=said):
+    with pytest.raises(ss.SigmaError, match=message):
         ss.load_victim(folder)
 
 
@@ -99,6 +101,55 @@ def test_a_folder_without_victim_is_named(tmp_path: Path) -> None:
         ss.load_victim(tmp_path)
 
 
+def test_a_victim_of_the_same_arguments_is_found_and_of_others_refused(
+    victim, store, fold, folder: Path
+) -> None:
+    arguments = {"store": store, "fold": fold, "head": "mlp", "seed": 0}
+    arguments |= {"head_settings": {"hidden": 8}, "training": {"epochs": 1}}
+    assert trained_before(folder, **arguments) is None
+    victim.save(folder)
+    found = trained_before(folder, **arguments)
+    assert found is not None
+    assert found.fingerprint == victim.fingerprint
+    # Settings that are given with their default values are the same settings.
+    same = {**arguments, "training": {"epochs": 1, "noise": 0.0, "class_weights": True}}
+    assert trained_before(folder, **same) is not None
+    plan = AdversarialTraining(attack=ss.make_attack("fgsm"), budget=ss.Budget(sparsity=0.1))
+    smaller = dataclasses.replace(fold, train=fold.train[1:])
+    changes = [
+        ("head", {"head": "linear"}),
+        ("head_settings", {"head_settings": {}}),
+        ("seed", {"seed": 1}),
+        ("training", {"training": {"epochs": 2}}),
+        ("training", {"adversarial": plan}),
+        ("fold_key", {"fold": smaller}),
+        ("store_key", {"store": _relabelled(store)}),
+    ]
+    for name, change in changes:
+        with pytest.raises(ss.errors.VictimError, match=rf"trained with other settings \({name}\)"):
+            trained_before(folder, **{**arguments, **change})
+
+
+def test_adversarial_training_is_compared_by_attack_and_budget(store, fold, folder: Path) -> None:
+    def plan(steps: int) -> AdversarialTraining:
+        attack = ss.make_attack("dual-averaging", steps=steps)
+        return AdversarialTraining(attack=attack, budget=ss.Budget(sparsity=0.1))
+
+    train(store, fold, "linear", epochs=1, adversarial=plan(1)).save(folder)
+    arguments = {"store": store, "fold": fold, "head": "linear", "training": {"epochs": 1}}
+    assert trained_before(folder, **arguments, adversarial=plan(1)) is not None
+    for other in (plan(2), None):
+        with pytest.raises(ss.errors.VictimError, match=r"other settings \(training\)"):
+            trained_before(folder, **arguments, adversarial=other)
+
+
+def _relabelled(store):
+    """The same features with the key of another corpus."""
+    other = type(store)()
+    other.card = {**store.card, "corpus": {"name": "small", "key": "other"}}
+    return other
+
+
 def test_features_of_another_encoder_are_refused(victim, store) -> None:
     victim.check_encoder(store.card["encoder"])
     with pytest.raises(ss.errors.VictimError, match="layer 2 against 3"):
@@ -107,7 +158,7 @@ def test_features_of_another_encoder_are_refused(victim, store) -> None:
     victim.check_encoder({**store.card["encoder"], "name": "elsewhere", "torch": "9.0"})
 
 
-def test_wrap_refuses_what_would_give_random_or_senseless_results() -> None:
+def test_wrap_refuses_modules_with_random_or_meaningless_results() -> None:
     class Mean(torch.nn.Linear):
         def forward(self, x, lengths):
             return super().forward(x.sum(1) / lengths[:, None])

@@ -1,4 +1,4 @@
-"""Trained victims on disk: weights as safetensors, and a card that says what they are."""
+"""Trained victims on disk: weights as safetensors, and a card with every setting."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sigma_ser.encoders.store import FeatureStore
 from .victim import Standardised, WrappedVictim
 
 WEIGHTS, CARD, FOLD = "victim.safetensors", "card.json", "fold.json"
-# Entries of an encoder's card that may differ while the features agree.
+# Entries of an encoder's card that may differ between equal features.
 _HARMLESS = frozenset(
     {"name", "revision", "versions", "transformers", "torch", "device", "batch_seconds"}
 )
@@ -30,11 +30,12 @@ _HARMLESS = frozenset(
 
 @dataclass(frozen=True)
 class VictimCard:
-    """What a trained victim is and where it comes from; plain data, saved beside the weights.
+    """Description and provenance of a trained victim: plain data, saved beside the weights.
 
-    `encoder` is the card of the encoder whose features it knows, `corpus` the name of the corpus,
-    `training` and `head_settings` every setting, `metrics` what it reached on which part,
-    `fold_key` is that of the fold of this name; `None` in cards of earlier versions.
+    `encoder` is the card of the encoder of the training features, `corpus` the name of the corpus;
+    `training` and `head_settings` hold every setting, `metrics` the scores on each part.
+    `fold_key` is the key of the fold and `store_key` that of the feature store; both are `None` in
+    cards of earlier versions.
     """
 
     head: str
@@ -49,12 +50,16 @@ class VictimCard:
     metrics: Mapping[str, Any]
     versions: Mapping[str, str]
     fold_key: str | None = None
+    store_key: str | None = None
 
 
 class TrainedVictim(WrappedVictim):
-    """A head trained here, with the standardisation of its training part and its card.
+    """A head that was trained with :func:`sigma_ser.train`, with its standardisation and its card.
 
-    `fold` says what it learnt from and what it has never heard; `None` where that was not kept.
+    Args:
+        module: the head behind the standardisation of its training part; set to eval mode.
+        card: description and provenance.
+        fold: the utterances it was trained, validated and tested on; `None` if they were not saved.
     """
 
     def __init__(self, module: Standardised, card: VictimCard, fold: Fold | None = None) -> None:
@@ -64,12 +69,12 @@ class TrainedVictim(WrappedVictim):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the weights: what an explanation of this victim is filed under."""
+        """Hash of the weights, under which mask banks store the explanations of this victim."""
         return fingerprint(self.module)
 
     @property
     def layer_weights(self) -> Float[Tensor, "L"] | None:
-        """The frozen weights of the hidden states it hears; `None` if it hears one layer."""
+        """Frozen weights of the hidden states that are summed; `None` for a victim on one layer."""
         named = self.card.encoder.get("weights_of_layers")
         return None if named is None else torch.tensor([float(weight) for weight in named])
 
@@ -93,10 +98,15 @@ class TrainedVictim(WrappedVictim):
         return features
 
     def check_encoder(self, encoder_card: Mapping[str, Any]) -> None:
-        """Refuse features of another encoder; another path to the same weights is none.
+        """Check that features come from the encoder that the victim was trained on.
+
+        The encoder's name, path and library versions may differ as long as its weights are equal.
+
+        Args:
+            encoder_card: the card of the encoder of the features.
 
         Raises:
-            VictimError: names what differs.
+            VictimError: if the encoders differ; the message lists the differences.
         """
         theirs = dict(encoder_card)
         differing = [
@@ -115,7 +125,13 @@ class TrainedVictim(WrappedVictim):
             )
 
     def save(self, folder: Path | str) -> Path:
-        """Write weights, fold and card into `folder`; the card is last, so half a save is none."""
+        """Write weights, fold and card into a folder, the card last.
+
+        A save that was interrupted has no card and is not loaded.
+
+        Returns:
+            The folder.
+        """
         from safetensors.torch import save
 
         folder = Path(folder)
@@ -135,49 +151,77 @@ class TrainedVictim(WrappedVictim):
 
     @classmethod
     def load(cls, folder: Path | str) -> TrainedVictim:
-        """Read a victim that `save` wrote.
+        """Read a victim that :meth:`save` wrote.
 
         Raises:
-            VictimError: if something is missing or a byte has changed.
+            VictimError: if a file is missing or has changed since it was saved.
         """
         from safetensors.torch import load
 
         folder = Path(folder)
-        try:
-            described = json.loads((folder / CARD).read_text("utf-8"))
-            if not isinstance(described, dict):
-                raise ValueError("it is no JSON object")
-            blob = (folder / WEIGHTS).read_bytes()
-        except OSError as fault:
-            raise VictimError(
-                f"{folder} is not a saved victim ({fault.strerror}: {fault.filename}); "
-                f"give the folder that holds {CARD} and {WEIGHTS}"
-            ) from fault
-        except ValueError as fault:
-            raise VictimError(f"{folder / CARD} is damaged ({fault}); train again") from fault
-        if described.pop("seal", None) not in (None, content_key(described)):
-            raise VictimError(
-                f"{folder / CARD} has changed since it was saved; train again, or restore it"
-            )
-        if hashlib.sha256(blob).hexdigest() != described.pop("weights_sha256", None):
+        card, weights_digest = _read_card(folder)
+        blob = _read(folder, WEIGHTS)
+        if hashlib.sha256(blob).hexdigest() != weights_digest:
             raise VictimError(
                 f"{folder / WEIGHTS} has changed since it was saved; train again, or restore it"
             )
         try:
-            card = VictimCard(**{**described, "class_names": tuple(described["class_names"])})
             head = make_head(card.head, card.channels, len(card.class_names), card.head_settings)
             channels = torch.ones(card.channels)
             module = Standardised(head, channels, channels)
             module.load_state_dict(load(blob), strict=True)
         except (KeyError, TypeError, RuntimeError) as fault:
-            raise VictimError(
-                f"{folder} was written by another version of sigma-ser ({fault}); train again"
-            ) from fault
-        return cls(module, card, _kept_fold(folder, card))
+            raise _other_version(folder, fault) from fault
+        return cls(module, card, _saved_fold(folder, card))
 
 
-def _kept_fold(folder: Path, card: VictimCard) -> Fold | None:
-    """The fold that the card speaks of, where it lies beside it."""
+def read_card(folder: Path | str) -> VictimCard:
+    """Read the card of a saved victim without its weights.
+
+    Raises:
+        VictimError: if the card is missing, damaged or changed.
+    """
+    return _read_card(Path(folder))[0]
+
+
+def _read_card(folder: Path) -> tuple[VictimCard, str | None]:
+    """The card and the SHA-256 digest of the weights that belong to it."""
+    try:
+        described = json.loads(_read(folder, CARD))
+        if not isinstance(described, dict):
+            raise ValueError("it is not a JSON object")
+    except ValueError as fault:
+        raise VictimError(f"{folder / CARD} is damaged ({fault}); train again") from fault
+    if described.pop("seal", None) not in (None, content_key(described)):
+        raise VictimError(
+            f"{folder / CARD} has changed since it was saved; train again, or restore it"
+        )
+    digest = described.pop("weights_sha256", None)
+    try:
+        card = VictimCard(**{**described, "class_names": tuple(described["class_names"])})
+    except (KeyError, TypeError) as fault:
+        raise _other_version(folder, fault) from fault
+    return card, digest
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except OSError as fault:
+        raise VictimError(
+            f"{folder} is not a saved victim ({fault.strerror}: {fault.filename}); "
+            f"give the folder that holds {CARD} and {WEIGHTS}"
+        ) from fault
+
+
+def _other_version(folder: Path, fault: Exception) -> VictimError:
+    return VictimError(
+        f"{folder} was written by another version of sigma-ser ({fault}); train again"
+    )
+
+
+def _saved_fold(folder: Path, card: VictimCard) -> Fold | None:
+    """The fold of the card, where its file exists."""
     path = folder / FOLD
     if card.fold_key is None or not path.is_file():
         return None
@@ -191,22 +235,27 @@ def _kept_fold(folder: Path, card: VictimCard) -> Fold | None:
 
 
 def make_head(name: str, channels: int, classes: int, settings: Mapping[str, Any]) -> nn.Module:
-    """A head by name, with random weights.
+    """Create a head by name, with random weights.
+
+    Args:
+        name: a name of `registry.names("head")`.
+        channels: channels `D` of the features.
+        classes: number of classes `C`.
+        settings: keyword arguments of the head.
+
+    Returns:
+        A module `(x (B, T, D), lengths (B,)) -> logits (B, C)`.
 
     Raises:
-        UnknownNameError: if there is no such head.
-        VictimError: if it has no such setting.
+        UnknownNameError: if no head has this name.
+        VictimError: if a setting is unknown or has the wrong type.
     """
-    make = registry.get("head", name)
-    try:
-        head: nn.Module = make(channels, classes, **settings)
-    except TypeError as fault:
-        raise VictimError(f"head {name!r} cannot be made: {fault}") from fault
+    head: nn.Module = registry.make("head", name, settings, channels, classes)
     return head
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Hash of a module's names, shapes and weights."""
+    """Return a hash of the names, shapes, types and values of parameters and buffers."""
     digest = hashlib.blake2b(digest_size=16)
     for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())

@@ -26,39 +26,47 @@ from .settings import AdversarialTraining, TrainingSettings
 from .victim import Standardised, WrappedVictim, usable_scale
 
 
-class Pupil(nn.Module):
-    """A head while it learns: standardised, and behind a learned sum of layers where there are any.
+class TrainingModel(nn.Module):
+    """A head during training: standardised, and behind a learned sum of layers where there are any.
 
-    `surface(x)` is what the finished victim will be given, `judge` the victim on it.
+    `surface(x)` is the input of the finished victim, `classifier` the victim on that input.
+
+    Args:
+        classifier: the head with the standardisation of its input.
+        layers: the learned sum over hidden states; `None` for features of one layer.
     """
 
-    def __init__(self, judge: Standardised, layers: LayerSum | None) -> None:
+    def __init__(self, classifier: Standardised, layers: LayerSum | None) -> None:
         super().__init__()
-        self.judge = judge
+        self.classifier = classifier
         self.layers = layers
 
-    def settle(self) -> None:
-        """Let mean and scale follow the weights of the layers; needed after every step."""
+    def update_statistics(self) -> None:
+        """Recompute mean and scale from the layer weights; required after every optimiser step."""
         if self.layers is not None:
             mean, deviation = self.layers.moments()
-            self.judge.mean, self.judge.scale = mean, usable_scale(deviation)
+            self.classifier.mean, self.classifier.scale = mean, usable_scale(deviation)
 
     def surface(self, x: Float[Tensor, "B T F"]) -> Float[Tensor, "B T D"]:
-        """The features themselves, or the sum of their layers."""
+        """Return the features themselves, or the weighted sum of their layers."""
         if self.layers is None:
             return x
         summed: Tensor = self.layers(x)
         return summed
 
     def forward(self, x: Float[Tensor, "B T F"], lengths: Int[Tensor, "B"]) -> Float[Tensor, "B C"]:
-        """Logits of stored features."""
-        logits: Tensor = self.judge(self.surface(x), lengths)
+        """Return the logits of stored features, which hold one layer or all of them."""
+        logits: Tensor = self.classifier(self.surface(x), lengths)
         return logits
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What the training loop needs to know besides the pupil."""
+class TrainingContext:
+    """The data, loss and settings of a training run, fixed while the model changes.
+
+    `targets` maps the id of each training utterance to its class index; `rng` draws the order of
+    the batches, the noise and the mixup partners; `seed` derives the seeds of the attack.
+    """
 
     store: FeatureStore
     fold: Fold
@@ -70,30 +78,38 @@ class Lesson:
     rng: torch.Generator
 
 
-def fit(pupil: Pupil, lesson: Lesson, progress: Callable[[int, int], None] | None) -> int:
-    """Train; the pupil ends with the weights of its best validation epoch, in eval mode.
+def fit(
+    model: TrainingModel, context: TrainingContext, progress: Callable[[int, int], None] | None
+) -> int:
+    """Train a model in place; it ends with the weights of its best validation epoch, in eval mode.
 
     A fold without a validation part is trained for all epochs, and the last weights are kept.
+    AdamW (Loshchilov & Hutter 2019) with linear warm-up and cosine decay; gradients are clipped.
+
+    Args:
+        model: the head and, where there are several layers, their learned sum; changed in place.
+        context: data, loss and settings.
+        progress: called with (epochs done, maximum number of epochs) after each epoch.
 
     Returns:
-        How many epochs were run.
+        The number of epochs run.
 
     Raises:
         VictimError: if the loss is not finite.
     """
-    settings, store, fold = lesson.settings, lesson.store, lesson.fold
+    settings, store, fold = context.settings, context.store, context.fold
     lengths = dict(zip(fold.train, store.lengths(fold.train).tolist(), strict=True))
     steps = settings.epochs * math.ceil(len(lengths) / settings.batch_size)
-    optimizer = torch.optim.AdamW(_decayed(pupil, settings.weight_decay), lr=settings.learning_rate)
+    optimizer = torch.optim.AdamW(_decayed(model, settings.weight_decay), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: _warmup_cosine(step, steps, settings.warmup)
     )
     slack = Slack()
-    best, best_state, waited = (-math.inf, -math.inf), copy.deepcopy(pupil.state_dict()), 0
+    best, best_state, waited = (-math.inf, -math.inf), copy.deepcopy(model.state_dict()), 0
     for epoch in range(settings.epochs):
-        pupil.train()
-        for ids in _batches(lengths, settings.batch_size, lesson.rng):
-            loss = _loss(pupil, ids, epoch, lesson)
+        model.train()
+        for ids in _batches(lengths, settings.batch_size, context.rng):
+            loss = _loss(model, ids, epoch, context)
             if not bool(torch.isfinite(loss)):
                 raise VictimError(
                     f"the loss became {loss.item()} in epoch {epoch + 1}; "
@@ -101,60 +117,62 @@ def fit(pupil: Pupil, lesson: Lesson, progress: Callable[[int, int], None] | Non
                 )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(pupil.parameters(), settings.clip)
+            nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
             optimizer.step()
             schedule.step()
-            pupil.settle()
+            model.update_statistics()
             slack.give_back()
-        pupil.eval()
+        model.eval()
         if progress is not None:
             progress(epoch + 1, settings.epochs)
         if not fold.validation:
             continue
-        score = _validation_score(pupil, lesson)
-        # A better loss at the same UAR is kept, but is no reason to go on.
+        score = _validation_score(model, context)
+        # A lower loss at equal UAR is kept, but does not reset the patience.
         waited = 0 if score[0] > best[0] else waited + 1
         if score > best:
-            best, best_state = score, copy.deepcopy(pupil.state_dict())
+            best, best_state = score, copy.deepcopy(model.state_dict())
         if waited >= settings.patience:
             break
     if fold.validation:
-        pupil.load_state_dict(best_state)
-    pupil.eval()
+        model.load_state_dict(best_state)
+    model.eval()
     return epoch + 1
 
 
-def _loss(pupil: Pupil, ids: Sequence[str], epoch: int, lesson: Lesson) -> Tensor:
-    batch = lesson.store.batch(ids)
-    x, lengths = pupil.surface(batch.x), batch.lengths
-    labels = torch.tensor([lesson.targets[name] for name in ids])
-    plan = lesson.adversarial
+def _loss(model: TrainingModel, ids: Sequence[str], epoch: int, context: TrainingContext) -> Tensor:
+    batch = context.store.batch(ids)
+    x, lengths = model.surface(batch.x), batch.lengths
+    labels = torch.tensor([context.targets[name] for name in ids])
+    plan = context.adversarial
     if plan is None:
-        return _clean_loss(pupil.judge, x, lengths, labels, lesson)
-    delta = _perturbation(pupil, FeatureBatch(x.detach(), lengths, ids), labels, epoch, lesson)
-    loss: Tensor = plan.share * lesson.criterion(pupil.judge(x + delta, lengths), labels)
+        return _clean_loss(model.classifier, x, lengths, labels, context)
+    delta = _perturbation(model, FeatureBatch(x.detach(), lengths, ids), labels, epoch, context)
+    loss: Tensor = plan.share * context.criterion(model.classifier(x + delta, lengths), labels)
     if plan.share < 1:
-        loss = loss + (1 - plan.share) * _clean_loss(pupil.judge, x, lengths, labels, lesson)
+        loss = loss + (1 - plan.share) * _clean_loss(model.classifier, x, lengths, labels, context)
     return loss
 
 
 def _clean_loss(
-    judge: Standardised,
+    classifier: Standardised,
     x: Float[Tensor, "B T D"],
     lengths: Int[Tensor, "B"],
     labels: Int[Tensor, "B"],
-    lesson: Lesson,
+    context: TrainingContext,
 ) -> Tensor:
-    settings, criterion, rng = lesson.settings, lesson.criterion, lesson.rng
+    settings, criterion, rng = context.settings, context.criterion, context.rng
     if settings.noise:
-        x = x + settings.noise * judge.scale * torch.randn(x.shape, generator=rng)
+        x = x + settings.noise * classifier.scale * torch.randn(x.shape, generator=rng)
     if not settings.mixup:
-        loss: Tensor = criterion(judge(x, lengths), labels)
+        loss: Tensor = criterion(classifier(x, lengths), labels)
         return loss
     # Utterances differ in length, so features are mixed over the shorter of each pair.
     share = float(torch.distributions.Beta(settings.mixup, settings.mixup).sample())
     partner = torch.randperm(len(x), generator=rng)
-    logits = judge(share * x + (1 - share) * x[partner], torch.minimum(lengths, lengths[partner]))
+    logits = classifier(
+        share * x + (1 - share) * x[partner], torch.minimum(lengths, lengths[partner])
+    )
     mixed: Tensor = share * criterion(logits, labels) + (1 - share) * criterion(
         logits, labels[partner]
     )
@@ -162,32 +180,36 @@ def _clean_loss(
 
 
 def _perturbation(
-    pupil: Pupil, batch: FeatureBatch, labels: Int[Tensor, "B"], epoch: int, lesson: Lesson
+    model: TrainingModel,
+    batch: FeatureBatch,
+    labels: Int[Tensor, "B"],
+    epoch: int,
+    context: TrainingContext,
 ) -> Float[Tensor, "B T D"]:
-    """What the attack adds to a batch, against the pupil as it is now."""
-    plan = lesson.adversarial
+    """Return the perturbation that the attack finds against the current model, detached."""
+    plan = context.adversarial
     assert plan is not None
-    judge = pupil.judge.eval()
-    victim = WrappedVictim(judge, lesson.store.class_names, judge.mean, judge.scale)
-    seeds = utterance_seeds(batch.ids, lesson.seed, "adversarial", epoch)
+    classifier = model.classifier.eval()
+    victim = WrappedVictim(classifier, context.store.class_names, classifier.mean, classifier.scale)
+    seeds = utterance_seeds(batch.ids, context.seed, "adversarial", epoch)
     result = plan.attack(victim, batch, labels, plan.budget, seeds=seeds)
-    judge.train()
+    classifier.train()
     return (result.x_adv - batch.x).detach()
 
 
-def _validation_score(pupil: Pupil, lesson: Lesson) -> tuple[float, float]:
-    """Validation UAR, and minus the loss, which decides between equal UARs."""
-    ids = lesson.fold.validation
-    logits = predict_logits(pupil, lesson.store, ids)
-    labels = lesson.store.labels(ids)
+def _validation_score(model: TrainingModel, context: TrainingContext) -> tuple[float, float]:
+    """Return the validation UAR and the negative loss, which breaks ties between equal UARs."""
+    ids = context.fold.validation
+    logits = predict_logits(model, context.store, ids)
+    labels = context.store.labels(ids)
     confusion = confusion_matrix(labels.numpy(), logits.argmax(1).numpy(), logits.shape[1])
-    return uar(confusion), -float(lesson.criterion(logits, labels))
+    return uar(confusion), -float(context.criterion(logits, labels))
 
 
 def _batches(
     lengths: Mapping[str, int], size: int, rng: torch.Generator
 ) -> Iterator[Sequence[str]]:
-    """Shuffled batches of utterances of like length, so that little is padded."""
+    """Yield shuffled batches of utterances of similar length, which need little padding."""
     names = list(lengths)
     shuffled = [names[i] for i in torch.randperm(len(names), generator=rng).tolist()]
     batches = []

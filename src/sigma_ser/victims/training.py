@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,14 +18,14 @@ from sigma_ser.core.seeds import derive_seed
 from sigma_ser.corpora.folds import Fold
 from sigma_ser.encoders.store import FeatureStore
 
-from .checkpoint import TrainedVictim, VictimCard, make_head
+from .checkpoint import CARD, TrainedVictim, VictimCard, make_head, read_card
 from .evaluation import evaluate
-from .fitting import Lesson, Pupil, fit
+from .fitting import TrainingContext, TrainingModel, fit
 from .layers import LayerSum, layer_covariance
 from .settings import AdversarialTraining, TrainingSettings
 from .victim import Standardised, usable_scale
 
-__all__ = ["AdversarialTraining", "TrainingSettings", "train"]
+__all__ = ["AdversarialTraining", "TrainingSettings", "train", "trained_before"]
 
 
 def train(
@@ -40,20 +42,20 @@ def train(
     """Train a head on the training part of a fold.
 
     On features of `layer="all"` a weighted sum of the layers is learnt with the head and frozen
-    afterwards: the victim is then one on the `(T, D)` features of `victim.heard(store)`.
+    afterwards; the victim then takes the `(T, D)` features of `victim.view(store)`.
 
     Args:
         store: features of the corpus.
-        fold: which utterances train, validate and test.
+        fold: the utterances to train, validate and test on.
         head: name of a registered head.
-        seed: fixes initial weights, order and dropout.
+        seed: determines initial weights, batch order and dropout.
         head_settings: keyword arguments of the head.
-        adversarial: also train on attacked features; `None` trains on clean ones alone.
-        progress: called with (epochs done, epochs at the most).
+        adversarial: train on attacked features as well; `None` trains on clean features only.
+        progress: called with (epochs done, maximum number of epochs) after each epoch.
         **training: fields of `TrainingSettings`.
 
     Returns:
-        The victim of the best validation epoch, with its test metrics in the card.
+        The victim of the best validation epoch, with its validation and test metrics in the card.
 
     Raises:
         VictimError: if a class has fewer than two training utterances, a setting is unknown or
@@ -62,14 +64,15 @@ def train(
     settings = TrainingSettings.of(training)
     classes = store.class_names
     targets = dict(zip(fold.train, store.labels(fold.train).tolist(), strict=True))
-    counts = _counted(fold, classes, targets)
+    counts = _class_counts(fold, classes, targets)
+    recipe = _recipe(store, fold, head, seed, head_settings, settings, adversarial)
 
-    # Dropout and initialisation draw from the global generator: fork it, and leave no trace.
+    # Dropout and initialisation draw from the global generator, which fork_rng restores.
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "train", head, fold.name))
-        pupil = _pupil(store, fold, head, head_settings or {})
+        model = _new_model(store, fold, head, head_settings or {})
         weights = counts.sum() / (len(classes) * counts) if settings.class_weights else None
-        lesson = Lesson(
+        context = TrainingContext(
             store=store,
             fold=fold,
             targets=targets,
@@ -79,28 +82,20 @@ def train(
             seed=seed,
             rng=torch.Generator().manual_seed(derive_seed(seed, "order", fold.name)),
         )
-        epochs = fit(pupil, lesson, progress)
+        epochs = fit(model, context, progress)
 
-    module = pupil.judge
-    if pupil.layers is not None:
-        store = store.weighted(pupil.layers.weights.detach())
+    module = model.classifier
+    if model.layers is not None:
+        store = store.weighted(model.layers.weights.detach())
         module = Standardised(module.head, *_moments(store, fold))
-    described = {**dataclasses.asdict(settings), "epochs_run": epochs}
-    if adversarial is not None:
-        described["adversarial"] = adversarial.described()
     card = VictimCard(
-        head=head,
-        head_settings=dict(head_settings or {}),
         channels=len(module.scale),
         class_names=tuple(classes),
         corpus=str(store.card["corpus"]["name"]),
-        fold=fold.name,
-        seed=seed,
         encoder=store.card["encoder"],
-        training=described,
         metrics={},
         versions={"torch": torch.__version__, "python": platform.python_version()},
-        fold_key=fold.key,
+        **{**recipe, "training": {**recipe["training"], "epochs_run": epochs}},
     )
     victim = TrainedVictim(module, card)
     metrics = {
@@ -111,29 +106,106 @@ def train(
     return TrainedVictim(module, dataclasses.replace(card, metrics=metrics), fold)
 
 
-def _counted(fold: Fold, classes: tuple[str, ...], targets: Mapping[str, int]) -> Int[Tensor, "C"]:
-    """Training utterances of each class; one is too few to learn from."""
+def trained_before(
+    folder: Path | str,
+    *,
+    store: FeatureStore,
+    fold: Fold,
+    head: str = "mlp",
+    seed: int = 0,
+    head_settings: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    adversarial: AdversarialTraining | None = None,
+) -> TrainedVictim | None:
+    """Load the victim in a folder if :func:`train` with the same arguments produced it.
+
+    Args:
+        folder: where an earlier victim may have been saved.
+        store: features of the corpus, compared by their key.
+        fold: the fold, compared by its key.
+        head: name of the head.
+        seed: seed of the training.
+        head_settings: keyword arguments of the head.
+        training: fields of `TrainingSettings`; those left out have their defaults.
+        adversarial: adversarial training; its attack is compared by its `repr`.
+
+    Returns:
+        The saved victim; `None` if the folder holds none.
+
+    Raises:
+        VictimError: if the victim was trained with other arguments or its files are damaged, or if
+            a setting is unknown or out of its range.
+    """
+    folder = Path(folder)
+    settings = TrainingSettings.of(training or {})
+    if not (folder / CARD).is_file():
+        return None
+    recipe = _recipe(store, fold, head, seed, head_settings, settings, adversarial)
+    card = read_card(folder)
+    saved = {name: getattr(card, name) for name in recipe}
+    saved["training"] = {k: v for k, v in card.training.items() if k != "epochs_run"}
+    # The card has been through JSON, which turns tuples into lists.
+    expected = json.loads(json.dumps(recipe))
+    differing = [name for name in recipe if saved[name] != expected[name]]
+    if differing:
+        raise VictimError(
+            f"{folder} holds a victim that was trained with other settings "
+            f"({', '.join(differing)}); choose another folder, or delete this one"
+        )
+    return TrainedVictim.load(folder)
+
+
+def _recipe(  # noqa: PLR0917 - the arguments of `train`
+    store: FeatureStore,
+    fold: Fold,
+    head: str,
+    seed: int,
+    head_settings: Mapping[str, Any] | None,
+    settings: TrainingSettings,
+    adversarial: AdversarialTraining | None,
+) -> dict[str, Any]:
+    """The entries of a victim's card that are known before training and determine its weights."""
+    training = dataclasses.asdict(settings)
+    if adversarial is not None:
+        training["adversarial"] = adversarial.described()
+    return {
+        "head": head,
+        "head_settings": dict(head_settings or {}),
+        "fold": fold.name,
+        "seed": seed,
+        "training": training,
+        "fold_key": fold.key,
+        "store_key": store.key,
+    }
+
+
+def _class_counts(
+    fold: Fold, classes: tuple[str, ...], targets: Mapping[str, int]
+) -> Int[Tensor, "C"]:
+    """Number of training utterances of each class; at least two are required."""
     counts = torch.bincount(torch.tensor(list(targets.values())), minlength=len(classes))
-    for few, said in ((0, "no training utterance"), (1, "only one training utterance")):
+    for few, described in ((0, "no training utterance"), (1, "only one training utterance")):
         short = [name for name, count in zip(classes, counts.tolist(), strict=True) if count == few]
         if short:
             raise VictimError(
-                f"fold {fold.name!r} has {said} of {', '.join(short)}; "
+                f"fold {fold.name!r} has {described} of {', '.join(short)}; "
                 "choose another protocol, or a corpus with these classes left out"
             )
     return counts
 
 
-def _pupil(store: FeatureStore, fold: Fold, head: str, head_settings: Mapping[str, Any]) -> Pupil:
+def _new_model(
+    store: FeatureStore, fold: Fold, head: str, head_settings: Mapping[str, Any]
+) -> TrainingModel:
     classes = len(store.class_names)
     mean, scale = _moments(store, fold)
     if store.layers == 1:
         module = make_head(head, len(scale), classes, head_settings)
-        return Pupil(Standardised(module, mean, scale), None)
+        return TrainingModel(Standardised(module, mean, scale), None)
     layers = LayerSum(mean, layer_covariance(store, fold.train, mean))
     mean, deviation = layers.moments()
     module = make_head(head, len(mean), classes, head_settings)
-    return Pupil(Standardised(module, mean, usable_scale(deviation)), layers)
+    return TrainingModel(Standardised(module, mean, usable_scale(deviation)), layers)
 
 
 def _moments(store: FeatureStore, fold: Fold) -> tuple[Tensor, Tensor]:
