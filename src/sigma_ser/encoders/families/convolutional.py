@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -88,7 +89,10 @@ class Convolutional(Encoder):
         mask = None
         if lengths is not None:
             mask = valid_frames(torch.tensor(lengths), inputs.shape[1]).long().to(self.device)
-        last: Tensor = self.model(self.place(inputs), attention_mask=mask).last_hidden_state
+        with warnings.catch_warnings():
+            # The attention of WavLM passes torch a mask and a bias of different types.
+            warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
+            last: Tensor = self.model(self.place(inputs), attention_mask=mask).last_hidden_state
         return last
 
     def steps(self, size: int) -> int:
