@@ -55,7 +55,7 @@ SETTINGS = {
     "rounds=1": DualAveraging(rounds=1),
     "steps=20, rounds=1": DualAveraging(steps=20, rounds=1),
     "growth=0, normalised": DualAveraging(growth=0.0, normalised=True),
-    "spgd": ss.attack("spgd"),
+    "spgd": ss.make_attack("spgd"),
 }
 
 

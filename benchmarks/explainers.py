@@ -113,7 +113,7 @@ def read_share(
     bank.fill(batch, labels)
     mask = bank.mask(batch, labels, budget, 8)
     predicted = victim(batch.x, batch.lengths).argmax(1)
-    attack = ss.attack("pgd", steps=10)
+    attack = ss.make_attack("pgd", steps=10)
     # Nobody is fooled, so all ten steps are done.
     weak = ss.Budget(sparsity=budget.sparsity * 8, epsilon=1e-4)
     reads = 20
@@ -212,14 +212,14 @@ def one_explainer(
     line["seconds"] = seconds
     for scope in (1, *SCOPES):
         mask = explainer_mask(explainer, told, victim, batch, budget, scope)
-        attack = ss.attack("pgd", steps=40) if scope == 1 else native()
+        attack = ss.make_attack("pgd", steps=40) if scope == 1 else native()
         line[f"asr_{scope}"] = rate(attack, victim, batch, labels, budget=budget, mask=mask)
     return line
 
 
 def native() -> Attack:
     """The free attack, and the one inside the scopes."""
-    return ss.attack("dual-averaging")
+    return ss.make_attack("dual-averaging")
 
 
 def free(

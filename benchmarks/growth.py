@@ -50,7 +50,7 @@ from measuring import (
     write_records,
 )
 from overhead import CHANNELS, CLASSES, FRAMES, unfoolable
-from sigma_ser.attacks.factory import attack
+from sigma_ser.attacks.factory import make_attack
 from sigma_ser.attacks.sigma import Sigma
 from sigma_ser.core import registry
 from sigma_ser.core.budget import Budget
@@ -97,7 +97,7 @@ AXES: dict[str, tuple[str, tuple[int, ...]]] = {
 def attacked(head: str, size: Size, steps: int) -> Callable[[], None]:
     """An attack on all utterances of a size."""
     victim = unfoolable(head, size.channels, size.classes)
-    made = attack("dual-averaging", steps=steps, losses=("margin",), rounds=1)
+    made = make_attack("dual-averaging", steps=steps, losses=("margin",), rounds=1)
 
     def work() -> None:
         for batch, labels in size.batches():
@@ -207,7 +207,7 @@ def sharing(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     counts = (1, 8) if options.quick else (1, 2, 4, 8)
     for head in options.heads:
         victim = unfoolable(head)
-        inner = attack("dual-averaging", losses=("margin",), rounds=1)
+        inner = make_attack("dual-averaging", losses=("margin",), rounds=1)
         alone = Sigma(explainer, inner, scope=8)
 
         def shared(count: int, head: str = head, victim: Any = victim, inner: Any = inner) -> int:

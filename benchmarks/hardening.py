@@ -54,11 +54,11 @@ def main() -> None:
     fold = ss.make_folds(corpus, given.protocol)[0]
     budget = ss.Budget(sparsity=given.sparsity, epsilon=given.epsilon)
     hardening = AdversarialTraining(
-        attack=ss.attack("dual-averaging", steps=given.steps, rounds=1),
+        attack=ss.make_attack("dual-averaging", steps=given.steps, rounds=1),
         budget=budget,
         share=given.share,
     )
-    strong = ss.attack("dual-averaging", steps=20, rounds=1)
+    strong = ss.make_attack("dual-averaging", steps=20, rounds=1)
     print(f"{given.head}, {fold.name}: dual-averaging, 20 steps, at {given.sparsity:g} of the "
           f"elements and epsilon {given.epsilon:g}")  # fmt: skip
     print("| training | UAR | ASR | 95 % | CPU seconds |\n|---|--:|--:|--:|--:|")

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from measuring import in_turns, ratio, record, verdict, write_records
-from sigma_ser.attacks.factory import attack
+from sigma_ser.attacks.factory import make_attack
 from sigma_ser.core import registry
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.errors import SigmaError
@@ -75,8 +75,8 @@ def measure(
     batch = FeatureBatch(torch.randn(size, FRAMES, CHANNELS), torch.full((size,), FRAMES))
     labels = torch.zeros(size, dtype=torch.long)
     settings = SETTINGS.get(name, {})
-    made = attack(name, steps=options.steps, **settings)
-    fewer = attack(name, steps=1, **settings)
+    made = make_attack(name, steps=options.steps, **settings)
+    fewer = make_attack(name, steps=1, **settings)
     budget = Budget(sparsity=0.01, epsilon=0.5)
     counts = [one(victim, batch, labels, budget) for one in (fewer, made)]
     few, many = (int(told.forwards[0] + told.backwards[0]) for told in counts)

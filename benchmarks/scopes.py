@@ -76,7 +76,7 @@ def measure(
     """The cells of one map on one attacked victim."""
     batch, labels, epsilon = attacked.batch, attacked.labels, options.epsilon
     budget = ss.Budget(sparsity=options.sparsity, epsilon=epsilon)
-    attack = ss.attack("dual-averaging")
+    attack = ss.make_attack("dual-averaging")
     others = [one for one in asked if one.head != attacked.head]
     if name == "free":
         result = attack(attacked.victim, batch, labels, budget)

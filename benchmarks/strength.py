@@ -54,14 +54,16 @@ class Entry:
 def ours(name: str, **settings: Any) -> Entry:
     """An attack of this library."""
     shown = ", ".join(f"{key}={value}" for key, value in settings.items())
-    return Entry(f"{name}({shown})" if shown else name, lambda: ss.attack(name, **settings), True)
+    return Entry(
+        f"{name}({shown})" if shown else name, lambda: ss.make_attack(name, **settings), True
+    )
 
 
 def peer(name: str, form: str = "cut to k", *, minimum: bool = False, **settings: Any) -> Entry:
     """An attack of another library, with its own code."""
 
     def make() -> Any:
-        made = ss.attack(name, **settings)
+        made = ss.make_attack(name, **settings)
         return ss.Sigma("gradient-margin", made) if form == "gradient mask" else made
 
     hidden = {"together", "cut"}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .attacks.factory import attack as attack
+    from .attacks.factory import make_attack as make_attack
     from .attacks.sigma import Sigma as Sigma
     from .core import errors as errors
     from .core import registry as registry
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .encoders.store import FeatureStore as FeatureStore
     from .evaluate.consistency.measures import consistency as consistency
     from .explainers.explanation import explain as explain
+    from .explainers.explanation import make_explainer as make_explainer
     from .masks.topk import topk_mask as topk_mask
     from .study.run import Study as Study
     from .study.run import run as run
@@ -57,6 +59,8 @@ _HOMES = {
     "load_corpus": "corpora.corpus",
     "load_encoder": "encoders.encoder",
     "load_victim": "victims.loading",
+    "make_attack": "attacks.factory",
+    "make_explainer": "explainers.explanation",
     "make_folds": "corpora.folds",
     "registry": "core.registry",
     "run": "study.run",

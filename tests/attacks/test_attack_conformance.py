@@ -14,7 +14,7 @@ from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
 from sigma_ser.attacks.base import AttackInterrupted, SparseAttack
-from sigma_ser.attacks.factory import attack
+from sigma_ser.attacks.factory import make_attack
 from sigma_ser.attacks.limits import ObservedRange
 from sigma_ser.attacks.losses import LOSSES
 from sigma_ser.attacks.masked import MaskedAttack
@@ -35,7 +35,7 @@ SHORT = {
 
 def short(name: str, **settings: Any) -> SparseAttack:
     """The attack with fewer steps; those that move all they may keep the largest units."""
-    return shortened(attack(name, **settings))
+    return shortened(make_attack(name, **settings))
 
 
 def shortened(made: SparseAttack) -> SparseAttack:
@@ -173,7 +173,7 @@ def test_time_is_a_limit_too(
     conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
 ) -> None:
     batch, labels = utterances
-    result = attack("spgd", max_seconds=1e-9)(conv_victim, batch, labels, Budget(sparsity=0.3))
+    result = make_attack("spgd", max_seconds=1e-9)(conv_victim, batch, labels, Budget(sparsity=0.3))
     assert torch.equal(result.x_adv, batch.x)
     assert result.forwards.tolist() == [1] * len(batch)
 
@@ -187,10 +187,10 @@ def test_every_loss_leads_somewhere(
     batch, labels = utterances
     target = (labels + 1) % 3 if targeted else None
     budget = Budget(sparsity=0.3, epsilon=1.0)
-    led = attack("dual-averaging", steps=5, losses=(loss,))
+    led = make_attack("dual-averaging", steps=5, losses=(loss,))
     reached = [
         run(conv_victim, batch, labels, budget, target=target).success.sum()
-        for run in (led, attack("random"))
+        for run in (led, make_attack("random"))
     ]
     assert reached[0] > reached[1]
 
@@ -266,12 +266,12 @@ def test_interrupted_attack_keeps_what_it_found(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_repr_shows_the_settings(name: str) -> None:
-    shown = repr(attack(name))
+    shown = repr(make_attack(name))
     fields = dataclasses.fields(registry.get("attack", name))
     for field in fields:
         hidden = field.name in ("box", "max_passes", "max_seconds")
         assert (f"{field.name}=" in shown) != hidden
-    assert "max_passes=9" in repr(attack(name, max_passes=9))
+    assert "max_passes=9" in repr(make_attack(name, max_passes=9))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -345,7 +345,7 @@ def test_features_behind_an_encoders_graph_are_attacked_as_data(
 )
 def test_settings_of_the_wrong_kind_are_refused(settings: dict, said: str) -> None:
     with pytest.raises((AttackError, TypeCheckError), match=said):
-        attack("dual-averaging", **settings)
+        make_attack("dual-averaging", **settings)
 
 
 def test_a_loss_and_a_name_that_do_not_exist_are_refused_at_once() -> None:
@@ -353,9 +353,9 @@ def test_a_loss_and_a_name_that_do_not_exist_are_refused_at_once() -> None:
     for name in NAMES:
         if "loss" in inspect.signature(registry.get("attack", name)).parameters:
             with pytest.raises((AttackError, TypeCheckError), match=r"loss"):
-                attack(name, loss="ce")
+                make_attack(name, loss="ce")
     with pytest.raises((AttackError, TypeCheckError), match=r"by its name|name"):
-        attack(None)  # type: ignore[arg-type]
+        make_attack(None)  # type: ignore[arg-type]
 
 
 class NanSlope(nn.Module):

@@ -10,7 +10,7 @@ from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
 from sigma_ser.attacks.black_box import BlackBoxAttack, QueriedResult
-from sigma_ser.attacks.factory import attack
+from sigma_ser.attacks.factory import make_attack
 from sigma_ser.attacks.losses import margin
 from sigma_ser.attacks.sparse_autoattack import SparseAutoAttack
 from sigma_ser.attacks.sparse_rs import SparseRS
@@ -67,7 +67,7 @@ def test_every_query_is_logged_and_none_is_a_gradient(
     batch, labels = utterances
     asked = Asked(conv_victim)
     victim = wrap(asked.eval(), scale=conv_victim.scale)
-    made = attack(name, feedback=feedback, **SETTINGS[name])
+    made = make_attack(name, feedback=feedback, **SETTINGS[name])
     result = made(victim, batch, labels, Budget(sparsity=0.2, epsilon=1.0))
     assert isinstance(result, QueriedResult)
     assert not result.backwards.any()
@@ -99,13 +99,13 @@ def test_decisions_are_all_that_a_decision_attack_uses(
     """The same answer from a victim whose logits tell nothing else."""
     batch, labels = utterances
     budget = Budget(sparsity=0.2, epsilon=1.0)
-    made = attack(name, feedback="decision", **SETTINGS[name])
+    made = make_attack(name, feedback="decision", **SETTINGS[name])
     full = made(conv_victim, batch, labels, budget)
     bare = wrap(Asked(conv_victim, decision=True).eval(), scale=conv_victim.scale)
     told = made(bare, batch, labels, budget)
     assert torch.equal(full.x_adv, told.x_adv)
     assert torch.equal(full.forwards, told.forwards)
-    with_logits = attack(name, **SETTINGS[name])(conv_victim, batch, labels, budget)
+    with_logits = make_attack(name, **SETTINGS[name])(conv_victim, batch, labels, budget)
     assert with_logits.success.sum() >= full.success.sum()
 
 
@@ -121,13 +121,13 @@ def test_search_beats_chance(
         "onepixel": {"candidates": 10, "generations": 9},
         "cornersearch": {"probes": 100, "tries": 10},
     }[name]
-    searched = attack(name, **settings)(conv_victim, batch, labels, budget)
+    searched = make_attack(name, **settings)(conv_victim, batch, labels, budget)
     draws = int((searched.forwards + searched.backwards).max())
     # The values of `onepixel` lie inside the ball, so that chance for it is its own first draw.
     control = (
-        attack("onepixel", candidates=draws // 2, generations=1)
+        make_attack("onepixel", candidates=draws // 2, generations=1)
         if name == "onepixel"
-        else attack("random", draws=draws)
+        else make_attack("random", draws=draws)
     )
     chance = control(conv_victim, batch, labels, budget)
 
@@ -141,9 +141,9 @@ def test_search_beats_chance(
 def test_settings_are_checked() -> None:
     # Under the type checker, a wrong literal does not even get to the attack's own check.
     with pytest.raises((AttackError, TypeCheckError), match="feedback"):
-        attack("onepixel", feedback="gradient")
+        make_attack("onepixel", feedback="gradient")
     with pytest.raises(AttackError, match="candidates must be above 3"):
-        attack("onepixel", candidates=3)
+        make_attack("onepixel", candidates=3)
     with pytest.raises(AttackError, match="decisions alone"):
         SparseAutoAttack(members=(SparseRS(feedback="decision"),))
 
@@ -161,7 +161,7 @@ def test_cornersearch_ends_with_its_whole_budget() -> None:
 
     module = Watched().eval()
     batch = FeatureBatch(torch.zeros(1, 4, 5), torch.tensor([4]))
-    made = attack("cornersearch", probes=40, tries=2)
+    made = make_attack("cornersearch", probes=40, tries=2)
     made(wrap(module), batch, torch.tensor([0]), Budget(count=7, epsilon=1.0))
     assert module.changed[:41] == [0] + [1] * 40
     assert module.changed[41:] == [2, 2, 3, 3, 4, 4, 6, 6, 7, 7]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sigma_ser.attacks.dual_averaging import DualAveraging
-from sigma_ser.attacks.factory import attack
+from sigma_ser.attacks.factory import make_attack
 from sigma_ser.attacks.losses import margin
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.errors import AttackError
@@ -27,7 +27,7 @@ def test_one_step_is_one_shot(
 ) -> None:
     batch, labels = utterances
     one = DualAveraging(steps=1, rounds=1, losses=("margin",))(conv_victim, batch, labels, BUDGET)
-    shot = attack("oneshot")(conv_victim, batch, labels, BUDGET)
+    shot = make_attack("oneshot")(conv_victim, batch, labels, BUDGET)
     assert torch.equal(one.x_adv, shot.x_adv)
     assert torch.equal(one.forwards, shot.forwards)
 

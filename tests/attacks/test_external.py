@@ -18,7 +18,7 @@ from sigma_ser.attacks.base import AttackInterrupted
 from sigma_ser.attacks.external.adapter import ExternalAttack
 from sigma_ser.attacks.external.libraries import LIBRARIES
 from sigma_ser.attacks.external.peer import Peer
-from sigma_ser.attacks.factory import attack
+from sigma_ser.attacks.factory import make_attack
 from sigma_ser.attacks.limits import ObservedRange
 from sigma_ser.core.audit import audit
 from sigma_ser.core.budget import GRANULARITIES, Budget
@@ -239,12 +239,12 @@ def test_an_absent_library_tells_how_to_install_it(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(AttackError, match=f"pip install --no-deps {LIBRARIES[library].packages}"):
-        attack(f"{library}:Whatever")
+        make_attack(f"{library}:Whatever")
 
 
 def test_names_and_settings_are_checked() -> None:
     with pytest.raises(UnknownNameError, match="known: adv-lib, art, foolbox, torchattacks"):
-        attack("foolbix:LinfPGD")
+        make_attack("foolbix:LinfPGD")
     with pytest.raises(UnknownNameError, match="did you mean ascend"):
         OurLibrary("asend", {})
     with pytest.raises(AttackError, match="has no setting 'step'; it knows steps, rate"):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sigma_ser.attacks.external.libraries import LIBRARIES
-from sigma_ser.attacks.factory import attack
+from sigma_ser.attacks.factory import make_attack
 from sigma_ser.attacks.sigma import Sigma
 from sigma_ser.core.audit import audit
 from sigma_ser.core.budget import Budget
@@ -56,7 +56,7 @@ def test_under_the_budget_alone_and_in_company(
     name, given, targeted, whole = case
     batch, labels = utterances
     budget = Budget(sparsity=0.2, epsilon=1.0)
-    made = attack(installed(name), **given)
+    made = make_attack(installed(name), **given)
     mask = torch.rand(batch.x.shape, generator=torch.Generator().manual_seed(5)) < 0.5
     result = made(conv_victim, batch, labels, budget, mask=mask)
     audit(batch, result.x_adv, budget, conv_victim.scale, mask)
@@ -79,7 +79,7 @@ def test_under_the_budget_alone_and_in_company(
         with pytest.raises(AttackError, match="takes no target"):
             made(conv_victim, batch, labels, budget, target=target)
     if whole:
-        both = attack(name, **given, together=True, cut="inside")
+        both = make_attack(name, **given, together=True, cut="inside")
         together = both(conv_victim, batch, labels, budget, mask=mask)
         audit(batch, together.x_adv, budget, conv_victim.scale, mask)
 
@@ -104,10 +104,10 @@ def test_a_dense_attack_in_the_whole_ball_is_as_strong_as_ours(
     hits = []
     for epsilon in (0.2, 0.6):
         budget = Budget(sparsity=1.0, epsilon=epsilon)
-        theirs = attack(installed(name), **{steps: 40}, together=True)(
+        theirs = make_attack(installed(name), **{steps: 40}, together=True)(
             conv_victim, batch, labels, budget
         )
-        mine = attack("pgd")(conv_victim, batch, labels, budget)
+        mine = make_attack("pgd")(conv_victim, batch, labels, budget)
         hits += [int(theirs.success.sum()), int(mine.success.sum())]
     # Ours keeps the best iterate, theirs the last.
     assert hits[1] - 1 <= hits[0] <= hits[1]
@@ -120,7 +120,7 @@ def test_inside_a_mask_of_sigma(
 ) -> None:
     batch, labels = utterances
     budget = Budget(sparsity=0.2, epsilon=2.0)
-    guided = Sigma("gradient-margin", attack(installed("foolbox:LinfPGD")), scope=1)
+    guided = Sigma("gradient-margin", make_attack(installed("foolbox:LinfPGD")), scope=1)
     result = guided(conv_victim, batch, labels, budget)
     elements = budget.elements(batch.lengths, 6)
     assert bool(((result.x_adv != batch.x).sum((1, 2)) <= elements).all())
@@ -131,7 +131,7 @@ def test_inside_a_mask_of_sigma(
 def test_every_attack_of_a_library_is_found(library: str) -> None:
     name = installed(f"{library}:PGD")
     with pytest.raises(UnknownNameError, match=f"{library} has no attack 'Nothing'"):
-        attack(f"{library}:Nothing")
+        make_attack(f"{library}:Nothing")
     members = LIBRARIES[library].members(_without_checks(library))
     assert len(members) >= 15, name
     assert all(callable(member) for member in members.values())

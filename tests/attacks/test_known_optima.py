@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sigma_ser.attacks.base import SparseAttack
-from sigma_ser.attacks.factory import attack
+from sigma_ser.attacks.factory import make_attack
 from sigma_ser.attacks.losses import margin
 from sigma_ser.core.budget import GRANULARITIES, Budget
 from sigma_ser.core.features import FeatureBatch, valid_frames
@@ -54,7 +54,7 @@ def test_linear_optimum(name: str, masked: bool, granularity: str) -> None:
             mask[:, :, 1] = granularity != "channel"
             mask[:, 2:4] = granularity == "channel"
 
-    result = attack(name)(victim, batch, labels, budget, mask=mask if masked else None)
+    result = make_attack(name)(victim, batch, labels, budget, mask=mask if masked else None)
 
     gains = (weight.abs() * scale * 0.5).expand_as(x)
     units = budget.unit_scores(gains, LENGTHS)
@@ -114,12 +114,12 @@ def test_enumerated_optimum_of_two_layers() -> None:
         enumerated_optimum(victim, x, label, 0.4)
         for x, label in zip(batch.x, labels, strict=True)
     ])  # fmt: skip
-    reached = best_margins(attack("dual-averaging"), victim, batch)
+    reached = best_margins(make_attack("dual-averaging"), victim, batch)
     fooled = optimum > 0
     assert 0 < int(fooled.sum()) < len(batch)
     assert (reached[fooled] > 0).all()
     gained = (reached - margin(logits, labels))[~fooled].sum()
     possible = (optimum - margin(logits, labels))[~fooled].sum()
     assert gained >= 0.98 * possible
-    chance = best_margins(attack("random"), victim, batch)
+    chance = best_margins(make_attack("random"), victim, batch)
     assert (chance[~fooled] - margin(logits, labels)[~fooled]).sum() < 0.8 * possible

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sigma_ser.attacks.factory import attack
+from sigma_ser.attacks.factory import make_attack
 from sigma_ser.attacks.minimum_norm import MinimumNormAttack
 from sigma_ser.core import registry
 from sigma_ser.core.budget import Budget
@@ -39,7 +39,7 @@ def test_the_minimum_of_a_plane(name: str) -> None:
     batch = FeatureBatch(torch.zeros(1, 4, 5), torch.tensor([4]))
     labels = torch.tensor([0])
     # The paper's overshoot of 3 goes further beyond the plane than this ball reaches.
-    made = attack(name, **({"overshoot": 1.05} if name == "sparsefool" else {}))
+    made = make_attack(name, **({"overshoot": 1.05} if name == "sparsefool" else {}))
     assert isinstance(made, MinimumNormAttack)
     result = made.minimum(victim, batch, labels, epsilon=1.0)
     size = int((result.x_adv != batch.x).sum())
@@ -55,7 +55,7 @@ def test_the_minimum_fools_and_serves_larger_budgets(
     name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
 ) -> None:
     batch, labels = utterances
-    made = attack(name)
+    made = make_attack(name)
     assert isinstance(made, MinimumNormAttack)
     result = made.minimum(conv_victim, batch, labels, epsilon=1.5)
     assert result.success.any()
@@ -74,7 +74,9 @@ def test_attacks_on_single_elements_refuse_frames(
 ) -> None:
     batch, labels = utterances
     with pytest.raises(AttackError, match="cannot take whole frames"):
-        attack("sparsefool")(conv_victim, batch, labels, Budget(sparsity=0.5, granularity="frame"))
+        make_attack("sparsefool")(
+            conv_victim, batch, labels, Budget(sparsity=0.5, granularity="frame")
+        )
 
 
 def test_sigma_zero_measures_in_the_range_of_an_element() -> None:
@@ -86,7 +88,7 @@ def test_sigma_zero_measures_in_the_range_of_an_element() -> None:
     batch, labels = FeatureBatch(torch.zeros(1, 4, 5), torch.tensor([4])), torch.tensor([0])
     found = [
         bool(
-            attack("sigma-zero", threshold=threshold, threshold_step=1e-9)
+            make_attack("sigma-zero", threshold=threshold, threshold_step=1e-9)
             .minimum(victim, batch, labels, epsilon=1.0)
             .success
         )

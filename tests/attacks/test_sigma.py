@@ -7,7 +7,7 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import Tensor
 
-from sigma_ser.attacks.factory import attack
+from sigma_ser.attacks.factory import make_attack
 from sigma_ser.attacks.sigma import Sigma
 from sigma_ser.core.budget import GRANULARITIES, Budget
 from sigma_ser.core.contracts import Attack
@@ -54,22 +54,22 @@ def test_a_mask_wider_than_the_budget_needs_an_attack_that_chooses(
     with pytest.raises(BudgetError, match="scope 1"):
         Sigma("gradient", "pgd", scope=2)(conv_victim, batch, labels, budget)
     with pytest.raises(BudgetError, match="without a mask"):
-        attack("fgsm")(conv_victim, batch, labels, budget)
-    chosen = Sigma("gradient", attack("pgd", keep_largest=True), scope=2)
+        make_attack("fgsm")(conv_victim, batch, labels, budget)
+    chosen = Sigma("gradient", make_attack("pgd", keep_largest=True), scope=2)
     chosen(conv_victim, batch, labels, budget)
     # A dense budget needs no mask.
-    attack("pgd")(conv_victim, batch, labels, Budget(sparsity=1.0))
+    make_attack("pgd")(conv_victim, batch, labels, Budget(sparsity=1.0))
 
 
 def test_names_and_settings_are_checked() -> None:
     with pytest.raises(UnknownNameError, match="dual-averaging"):
-        attack("dual-averagin")
+        make_attack("dual-averagin")
     with pytest.raises(AttackError, match="no setting 'step'"):
-        attack("pgd", step=3)
+        make_attack("pgd", step=3)
     with pytest.raises(AttackError, match="steps must be above 0"):
-        attack("pgd", steps=0)
+        make_attack("pgd", steps=0)
     with pytest.raises(AttackError, match="max_passes"):
-        attack("pgd", max_passes=0)
+        make_attack("pgd", max_passes=0)
     with pytest.raises(BudgetError, match="scope"):
         Sigma("gradient", "pgd", scope=0)
     with pytest.raises((ExplainerError, TypeCheckError), match=r"explainer"):

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
-from sigma_ser.attacks.factory import attack
+from sigma_ser.attacks.factory import make_attack
 from sigma_ser.attacks.sigma_lambda import DifferentiableMap, SigmaLambda
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.errors import AttackError
@@ -30,8 +30,8 @@ def test_the_dial_keeps_explanations_and_success(
 ) -> None:
     batch, labels = utterances
     budget = Budget(sparsity=0.3, epsilon=1.5)
-    plain = attack("sigma-lambda", weight=0.0)(conv_victim, batch, labels, budget)
-    careful = attack("sigma-lambda", weight=3.0)(conv_victim, batch, labels, budget)
+    plain = make_attack("sigma-lambda", weight=0.0)(conv_victim, batch, labels, budget)
+    careful = make_attack("sigma-lambda", weight=3.0)(conv_victim, batch, labels, budget)
     both = plain.success & careful.success
     assert both.any()
     assert (plain.success == careful.success).float().mean() > 0.8
@@ -76,7 +76,7 @@ def test_second_derivatives_exist(head: type[nn.Module], saliency: Differentiabl
 
 def test_settings_are_checked() -> None:
     with pytest.raises(AttackError, match="weight"):
-        attack("sigma-lambda", weight=-1.0)
+        make_attack("sigma-lambda", weight=-1.0)
     # Under the type checker, a wrong literal does not even get to the attack's own check.
     with pytest.raises((AttackError, TypeCheckError), match="saliency"):
-        attack("sigma-lambda", saliency="lime")
+        make_attack("sigma-lambda", saliency="lime")

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
-from sigma_ser.attacks.factory import attack
+from sigma_ser.attacks.factory import make_attack
 from sigma_ser.attacks.sigma import Sigma
 from sigma_ser.attacks.success_curve import success_curve
 from sigma_ser.core.audit import audit
@@ -37,13 +37,13 @@ def labels_of_sum() -> Tensor:
 def test_the_fewest_units_of_a_sum() -> None:
     """7.5 in steps of 1 takes 8 elements; one frame of 3 elements cannot; one was wrong before."""
     victim = wrap(Sum().eval())
-    curve = success_curve(attack("oneshot"), victim, ZEROS, labels_of_sum(), epsilon=1.0)
+    curve = success_curve(make_attack("oneshot"), victim, ZEROS, labels_of_sum(), epsilon=1.0)
     assert curve.smallest.tolist() == [8, 8, torch.inf, 0]
     assert curve.success.tolist() == [True, True, False, True]
     assert curve.at([0, 7, 8, 18]).tolist() == [0.25, 0.25, 0.75, 0.75]
     assert torch.equal((curve.x_adv != 0).flatten(1).sum(1), torch.tensor([8, 8, 0, 0]))
     frames = success_curve(
-        attack("oneshot"), victim, ZEROS, labels_of_sum(), epsilon=1.0, granularity="frame"
+        make_attack("oneshot"), victim, ZEROS, labels_of_sum(), epsilon=1.0, granularity="frame"
     )
     assert frames.smallest.tolist() == [3, 3, torch.inf, 0]
 
@@ -51,7 +51,7 @@ def test_the_fewest_units_of_a_sum() -> None:
 def test_the_smallest_epsilon_of_a_sum() -> None:
     victim = wrap(Sum().eval(), scale=0.5)
     curve = success_curve(
-        attack("oneshot"), victim, ZEROS, labels_of_sum(),
+        make_attack("oneshot"), victim, ZEROS, labels_of_sum(),
         minimise="epsilon", epsilon=20.0, sparsity=0.5, tolerance=0.02,
     )  # fmt: skip
     known = torch.tensor([15 / 6, 15 / 9, 15 / 1, 0.0])
@@ -76,7 +76,7 @@ def test_a_curve_is_what_single_budgets_say(
         "segment_frames": 2,
         "tolerance": 0.2,
     }
-    made = attack("dual-averaging", steps=3, losses=("margin",))
+    made = make_attack("dual-averaging", steps=3, losses=("margin",))
     curve = success_curve(made, conv_victim, batch, labels, granularity=granularity, **settings)
     assert curve.success.any()
     assert torch.equal(conv_victim(curve.x_adv, batch.lengths).argmax(1) != labels, curve.success)
@@ -102,18 +102,18 @@ def test_masks_targets_sigma_and_minimum_norm_attacks(
     mask = torch.rand(batch.x.shape, generator=torch.Generator().manual_seed(0)) < 0.7
     target = (labels + 1) % 3
     curve = success_curve(
-        attack("oneshot"), conv_victim, batch, labels,
+        make_attack("oneshot"), conv_victim, batch, labels,
         epsilon=4.0, mask=mask, target=target,
     )  # fmt: skip
     assert curve.success.any()
     predicted = conv_victim(curve.x_adv, batch.lengths).argmax(1)
     assert torch.equal(predicted == target, curve.success)
     assert not ((curve.x_adv != batch.x) & ~mask).any()
-    sigma = Sigma("random", attack("pgd", steps=5))
+    sigma = Sigma("random", make_attack("pgd", steps=5))
     masked = success_curve(sigma, conv_victim, batch, labels, epsilon=1.5)
-    free = success_curve(attack("oneshot"), conv_victim, batch, labels, epsilon=1.5)
+    free = success_curve(make_attack("oneshot"), conv_victim, batch, labels, epsilon=1.5)
     assert (free.smallest <= masked.smallest).float().mean() > 0.8
-    made = attack("sigma-zero", steps=20)
+    made = make_attack("sigma-zero", steps=20)
     smallest = success_curve(made, conv_victim, batch, labels, epsilon=1.5)
     known = made.minimum(conv_victim, batch, labels, epsilon=1.5)
     assert torch.equal(smallest.success, known.success)
@@ -127,7 +127,7 @@ def test_what_cannot_be_searched_is_refused(
     conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
 ) -> None:
     batch, labels = utterances
-    run = attack("oneshot")
+    run = make_attack("oneshot")
     with pytest.raises((AttackError, TypeCheckError), match="minimise"):
         success_curve(run, conv_victim, batch, labels, minimise="k")
     with pytest.raises(AttackError, match="tolerance"):

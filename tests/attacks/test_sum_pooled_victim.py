@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sigma_ser.attacks.factory import attack
+from sigma_ser.attacks.factory import make_attack
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.victims.victim import wrap
@@ -29,7 +29,7 @@ def test_a_mask_or_padding_with_an_expanded_gradient(name: str) -> None:
     batch = FeatureBatch(x, lengths)
     mask = torch.zeros(x.shape, dtype=torch.bool)
     mask[:, 1:3] = True
-    result = attack(name)(
+    result = make_attack(name)(
         wrap(SumHead().eval(), scale=torch.ones(4)),
         batch, torch.zeros(2, dtype=torch.long), Budget(count=2, epsilon=0.5), mask=mask,
     )  # fmt: skip

@@ -53,7 +53,7 @@ def test_the_example_of_the_front_page_is_found_and_runs(package: Path) -> None:
     )
     labels = victim(batch.x, batch.lengths).argmax(1)
     try:
-        sigma = ss.Sigma("my-map", ss.attack("my-attack", steps=2), scope=4)
+        sigma = ss.Sigma("my-map", ss.make_attack("my-attack", steps=2), scope=4)
         result = sigma(victim, batch, labels, ss.Budget(sparsity=0.2, epsilon=50.0))
     finally:
         for name in ("my_package", "my_package.my_attack"):
@@ -65,4 +65,4 @@ def test_a_member_that_cannot_be_imported_is_named(package: Path) -> None:
     # One broken package ended every command with a traceback of importlib.
     (package / "entry_points.txt").write_text("[sigma_ser.attack]\ntheirs = no_such_file:Theirs\n")
     with pytest.raises(ss.SigmaError, match=r"attack 'theirs' as no_such_file:Theirs.*uninstall"):
-        ss.attack("pgd")
+        ss.make_attack("pgd")

@@ -183,9 +183,9 @@ def test_an_unknown_id_name_or_option_gets_near_matches(tess: Path) -> None:
         corpus["OAF_food_feer"]
     with pytest.raises(ss.SigmaError, match="did you mean tess"):
         ss.load_corpus("tes", tess)
-    with pytest.raises(ConfigError, match="no option 'column'"):
+    with pytest.raises(ConfigError, match="no setting 'column'"):
         ss.load_corpus("tess", tess, column="x")
-    with pytest.raises(ConfigError, match="it knows columns, folder"):
+    with pytest.raises(ConfigError, match="known settings: columns, folder"):
         ss.load_corpus("manifest", tess, colums={})
 
 

@@ -260,9 +260,11 @@ def test_a_split_by_what_is_not_known_is_refused() -> None:
 
 def test_wrong_options_columns_and_folds_are_named() -> None:
     corpus = _MADE["demo"]
-    with pytest.raises(ConfigError, match="no option 'fold'; it knows folds"):
+    with pytest.raises(
+        ConfigError, match="no setting 'fold'; did you mean folds. known settings: folds"
+    ):
         ss.make_folds(corpus, "speaker-kfold", fold=3)
-    with pytest.raises(ConfigError, match="it has none"):
+    with pytest.raises(ConfigError, match="it has no settings"):
         ss.make_folds(corpus, "demo-voices", folds=3)
     with pytest.raises(ss.SigmaError, match="did you mean speaker-kfold"):
         ss.make_folds(corpus, "speaker-kfolds")

@@ -22,7 +22,7 @@ def test_a_victim_without_class_names_is_told_in_those_of_the_corpus() -> None:
     batch = ss.FeatureBatch(x, torch.tensor([1, 1, 1]), ids=("a", "b", "c"))
     victim, labels = ss.wrap(Sums().eval()), torch.tensor([0, 1, 1])
     budget = ss.Budget(count=1, epsilon=3.0)
-    result = ss.attack("oneshot")(victim, batch, labels, budget)
+    result = ss.make_attack("oneshot")(victim, batch, labels, budget)
     told = outcome(victim, batch, labels, budget, result, seconds=6.0, class_names=("angry", "sad"))
     assert told["prediction_before"] == ["angry", "sad", "2"]
     assert told["correct_before"] == [True, True, False]

@@ -110,7 +110,7 @@ def test_what_cannot_be_explained_says_what_to_do(victim_of, batch, labels):
     for settings, said in (
         ({"steps": 8.5}, "steps .* whole number"),
         ({"steps": "8"}, "steps .* whole number"),
-        ({"n_steps": 8}, "no setting 'n_steps'; it knows .*steps"),
+        ({"n_steps": 8}, "no setting 'n_steps'; did you mean steps. known settings: .*steps"),
     ):
         with pytest.raises(refused, match=said):
             explanation("integrated-gradients", victim, batch, labels, **settings)

@@ -58,7 +58,7 @@ def test_sigma_attacks_inside_it_and_pays_for_no_explanation():
     inside = ss.topk_mask(learned(VICTIM, batch, labels).saliency, batch.lengths, budget)
     assert result.success.all()
     assert not ((result.x_adv != batch.x) & ~inside).any()
-    native = ss.attack("dual-averaging")(VICTIM, batch, labels, budget, mask=inside)
+    native = ss.make_attack("dual-averaging")(VICTIM, batch, labels, budget, mask=inside)
     assert torch.equal(result.forwards, native.forwards)
 
 

@@ -127,7 +127,7 @@ def test_an_attack_runs_on_a_classifier_behind_a_layer(tmp_path: Path) -> None:
     batch = ss.FeatureBatch(torch.randn(3, 12, 16), torch.tensor([12, 7, 9]))
     victim = ss.load_victim(f"hf:{tmp_path}", layer=2, scale=batch.x.std((0, 1)))
     labels = victim(batch.x, batch.lengths).argmax(1)
-    attack = ss.attack("dual-averaging", steps=5)
+    attack = ss.make_attack("dual-averaging", steps=5)
     result = attack(victim, batch, labels, ss.Budget(sparsity=0.2, epsilon=1.0))
     assert (result.x_adv != batch.x).any()
 
@@ -290,7 +290,7 @@ def test_logits_of_another_type_are_handed_on_as_float32(kind: torch.dtype) -> N
     batch, labels = ss.FeatureBatch(_X, _LENGTHS), logits.argmax(1)
     assert torch.isfinite(ss.explain("feature-ablation", victim, batch, labels)).all()
     for name in ("sigma-lambda", "sparsefool"):
-        result = ss.attack(name)(victim, batch, labels, ss.Budget(sparsity=0.2))
+        result = ss.make_attack(name)(victim, batch, labels, ss.Budget(sparsity=0.2))
         assert result.x_adv.dtype == torch.float32
 
 

@@ -130,7 +130,8 @@ def test_any_head_learns_the_sum_also_under_attack(every, fold) -> None:
     from sigma_ser.victims.settings import AdversarialTraining
 
     plan = AdversarialTraining(
-        attack=ss.attack("dual-averaging", steps=2), budget=ss.Budget(sparsity=0.1, epsilon=1.0)
+        attack=ss.make_attack("dual-averaging", steps=2),
+        budget=ss.Budget(sparsity=0.1, epsilon=1.0),
     )
     victim = ss.train(
         every, fold, "mlp", epochs=4, adversarial=plan, learning_rate=1e-2,

@@ -88,7 +88,9 @@ def test_what_cannot_be_trained_is_refused(store, fold) -> None:
         train(store, dataclasses.replace(fold, train=one_sad), "mlp")
     with pytest.raises(ss.errors.VictimError, match="no setting 'epoch'"):
         train(store, fold, "mlp", epoch=3)
-    with pytest.raises(ss.errors.VictimError, match="head 'mlp' cannot be made"):
+    with pytest.raises(
+        ss.errors.VictimError, match="head 'mlp' has no setting 'hiden'; did you mean hidden"
+    ):
         train(store, fold, "mlp", head_settings={"hiden": 3})
     with pytest.raises(ss.errors.VictimError, match=r"loss became.*learning_rate"):
         train(store, fold, "linear", learning_rate=1e37, clip=math.inf, epochs=4)
@@ -118,7 +120,7 @@ def test_settings_out_of_their_range_are_refused(wrong: dict, store, fold) -> No
 def test_hardened_training_sees_attacked_features_and_keeps_the_budget(store, fold) -> None:
     """The attack is called on the victim in eval mode, and its features enter the loss."""
     budget = ss.Budget(sparsity=0.1, epsilon=1.0)
-    inner = ss.attack("dual-averaging", steps=2)
+    inner = ss.make_attack("dual-averaging", steps=2)
     seen: list[tuple[float, bool]] = []
 
     def attack(victim, batch, labels, budget, *, mask=None, target=None, seeds=None):

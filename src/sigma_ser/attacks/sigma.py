@@ -1,4 +1,4 @@
-"""SIGMA: a saliency map says where, an attack does the rest (arXiv 2606.30550)."""
+"""SIGMA: saliency-guided sparse mask attacks (arXiv 2606.30550)."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ from sigma_ser.explainers.explanation import explanation, make_explainer
 from sigma_ser.masks.topk import explainer_mask
 
 from .base import check_integers
-from .factory import attack as make_attack
+from .factory import make_attack
 
 
 @dataclasses.dataclass(frozen=True)
 class Sigma:
-    """Explain, mask, attack; itself an attack. The parts are usable apart: mask once, use often.
+    """SIGMA (arXiv 2606.30550): explain the prediction, mask the salient units, attack the mask.
 
-    The paper restricts the updates to the salient elements; with `scope=1` the mask is just those
-    `k`. A wider scope lets the attack pick its `k` inside a mask of `scope * k` units, which is
-    our extension. The explained class is the true one.
+    `Sigma` is itself an attack; `explain`, `mask` and `attack` are also usable separately, so one
+    mask can serve several attacks. The paper restricts the updates to the salient elements, which
+    is `scope=1`: the mask consists of the `k` most salient units. Differs from the paper: with a
+    larger scope the attack selects its `k` units inside a mask of `scope * k` units. The true
+    class is explained.
 
     Args:
-        explainer: a name, or an explainer.
-        attack: a name, or an attack.
-        scope: how many times more units the mask holds than may change, at least 1.
+        explainer: name of a registered explainer, or an explainer.
+        attack: name of a registered attack, or an attack.
+        scope: size of the mask as a multiple of the budget `k`, at least 1.
 
     Raises:
         UnknownNameError: if a name is unknown.
-        BudgetError: if `scope` is not a whole number from 1 up.
-        ExplainerError: if this is no explainer.
+        BudgetError: if `scope` is not an integer of at least 1.
+        ExplainerError: if `explainer` is not an explainer.
 
     >>> from sigma_ser.attacks.sigma import Sigma
     >>> Sigma("gradient", "oneshot", scope=8).scope
@@ -47,14 +49,14 @@ class Sigma:
 
     def __init__(self, explainer: str | Explainer, attack: str | Attack, scope: int = 1) -> None:
         if isinstance(scope, bool) or not isinstance(scope, int) or scope < 1:
-            raise BudgetError(f"scope must be a whole number from 1 up, got {scope!r}")
+            raise BudgetError(f"scope must be an integer of at least 1, got {scope!r}")
         if isinstance(explainer, str):
             explainer = make_explainer(explainer)
         if isinstance(attack, str):
             attack = make_attack(attack)
         if not isinstance(explainer, Explainer):
             raise ExplainerError(
-                f"an explainer comes by name or from make_explainer, not as {explainer!r}"
+                f"explainer must be a name or the result of make_explainer, got {explainer!r}"
             )
         object.__setattr__(self, "explainer", explainer)
         object.__setattr__(self, "attacker", attack)
@@ -68,14 +70,14 @@ class Sigma:
         *,
         seeds: Int[Tensor, "B"] | None = None,
     ) -> Explanation:
-        """The map of each utterance for class `labels`, and what it cost."""
+        """The saliency maps for the classes `labels`, with the passes that they took."""
         return explanation(self.explainer, victim, batch, labels, seeds=seeds)
 
     def mask(
-        self, told: Explanation, victim: Victim, batch: FeatureBatch, budget: Budget
+        self, explanation: Explanation, victim: Victim, batch: FeatureBatch, budget: Budget
     ) -> Bool[Tensor, "B T D"]:
-        """The `scope * k` most salient units; `victim` gives the scale of the channels."""
-        return explainer_mask(self.explainer, told, victim, batch, budget, self.scope)
+        """The mask `(B, T, D)` of the `scope * k` most salient units, in the victim's scale."""
+        return explainer_mask(self.explainer, explanation, victim, batch, budget, self.scope)
 
     def attack(
         self,
@@ -88,7 +90,7 @@ class Sigma:
         target: Int[Tensor, "B"] | None = None,
         seeds: Int[Tensor, "B"] | None = None,
     ) -> AttackResult:
-        """Attack inside a mask that is already there, of this victim or of another."""
+        """Attack inside a given mask, which may come from another victim."""
         return self.attacker(victim, batch, labels, budget, mask=mask, target=target, seeds=seeds)
 
     def __call__(
@@ -102,18 +104,18 @@ class Sigma:
         target: Int[Tensor, "B"] | None = None,
         seeds: Int[Tensor, "B"] | None = None,
     ) -> AttackResult:
-        """Explain, mask and attack; the passes of the explanation are counted too.
+        """Explain, mask and attack; the result includes the passes of the explanation.
 
-        With `mask` nothing is explained: the mask is used as it is.
+        With a given `mask`, no explanation is computed and the mask is used unchanged.
         """
         if mask is not None:
             return self.attack(victim, batch, labels, budget, mask=mask, target=target, seeds=seeds)
         check_integers("labels (class indices)", labels, batch)
-        told = self.explain(victim, batch, labels, seeds=seeds)
-        mask = self.mask(told, victim, batch, budget)
+        explained = self.explain(victim, batch, labels, seeds=seeds)
+        mask = self.mask(explained, victim, batch, budget)
         result = self.attack(victim, batch, labels, budget, mask=mask, target=target, seeds=seeds)
         return dataclasses.replace(
             result,
-            forwards=result.forwards + told.forwards.to(result.forwards.device),
-            backwards=result.backwards + told.backwards.to(result.backwards.device),
+            forwards=result.forwards + explained.forwards.to(result.forwards.device),
+            backwards=result.backwards + explained.backwards.to(result.backwards.device),
         )

@@ -80,7 +80,7 @@ def attack(
     ] = False,
 ) -> None:
     """Attack the utterances that the victim recognises; every result is audited."""
-    from sigma_ser.attacks.factory import attack as make_attack
+    from sigma_ser.attacks.factory import make_attack
     from sigma_ser.core.budget import Budget
     from sigma_ser.core.errors import BudgetError, ConfigError
     from sigma_ser.explainers.explanation import make_explainer

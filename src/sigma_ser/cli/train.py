@@ -180,7 +180,7 @@ def _plan(
     import sigma_ser as ss
     from sigma_ser.victims.settings import AdversarialTraining
 
-    attack = ss.attack(name, **({} if steps is None else {"steps": steps}))
+    attack = ss.make_attack(name, **({} if steps is None else {"steps": steps}))
     budget = ss.Budget(sparsity=sparsity, epsilon=epsilon)
     return AdversarialTraining(attack=attack, budget=budget, share=share)
 

@@ -11,6 +11,10 @@ class UnknownNameError(SigmaError):
     """A name that no registry knows; the text lists near matches."""
 
 
+class RegistryError(SigmaError):
+    """A member that cannot be registered, or that an installed package offers and cannot import."""
+
+
 class BudgetError(SigmaError, ValueError):
     """A budget that cannot be met, or an attack that would need more than it."""
 

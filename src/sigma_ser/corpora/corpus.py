@@ -15,7 +15,7 @@ from typing import Any
 
 from sigma_ser.audio.recording import MAX_SECONDS, AudioFacts
 from sigma_ser.core import registry
-from sigma_ser.core.errors import ConfigError, CorpusError
+from sigma_ser.core.errors import CorpusError
 from sigma_ser.core.files import content_key_of_many
 from sigma_ser.core.records import Keyed, Records, Texts
 from sigma_ser.core.utterance import Utterance
@@ -178,13 +178,7 @@ def load_corpus(
 
 
 def _reader(name: str, options: Mapping[str, Any]) -> Reader:
-    kind = registry.get("corpus", name)
-    known = [option.name for option in dataclasses.fields(kind) if option.init]
-    for option in options:
-        if option not in known:
-            listed = f"it knows {', '.join(known)}" if known else "it has none"
-            raise ConfigError(f"the corpus {name} has no option {option!r}; {listed}")
-    reader: Reader = kind(**options)
+    reader: Reader = registry.make("corpus", name, options)
     return reader
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from sigma_ser.core import registry
-from sigma_ser.core.errors import ConfigError, CorpusError
+from sigma_ser.core.errors import CorpusError
 from sigma_ser.core.files import content_key
 
 from .corpus import Corpus
@@ -102,12 +101,5 @@ def make_folds(corpus: Corpus, protocol: str, seed: int = 0, **options: Any) -> 
     >>> len(fold.train), len(fold.validation), len(fold.test)
     (420, 84, 168)
     """
-    split = registry.get("protocol", protocol)
-    parameters = inspect.signature(split).parameters.values()
-    known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.name != "seed"]
-    for option in options:
-        if option not in known:
-            listed = f"it knows {', '.join(known)}" if known else "it has none"
-            raise ConfigError(f"the protocol {protocol} has no option {option!r}; {listed}")
-    folds: list[Fold] = split(corpus, seed=seed, **options)
+    folds: list[Fold] = registry.make("protocol", protocol, options, corpus, seed=seed)
     return folds

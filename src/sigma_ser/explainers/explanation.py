@@ -1,4 +1,4 @@
-"""Explainers by name: `explain` gives the map, `explanation` also what it cost."""
+"""Explainers by name: `explain` returns the map, `explanation` also its cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from sigma_ser.core import registry
 from sigma_ser.core.contracts import Explainer, Explanation, Victim
 from sigma_ser.core.errors import ExplainerError
 from sigma_ser.core.features import FeatureBatch
-from sigma_ser.core.settings import check_settings
 
 
 def explain(
@@ -24,24 +23,24 @@ def explain(
     seeds: Int[Tensor, "B"] | None = None,
     **settings: Any,
 ) -> Float[Tensor, "B T D"]:
-    """How much each element of the features speaks for class `labels`, as a map.
+    """Attribute the score of class `labels` to the elements of the features.
 
     Args:
-        explainer: a name of `registry.names("explainer")`, or an explainer.
+        explainer: a name of `registry.names("explainer")`, or an explainer object.
         victim: the classifier that is explained.
         batch: features `(B, T, D)`.
         labels: the explained class of each utterance, indices `(B,)`; see
             :func:`sigma_ser.explainers.classes.predicted` for the predicted one.
         seeds: `(B,)` seeds of stochastic explainers; `None` derives them from the ids.
-        **settings: of an explainer that is given by name.
+        **settings: hyperparameters of an explainer that is given by name.
 
     Returns:
         Signed saliency, float32 `(B, T, D)`, detached, in feature units, zero on padding.
 
     Raises:
         UnknownNameError: if no explainer has this name.
-        ExplainerError: if a setting or the victim does not suit the explainer, or the map is not
-            finite.
+        ExplainerError: if a setting is wrong, the explainer cannot explain this victim, or the map
+            is not finite.
 
     >>> import torch, sigma_ser as ss
     >>> class MeanPool(torch.nn.Linear):
@@ -64,34 +63,36 @@ def explanation(
     seeds: Int[Tensor, "B"] | None = None,
     **settings: Any,
 ) -> Explanation:
-    """As :func:`explain`, with the passes it took and its completeness."""
+    """As :func:`explain`, with the number of passes and the completeness of the map."""
     if isinstance(explainer, str):
         explainer = make_explainer(explainer, **settings)
     elif settings:
         raise ExplainerError(
-            f"settings ({', '.join(settings)}) go with the name of an explainer; "
-            "this one is made already, so give them to make_explainer"
+            f"settings ({', '.join(settings)}) belong to an explainer that is given by name; "
+            "pass those of an explainer object to make_explainer"
         )
-    told = explainer(victim, batch, labels, seeds=seeds)
-    if told.saliency.shape != batch.x.shape or not bool(torch.isfinite(told.saliency).all()):
+    found = explainer(victim, batch, labels, seeds=seeds)
+    if found.saliency.shape != batch.x.shape or not bool(torch.isfinite(found.saliency).all()):
         raise ExplainerError(
-            f"{explainer!r} must give a finite map {tuple(batch.x.shape)}, "
-            f"got {tuple(told.saliency.shape)} with NaN or infinity, or of the wrong shape"
+            f"{explainer!r} must return a finite map {tuple(batch.x.shape)}, "
+            f"got {tuple(found.saliency.shape)} with NaN or infinity, or of the wrong shape"
         )
-    return told
+    return found
 
 
 def make_explainer(name: str, **settings: Any) -> Explainer:
-    """An explainer by name.
+    """Build an explainer by name.
+
+    Args:
+        name: one of `registry.names("explainer")`.
+        settings: its hyperparameters; a missing one has its default.
 
     Raises:
-        UnknownNameError: if there is none; the text lists near matches.
-        ExplainerError: if it has no such setting, or a setting is out of its range.
+        UnknownNameError: if no explainer has this name; the message lists near matches.
+        ExplainerError: if a setting is unknown or out of its range.
 
     >>> make_explainer("integrated-gradients", steps=8)
     IntegratedGradients(output='logit', rows=64, memory=None, steps=8)
     """
-    factory = registry.get("explainer", name)
-    check_settings(f"the explainer {name!r}", factory, settings, ExplainerError)
-    explainer: Explainer = factory(**settings)
+    explainer: Explainer = registry.make("explainer", name, settings)
     return explainer

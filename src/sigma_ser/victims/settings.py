@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.contracts import Attack
 from sigma_ser.core.errors import VictimError
+from sigma_ser.core.settings import check_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +65,9 @@ class TrainingSettings:
         """Settings from a mapping.
 
         Raises:
-            VictimError: names a setting that does not exist, and those that do.
+            VictimError: if a setting is unknown or has the wrong type.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(given) - known)
-        if unknown:
-            raise VictimError(
-                f"training has no setting {unknown[0]!r}; known: {', '.join(sorted(known))}"
-            )
+        check_settings("training", cls, given, VictimError)
         return cls(**given)
 
 
@@ -86,7 +81,7 @@ class AdversarialTraining:
     success gives the mild examples of Zhang et al. 2020 (friendly adversarial training).
 
     Args:
-        attack: any attack, such as `ss.attack("dual-averaging", steps=5)`.
+        attack: any attack, such as `ss.make_attack("dual-averaging", steps=5)`.
         budget: what it may change.
         share: weight of the attacked features, in (0, 1].
 
