@@ -1,26 +1,41 @@
-"""Small pictures for the page: maps as palette PNGs that are clear where nothing is."""
+"""Small pictures for the page: maps as palette PNGs, transparent where a value is zero."""
 
 from __future__ import annotations
 
 import base64
-import struct
-import zlib
+import io
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
+from PIL import Image
 
 _BLUE, _ORANGE, _SLATE = (38, 120, 190), (222, 96, 32), (110, 120, 140)
 _MAP_ROWS, _COLUMNS = 64, 480
 
 
 def magnitude_picture(values: Float[np.ndarray, "R N"], full: float) -> str:
-    """Values from 0 to `full` as orange on clear, row 0 at the top; a data URI."""
+    """Draw values from 0 to `full` in orange of rising opacity.
+
+    Args:
+        values: `(R, N)`, row 0 at the top; values above `full` are drawn as `full`.
+        full: the value that is drawn opaque.
+
+    Returns:
+        A PNG image as a data URI.
+    """
     levels = np.clip(values / (full or 1.0), 0.0, 1.0) ** 0.7
     return _data_uri((255 * levels).astype(np.uint8), _ramp(_ORANGE))
 
 
 def signed_picture(values: Float[np.ndarray, "R N"]) -> str:
-    """Values around zero: orange above, blue below, clear at zero; a data URI."""
+    """Draw values around zero: orange above, blue below, transparent at zero.
+
+    Args:
+        values: `(R, N)`, row 0 at the top; the largest magnitude is drawn opaque.
+
+    Returns:
+        A PNG image as a data URI.
+    """
     full = float(np.abs(values).max()) or 1.0
     levels = (128 + 127 * np.clip(values / full, -1.0, 1.0)).astype(np.uint8)
     above = [(*_ORANGE, 2 * i) for i in range(128)]
@@ -29,7 +44,14 @@ def signed_picture(values: Float[np.ndarray, "R N"]) -> str:
 
 
 def spectrogram_picture(waveform: Float[np.ndarray, "N"]) -> str:
-    """Log power from 0 to 8 kHz, 25 ms windows every 10 ms, 70 dB deep; a data URI."""
+    """Draw the log power spectrogram from 0 to 8 kHz over a range of 70 dB.
+
+    Args:
+        waveform: `(N,)` mono audio at 16 kHz; Hann windows of 25 ms every 10 ms.
+
+    Returns:
+        A PNG image as a data URI.
+    """
     window, hop = 400, 160
     padded = np.pad(waveform, (window // 2, window // 2 + hop))
     frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
@@ -40,7 +62,7 @@ def spectrogram_picture(waveform: Float[np.ndarray, "N"]) -> str:
 
 
 def pooled(values: Float[np.ndarray, "R N"], rows: int, columns: int) -> Float[np.ndarray, "r n"]:
-    """Means over neighbours, so that at most `rows` x `columns` are left."""
+    """Average neighbouring values until at most `rows` x `columns` remain."""
     for axis, most in ((0, rows), (1, columns)):
         size = values.shape[axis]
         if size > most:
@@ -54,12 +76,20 @@ def pooled(values: Float[np.ndarray, "R N"], rows: int, columns: int) -> Float[n
 def channel_map(
     values: Float[np.ndarray, "T D"] | Bool[np.ndarray, "T D"], order: np.ndarray
 ) -> Float[np.ndarray, "r n"]:
-    """A `(T, D)` map as a picture: time to the right, channels in `order` from the top, pooled."""
+    """Lay out a `(T, D)` map as a picture of reduced size.
+
+    Args:
+        values: a map or a mask `(T, D)`.
+        order: `(D,)` the channels from the top row to the bottom row.
+
+    Returns:
+        Averages, at most 64 rows of channels and 480 columns of frames, time to the right.
+    """
     return pooled(values[:, order].T.astype(float), _MAP_ROWS, _COLUMNS)
 
 
 def wave_path(waveform: Float[np.ndarray, "N"], columns: int = _COLUMNS) -> str:
-    """Outline of a waveform as an SVG path in a box `columns` x 100."""
+    """Return the outline of a waveform as an SVG path in a box `columns` x 100."""
     if not len(waveform):
         return ""
     starts = np.unique(np.linspace(0, len(waveform), columns, endpoint=False).astype(int))
@@ -77,18 +107,10 @@ def _ramp(colour: tuple[int, int, int]) -> list[tuple[int, int, int, int]]:
 
 
 def _data_uri(levels: UInt8[np.ndarray, "R N"], palette: list[tuple[int, int, int, int]]) -> str:
-    """Encode an 8-bit palette PNG (RFC 2083): each pixel an index into colours with alpha."""
-    rows, columns = levels.shape
-    lines = np.concatenate([np.zeros((rows, 1), np.uint8), levels], axis=1).tobytes()
-    chunks = (
-        (b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, 3, 0, 0, 0)),
-        (b"PLTE", bytes(part for colour in palette for part in colour[:3])),
-        (b"tRNS", bytes(colour[3] for colour in palette)),
-        (b"IDAT", zlib.compress(lines, 9)),
-        (b"IEND", b""),
-    )
-    data = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in chunks
-    )
-    return "data:image/png;base64," + base64.b64encode(data).decode()
+    """Encode an 8-bit palette PNG: each pixel is an index into 256 colours with alpha."""
+    image = Image.fromarray(levels)
+    image.putpalette([part for colour in palette for part in colour[:3]])
+    alpha = bytes(colour[3] for colour in palette)
+    file = io.BytesIO()
+    image.save(file, "PNG", transparency=alpha, compress_level=9)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
