@@ -1,4 +1,4 @@
-"""Small victims and batches that every attack is tried on."""
+"""Small victims and batches for the tests of attacks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHANNELS, CLASSES = 6, 3
 
 
 class ConvHead(nn.Module):
-    """Smooth, not linear, and blind to padding."""
+    """A smooth non-linear victim that ignores padding."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class ConvHead(nn.Module):
 
 
 class LinearHead(nn.Module):
-    """Two classes, each element with a weight of its own: the best attack is known."""
+    """Two classes with one weight per element: the best attack is known."""
 
     def __init__(self, frames: int, channels: int, seed: int) -> None:
         super().__init__()

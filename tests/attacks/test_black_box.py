@@ -1,4 +1,4 @@
-"""Black-box attacks ask for no gradient, see no more than they are told, and log each query."""
+"""Black-box attacks use no gradient, observe only their feedback, and log each query."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class NoWayBack(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        raise AssertionError("a black-box attack asked for a gradient")
+        raise AssertionError("a black-box attack requested a gradient")
 
 
-class Asked(nn.Module):
-    """Counts its rows, and may turn logits into a bare decision."""
+class QueryCounter(nn.Module):
+    """Counts its rows, and can reduce logits to a one-hot decision."""
 
     def __init__(self, head: WrappedVictim, *, decision: bool = False) -> None:
         super().__init__()
@@ -65,22 +65,22 @@ def test_every_query_is_logged_and_none_is_a_gradient(
     name: str, feedback: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
 ) -> None:
     batch, labels = utterances
-    asked = Asked(conv_victim)
-    victim = wrap(asked.eval(), scale=conv_victim.scale)
+    counter = QueryCounter(conv_victim)
+    victim = wrap(counter.eval(), scale=conv_victim.scale)
     made = make_attack(name, feedback=feedback, **SETTINGS[name])
     result = made(victim, batch, labels, Budget(sparsity=0.2, epsilon=1.0))
     assert isinstance(result, QueriedResult)
     assert not result.backwards.any()
     log = result.log
     assert torch.equal(log.queries, result.forwards)
-    assert int(log.queries.sum()) == asked.rows
+    assert int(log.queries.sum()) == counter.rows
     assert result.success.any()
     for row, queries in enumerate(log.queries.tolist()):
         seen = log.best_margin[row, :queries]
         assert (seen.diff() >= 0).all()
         assert log.best_margin[row, queries:].isnan().all()
         assert bool(seen[-1] > 0) == bool(result.success[row])
-        assert not bool((seen[:-1] > 0).any())  # it left with its first success
+        assert not bool((seen[:-1] > 0).any())  # it leaves at its first success
     assert log.success_rate(int(log.queries.max())) == float(result.success.float().mean())
     if feedback == "logits":
         with torch.no_grad():
@@ -96,15 +96,15 @@ def test_every_query_is_logged_and_none_is_a_gradient(
 def test_decisions_are_all_that_a_decision_attack_uses(
     name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
 ) -> None:
-    """The same answer from a victim whose logits tell nothing else."""
+    """The result is the same for a victim that returns one-hot decisions."""
     batch, labels = utterances
     budget = Budget(sparsity=0.2, epsilon=1.0)
     made = make_attack(name, feedback="decision", **SETTINGS[name])
     full = made(conv_victim, batch, labels, budget)
-    bare = wrap(Asked(conv_victim, decision=True).eval(), scale=conv_victim.scale)
-    told = made(bare, batch, labels, budget)
-    assert torch.equal(full.x_adv, told.x_adv)
-    assert torch.equal(full.forwards, told.forwards)
+    bare = wrap(QueryCounter(conv_victim, decision=True).eval(), scale=conv_victim.scale)
+    restricted = made(bare, batch, labels, budget)
+    assert torch.equal(full.x_adv, restricted.x_adv)
+    assert torch.equal(full.forwards, restricted.forwards)
     with_logits = make_attack(name, **SETTINGS[name])(conv_victim, batch, labels, budget)
     assert with_logits.success.sum() >= full.success.sum()
 
@@ -113,7 +113,7 @@ def test_decisions_are_all_that_a_decision_attack_uses(
 def test_search_beats_chance(
     name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
 ) -> None:
-    """The margins told along the way are worth something: more than as many random tries."""
+    """The observed margins help: the search beats as many random perturbations."""
     batch, labels = utterances
     budget = Budget(sparsity=0.12, epsilon=0.5)
     settings = {
@@ -123,7 +123,7 @@ def test_search_beats_chance(
     }[name]
     searched = make_attack(name, **settings)(conv_victim, batch, labels, budget)
     draws = int((searched.forwards + searched.backwards).max())
-    # The values of `onepixel` lie inside the ball, so that chance for it is its own first draw.
+    # The values of `onepixel` lie inside the ball, so its control is its first population.
     control = (
         make_attack("onepixel", candidates=draws // 2, generations=1)
         if name == "onepixel"
@@ -144,12 +144,12 @@ def test_settings_are_checked() -> None:
         make_attack("onepixel", feedback="gradient")
     with pytest.raises(AttackError, match="candidates must be above 3"):
         make_attack("onepixel", candidates=3)
-    with pytest.raises(AttackError, match="decisions alone"):
+    with pytest.raises(AttackError, match="feedback='decision' alone"):
         SparseAutoAttack(members=(SparseRS(feedback="decision"),))
 
 
 def test_cornersearch_ends_with_its_whole_budget() -> None:
-    # Its ladder of sizes (2, 3, 4, 6, 9 ...) went past a budget of 7 without ever trying it.
+    # A past fault: the sizes 2, 3, 4, 6, 9 ... skipped the whole budget of 7.
     class Watched(nn.Module):
         def __init__(self) -> None:
             super().__init__()

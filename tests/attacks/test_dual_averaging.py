@@ -1,4 +1,4 @@
-"""Dual averaging: its first corner, what its sum remembers, and what its rounds add."""
+"""Dual averaging: its first vertex, its gradient sum, and its rounds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_one_step_is_one_shot(
 def test_rounds_only_add(
     conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
 ) -> None:
-    """The best so far is kept, so that more rounds are never worse, and they cost their steps."""
+    """The best result is kept, so more rounds are never worse; passes grow with the rounds."""
     batch, labels = utterances
     short = DualAveraging(steps=3, rounds=1)(conv_victim, batch, labels, BUDGET)
     long = DualAveraging(steps=3, rounds=3)(conv_victim, batch, labels, BUDGET)
@@ -45,7 +45,7 @@ def test_rounds_only_add(
     assert (short.success <= long.success).all()
     resisted = ~long.success
     assert resisted.any()
-    # Each run of 3 gradients has 3 backward and 3 forward passes and one last look.
+    # Each run of 3 gradients has 3 backward and 3 forward passes and one final evaluation.
     assert short.backwards[resisted].unique().tolist() == [2 * 3]
     assert long.backwards[resisted].unique().tolist() == [6 * 3]
     assert long.forwards[resisted].unique().tolist() == [1 + 6 * 4]
@@ -63,5 +63,5 @@ def test_an_anchor_that_outweighs_all_stays_where_it_is(
 def test_settings_are_checked() -> None:
     with pytest.raises(AttackError, match="rounds must be above 0"):
         DualAveraging(rounds=0)
-    with pytest.raises(AttackError, match="losses must be some of"):
+    with pytest.raises(AttackError, match="losses must be one or more of"):
         DualAveraging(losses=())

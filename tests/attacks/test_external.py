@@ -1,4 +1,4 @@
-"""Attacks of other libraries: the frame around them, proven with a library of our own."""
+"""The adapter for attacks of other libraries, tested with a library defined here."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_budget_is_law(conv_victim: WrappedVictim, data: st.DataObject) -> None:
 
     audit(batch, result.x_adv, budget, conv_victim.scale, mask)
     if made.box is not None:
-        # What lies outside from the start may only move back.
+        # Clean values outside the range may only move towards it.
         reach = batch.x.abs().clamp(min=1.5)
         assert bool((result.x_adv.abs() <= reach + 1e-6).all())
     wrong = conv_victim(result.x_adv, lengths).argmax(1) != labels
@@ -147,10 +147,10 @@ def test_passes_are_counted_and_limited(
     conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
 ) -> None:
     batch, labels = utterances
-    budget = Budget(sparsity=0.05, epsilon=0.01)  # nobody is fooled
+    budget = Budget(sparsity=0.05, epsilon=0.01)  # no utterance is misclassified
     for together in (False, True):
         result = dense(5, together=together)(conv_victim, batch, labels, budget)
-        # The first classification, five steps, and the check of what came back.
+        # The first classification, five steps, and the evaluation of the output.
         assert result.forwards.tolist() == [7] * 6
         assert result.backwards.tolist() == [5] * 6
     limited = dense(50, max_passes=9)(conv_victim, batch, labels, budget)
@@ -232,7 +232,7 @@ def test_a_failure_of_the_library_names_it(
     ("foolbox", "foolbox"), ("torchattacks", "torchattacks"), ("adv-lib", "adv_lib"),
     ("art", "art"),
 ])  # fmt: skip
-def test_an_absent_library_tells_how_to_install_it(
+def test_the_error_for_a_missing_library_names_the_install_command(
     library: str, module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == module]:
@@ -247,7 +247,7 @@ def test_names_and_settings_are_checked() -> None:
         make_attack("foolbix:LinfPGD")
     with pytest.raises(UnknownNameError, match="did you mean ascend"):
         OurLibrary("asend", {})
-    with pytest.raises(AttackError, match="has no setting 'step'; it knows steps, rate"):
+    with pytest.raises(AttackError, match="has no setting 'step'; it has steps, rate"):
         OurLibrary("ascend", {"step": 3})
     with pytest.raises((AttackError, TypeCheckError), match="cut"):
         dense(cut="before")
@@ -256,10 +256,10 @@ def test_names_and_settings_are_checked() -> None:
     )
 
 
-def test_every_utterance_may_have_a_budget_of_its_own(
+def test_every_utterance_may_have_its_own_budget(
     conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
 ) -> None:
-    # A curve asks for such budgets; they were measured against the rows of the whole batch.
+    # A success curve uses such budgets, with one count per row of the complete batch.
     batch, labels = utterances
     counts, epsilons = torch.tensor([20, 3, 12, 2, 9, 1]), torch.linspace(0.2, 1.2, 6)
     made = dense(cut="inside")

@@ -139,7 +139,7 @@ def test_every_attack_of_a_library_is_found(library: str) -> None:
 
 
 def _without_checks(library: str) -> Any:
-    """A peer that need not know its own name."""
+    """A peer whose name is not checked."""
     made = object.__new__(LIBRARIES[library])
     object.__setattr__(made, "name", "any")
     return made

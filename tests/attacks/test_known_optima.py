@@ -1,4 +1,4 @@
-"""Victims small enough that the best attack is known."""
+"""Victims for which the best attack is known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sigma_ser.victims.victim import WrappedVictim, wrap
 
 
 class Linear(nn.Module):
-    """Two classes and a weight for each element: the best perturbation is a corner."""
+    """Two classes and one weight per element: the best perturbation is a vertex of the ball."""
 
     def __init__(self, weight: Tensor, bias: float) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ def best_margins(made: SparseAttack, victim: WrappedVictim, batch: FeatureBatch)
 
 
 def test_enumerated_optimum_of_two_layers() -> None:
-    """The strongest attack fools whatever can be fooled, and is near the best margin elsewhere."""
+    """The strongest attack succeeds wherever possible, and is near the best margin elsewhere."""
     torch.manual_seed(0)
     head = TwoLayers().eval()
     batch = FeatureBatch(torch.randn(24, 3, 3), torch.full((24,), 3))

@@ -1,4 +1,4 @@
-"""Losses against torch's own and against their definitions."""
+"""Losses against those of torch and against their definitions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_cross_entropy_rises_away_from_the_label_and_towards_the_target() -> Non
     )
 
 
-def test_difference_of_logits_ratio_knows_no_scale_or_offset() -> None:
+def test_difference_of_logits_ratio_is_invariant_to_scale_and_shift() -> None:
     """Croce & Hein 2020, section 4.2: invariant, where cross-entropy vanishes."""
     for target in (None, TARGET):
         value = difference_of_logits_ratio(LOGITS, LABELS, target)

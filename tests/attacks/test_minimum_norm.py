@@ -1,4 +1,4 @@
-"""Minimum-norm attacks: what they call the smallest fools, and is small where it is known."""
+"""Minimum-norm attacks: the smallest perturbation succeeds, and is small where that is known."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Plane(torch.nn.Module):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_minimum_of_a_plane(name: str) -> None:
-    """`6.5 = 4 + 3` less what is left: two elements of size one, no fewer; near that is found."""
+    """`6.5 < 4 + 3`: two elements of size one suffice, one does not; at most three are found."""
     victim = wrap(Plane().eval())
     batch = FeatureBatch(torch.zeros(1, 4, 5), torch.tensor([4]))
     labels = torch.tensor([0])
@@ -80,9 +80,9 @@ def test_attacks_on_single_elements_refuse_frames(
 
 
 def test_sigma_zero_measures_in_the_range_of_an_element() -> None:
-    """From -epsilon to epsilon: half of it is the most that an element can move.
+    """The range is from -epsilon to epsilon, so an element moves by at most half of it.
 
-    Measured in epsilon, thresholds were half as high, and up to 40 points of success were lost.
+    A past fault: with thresholds in units of epsilon, up to 40 points of success were lost.
     """
     victim = wrap(Plane().eval())
     batch, labels = FeatureBatch(torch.zeros(1, 4, 5), torch.tensor([4])), torch.tensor([0])

@@ -1,4 +1,4 @@
-"""SIGMA keeps its three steps apart, counts them all, and stays inside its mask."""
+"""SIGMA has three separate steps, counts all their passes, and stays inside its mask."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def test_changes_lie_in_the_mask_and_all_passes_count(
     budget = Budget(sparsity=0.25, epsilon=0.5, granularity=granularity, segment_frames=2)
     sigma = Sigma("gradient", name, scope=scope)
     assert isinstance(sigma, Attack)
-    told = sigma.explain(conv_victim, batch, labels)
-    mask = sigma.mask(told, conv_victim, batch, budget)
+    explanation = sigma.explain(conv_victim, batch, labels)
+    mask = sigma.mask(explanation, conv_victim, batch, budget)
     whole = sigma(conv_victim, batch, labels, budget)
     alone = sigma.attack(conv_victim, batch, labels, budget, mask=mask)
 
     assert torch.equal(whole.x_adv, alone.x_adv)
     assert not ((whole.x_adv != batch.x) & ~mask).any()
-    assert torch.equal(whole.forwards, alone.forwards + told.forwards)
-    assert torch.equal(whole.backwards, alone.backwards + told.backwards)
+    assert torch.equal(whole.forwards, alone.forwards + explanation.forwards)
+    assert torch.equal(whole.backwards, alone.backwards + explanation.backwards)
     reused = sigma(conv_victim, batch, labels, budget, mask=mask)
     assert torch.equal(reused.forwards, alone.forwards)
     expected = torch.minimum(

@@ -1,4 +1,4 @@
-"""sigma-lambda: one dial from the plain attack to a kept explanation."""
+"""sigma-lambda: its weight trades success against explanation consistency."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def kept(victim: WrappedVictim, batch: FeatureBatch, x_adv: Tensor, labels: Tens
     return torch.cosine_similarity(*maps)
 
 
-def test_the_dial_keeps_explanations_and_success(
+def test_the_weight_preserves_explanations_and_success(
     conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
 ) -> None:
     batch, labels = utterances
@@ -64,7 +64,7 @@ class Attention(nn.Module):
 @pytest.mark.parametrize("head", [Recurrent, Attention])
 @pytest.mark.parametrize("saliency", ["gradient", "integrated-gradients"])
 def test_second_derivatives_exist(head: type[nn.Module], saliency: DifferentiableMap) -> None:
-    """Fused attention has none, and says so only when it is too late."""
+    """Fused attention kernels have no second derivative and fail only in the backward pass."""
     torch.manual_seed(0)
     victim = wrap(head().eval())
     batch = FeatureBatch(torch.randn(2, 5, 6), torch.tensor([5, 5]))

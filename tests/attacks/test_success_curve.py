@@ -1,4 +1,4 @@
-"""The smallest budget of each utterance, where it is known and against a search without tricks."""
+"""The smallest budget of each utterance, where it is known and against single runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ZEROS = FeatureBatch(torch.zeros(4, 6, 3), LENGTHS, ["a", "b", "c", "d"])
 
 
 def labels_of_sum() -> Tensor:
-    return torch.tensor([0, 0, 0, 1])  # the last one is wrong from the start
+    return torch.tensor([0, 0, 0, 1])  # the last one is misclassified on the clean input
 
 
 def test_the_fewest_units_of_a_sum() -> None:
@@ -67,7 +67,7 @@ def test_a_curve_is_what_single_budgets_say(
     conv_victim: WrappedVictim,
     utterances: tuple[FeatureBatch, Tensor],
 ) -> None:
-    """In one batch as alone; each claim holds when the attack is asked for just that budget."""
+    """The result does not depend on the batch, and each budget holds in a run of its own."""
     batch, labels = utterances
     settings = {
         "minimise": minimise,

@@ -1,4 +1,4 @@
-"""The utterances that an attack still works on: it asks the victim, and the fooled ones leave."""
+"""The active set of a search: evaluates perturbations and removes misclassified utterances."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from sigma_ser.core.contracts import AttackResult
 
 from .limits import Meter, SearchEnded
 from .losses import Loss, margin
+from .problem import Problem, not_finite
 from .sparse_ball import SparseBall
-from .task import Task, not_finite
 
-# What is climbed, of the perturbed features and their logits: `(value (A,), merit (A,) or None)`.
+# Maps perturbed features and their logits to `(value (A,), merit (A,) or None)`.
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 
 class ActiveSet(SparseBall):
-    """The rows of a task that are not yet fooled, and the best perturbation of every row.
+    """The utterances of a problem that are still classified correctly, with their best results.
 
-    Tensors of the active set have one row for each utterance that is left, cut to the longest of
-    them. `gradient` and `observe` evaluate a perturbation, remember it where its margin is the
-    best so far, let the fooled utterances go, and hand back the caller's own state for those that
-    stay. They raise :class:`SearchEnded` when nobody is left or a limit is reached, so that the
-    loop of an attack need not ask.
+    Tensors have one row per active utterance and are cut to the longest of them. `gradient` and
+    `observe` evaluate a perturbation, store it if it has the largest margin so far, remove the
+    utterances for which it succeeds, and return the caller's state for the remaining ones. They
+    raise :class:`SearchEnded` when no utterance remains or a limit is reached, so the loop of an
+    attack needs no test of its own.
 
     Attributes:
-        labels: `(A,)`. target: `(A,)` or `None`.
-        rivals: `(A, C - 1)` the other classes, the likeliest on the clean input first.
-        noise: draws for each utterance that is left.
-        fooling, margins: `(A,)` whether the last perturbation that counted fools, and its margin.
-        best: `(A, T, D)` the best perturbation so far; best_margin, best_merit: `(A,)` its own.
+        labels: `(A,)` true classes; target: `(A,)` target classes or `None`.
+        rivals: `(A, C - 1)` the other classes in descending order of the clean logits.
+        noise: random generators, one per active utterance.
+        fooling, margins: `(A,)` whether the last candidate succeeds, and its margin.
+        best: `(A, T, D)` the best perturbation so far; best_margin, best_merit: `(A,)` its values.
     """
 
-    def __init__(self, task: Task, rows: Int[Tensor, "A"]) -> None:
-        super().__init__(task)
-        self.victim = task.victim
-        self.meter = Meter(task.limits)
+    def __init__(self, problem: Problem, rows: Int[Tensor, "A"]) -> None:
+        super().__init__(problem)
+        self.victim = problem.victim
+        self.meter = Meter(problem.limits)
         self.steps = 0
-        batch = task.batch
-        order = task.clean_logits.argsort(dim=1, descending=True, stable=True)
-        others = order != task.labels[:, None]
+        batch = problem.batch
+        order = problem.clean_logits.argsort(dim=1, descending=True, stable=True)
+        others = order != problem.labels[:, None]
         self._all_rivals = order[others].view(len(order), -1)
 
-        # Features of the result are made at the end: until then the search needs the memory.
-        self._settled: list[tuple[Tensor, Tensor]] = []
-        self.prediction = task.clean_logits.argmax(1)
+        # The features of the result are built at the end, because the search needs the memory.
+        self._results: list[tuple[Tensor, Tensor]] = []
+        self.prediction = problem.clean_logits.argmax(1)
         self.steps_taken = torch.zeros_like(batch.lengths)
         self.rows = rows
         if len(rows):
@@ -61,15 +61,15 @@ class ActiveSet(SparseBall):
             self.best_prediction = self.prediction[rows]
 
     def _enter(self, rows: Int[Tensor, "A"]) -> None:
-        """Take the utterances `rows` of the task into the set."""
+        """Make the utterances `rows` of the problem the active ones."""
         self.restrict(rows)
-        task = self.task
+        problem = self.problem
         self.rows = rows
-        self.owner = rows.cpu()  # kept there, because passes are booked there
-        self.labels = task.labels[rows]
-        self.target = None if task.target is None else task.target[rows]
+        self.owner = rows.cpu()  # on the CPU, where passes are counted
+        self.labels = problem.labels[rows]
+        self.target = None if problem.target is None else problem.target[rows]
         self.rivals = self._all_rivals[rows]
-        self.noise = task.noise.select(self.owner.tolist())
+        self.noise = problem.noise.select(self.owner.tolist())
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -85,17 +85,18 @@ class ActiveSet(SparseBall):
         """Gradient of `loss` at a perturbation, zero outside the mask: one forward, one backward.
 
         Args:
-            delta: where; `None` is the clean input, which is never a result.
+            delta: the point of evaluation; `None` is the clean input, which is never a result.
             loss: see :mod:`.losses`.
-            state: tensors of the caller with a row for each active utterance.
-            rival: rank of the class that an untargeted attack is drawn to; `None`: any.
-            counts: whether the perturbation may be a result; if not, nobody leaves.
+            state: tensors of the caller with one row per active utterance.
+            rival: index into `rivals` of the class that the loss targets; `None`: the problem's.
+            counts: whether the perturbation is a candidate for the result; if not, no utterance
+                is removed.
 
         Returns:
-            The gradient `(A', T', D)`, then the state, for the utterances that stay.
+            The gradient `(A', T', D)`, then the state, for the remaining utterances.
 
         Raises:
-            SearchEnded: if nobody is left or a limit is reached.
+            SearchEnded: if no utterance remains or a limit is reached.
         """
         target = self.target if rival is None else self.rivals[:, rival]
         return self.ascent(
@@ -112,12 +113,12 @@ class ActiveSet(SparseBall):
     ) -> tuple[Tensor, ...]:
         """As :meth:`gradient`, for an objective of features and logits.
 
-        An objective with a merit says that to fool is not all: nobody leaves, and of the fooling
-        perturbations the one of largest merit is the best.
+        With a merit, successful utterances remain in the set, and the successful perturbation
+        with the largest merit is the best one.
         """
         self.meter.spend(2)
         with torch.enable_grad():
-            # A leaf of its own: the victim's parameters get no gradient.
+            # A new leaf, so that the victim's parameters receive no gradient.
             x = (self.x if delta is None else self.x + delta).detach().requires_grad_()
             logits = self.victim(x, self.lengths, self.owner)
             value, merit = objective(x, logits)
@@ -128,20 +129,21 @@ class ActiveSet(SparseBall):
         if stay is None:
             kept = (gradient, *state)
         else:
-            # Whoever has just been fooled needed no gradient, and alone would have had none.
+            # Utterances that were just misclassified are excluded, so the pass count is the same
+            # as for a batch of one.
             gone = torch.ones(len(self), dtype=torch.bool)
             gone[stay.cpu()] = False
             self.victim.book_backwards(self.owner[gone], passes=-1)
             kept = self._drop(stay, gradient, *state)
         if self.unrestricted:
             return kept
-        # Not in place: the gradient of a sum is one number, expanded.
+        # Not in place: the gradient of a plain sum is an expanded scalar.
         return torch.where(self.allowed, kept[0], 0.0), *kept[1:]
 
     def slope(
         self, delta: Float[Tensor, "A T D"], loss: Loss
     ) -> tuple[Float[Tensor, "A T D"], Float[Tensor, "A"]]:
-        """Gradient and value of `loss` at a point that is no result, so that nobody leaves."""
+        """Gradient and value of `loss` at a point that is not a candidate for the result."""
         values: list[Tensor] = []
 
         def objective(_: Tensor, logits: Tensor) -> tuple[Tensor, None]:
@@ -158,39 +160,39 @@ class ActiveSet(SparseBall):
         *state: Tensor,
         merit: Float[Tensor, "A"] | None = None,
     ) -> tuple[Tensor, ...]:
-        """Evaluate a perturbation with one forward pass; returns the state of those that stay.
+        """Evaluate a candidate with one forward pass; returns the state of the remaining rows.
 
         Raises:
-            SearchEnded: if nobody is left or a limit is reached.
+            SearchEnded: if no utterance remains or a limit is reached.
         """
-        stay = self._record(delta, self._answer(delta), merit)
+        stay = self._record(delta, self._forward(delta), merit)
         return state if stay is None else self._drop(stay, *state)
 
     def logits(self, delta: Float[Tensor, "A T D"]) -> Float[Tensor, "A C"]:
-        """The victim's answer to a perturbation, which does not count as a result.
+        """The logits of a perturbation that is not a candidate for the result.
 
         Raises:
             SearchEnded: if a limit is reached.
             VictimError: if a logit is not finite.
         """
-        logits = self._answer(delta)
+        logits = self._forward(delta)
         if not bool(torch.isfinite(logits).all()):
-            raise not_finite(self.task.batch, logits, self.owner)
+            raise not_finite(self.problem.batch, logits, self.owner)
         return logits
 
-    def _answer(self, delta: Float[Tensor, "A T D"]) -> Float[Tensor, "A C"]:
+    def _forward(self, delta: Float[Tensor, "A T D"]) -> Float[Tensor, "A C"]:
         """One forward pass."""
         self.meter.spend(1)
         with torch.no_grad():
             return self.victim(self.x + delta, self.lengths, self.owner)
 
     def fooled(self, logits: Float[Tensor, "A C"]) -> Bool[Tensor, "A"]:
-        """Whether the attack has reached its goal."""
+        """Whether the attack succeeds, given these logits."""
         prediction = logits.argmax(1)
         return prediction != self.labels if self.target is None else prediction == self.target
 
-    def told(self, logits: Float[Tensor, "A C"]) -> Float[Tensor, "A"]:
-        """What the attack learns from an answer of the victim: its margin."""
+    def observed_margin(self, logits: Float[Tensor, "A C"]) -> Float[Tensor, "A"]:
+        """The margin as far as the attack can observe it."""
         return margin(logits, self.labels, self.target)
 
     def _record(
@@ -199,14 +201,14 @@ class ActiveSet(SparseBall):
         logits: Float[Tensor, "A C"],
         merit: Float[Tensor, "A"] | None,
     ) -> Int[Tensor, "S"] | None:
-        """Keep the best iterates; rows that stay, or `None` if all do."""
+        """Update the best perturbations; returns the remaining rows, or `None` if all remain."""
         self.steps += 1
         self.fooling = fooled = self.fooled(logits)
-        self.margins = margins = self.told(logits)
-        better, done = self._judge(delta, fooled, margins, merit)
+        self.margins = margins = self.observed_margin(logits)
+        better, done = self._assess(delta, fooled, margins, merit)
         self.best_margin = torch.where(better, margins, self.best_margin)
         self.best_prediction = torch.where(better, logits.argmax(1), self.best_prediction)
-        # The one synchronisation of a step.
+        # The only device synchronisation of a step.
         some_done, finite, all_better, some_better = torch.stack(
             [done.any(), torch.isfinite(logits).all(), better.all(), better.any()]
         ).tolist()
@@ -215,14 +217,14 @@ class ActiveSet(SparseBall):
         elif some_better:
             torch.where(better[:, None, None], delta, self.best, out=self.best)
         if not finite:
-            raise not_finite(self.task.batch, logits, self.owner)
+            raise not_finite(self.problem.batch, logits, self.owner)
         if not some_done:
             return None
         return self._leave(done)
 
     def _leave(self, done: Bool[Tensor, "A"]) -> Int[Tensor, "S"]:
-        """Write down the results of those that are done; rows that stay."""
-        self._settle(done.nonzero()[:, 0])
+        """Store the results of finished utterances; returns the remaining rows."""
+        self._store_results(done.nonzero()[:, 0])
         stay = (~done).nonzero()[:, 0]
         if not len(stay):
             self.rows = self.rows[stay]
@@ -230,21 +232,21 @@ class ActiveSet(SparseBall):
         return stay
 
     def dismiss(self, done: Bool[Tensor, "A"], *state: Tensor) -> tuple[Tensor, ...]:
-        """Let utterances go with the best that they have; returns the state of those that stay.
+        """Remove utterances with their best result so far; returns the state of the others.
 
         Raises:
-            SearchEnded: if nobody stays.
+            SearchEnded: if no utterance remains.
         """
         return self._drop(self._leave(done), *state) if bool(done.any()) else state
 
-    def _judge(
+    def _assess(
         self,
         delta: Float[Tensor, "A T D"],
         fooled: Bool[Tensor, "A"],
         margins: Float[Tensor, "A"],
         merit: Float[Tensor, "A"] | None,
     ) -> tuple[Bool[Tensor, "A"], Bool[Tensor, "A"]]:
-        """Which iterates are the best so far, and which utterances are done with."""
+        """Which candidates are the best so far, and which utterances are finished."""
         if merit is None:
             return fooled | (margins > self.best_margin), fooled
         found = self.best_merit > -torch.inf
@@ -252,47 +254,47 @@ class ActiveSet(SparseBall):
         self.best_merit = torch.where(better & fooled, merit, self.best_merit)
         return better, torch.zeros_like(fooled)
 
-    def _settle(self, done: Int[Tensor, "S"]) -> None:
-        """Write down the result of some active rows."""
+    def _store_results(self, done: Int[Tensor, "S"]) -> None:
+        """Store the results of some active rows."""
         rows = self.rows[done]
         best = self.best if len(done) == len(self) else self.best[done]
-        self._settled.append((rows, best))
+        self._results.append((rows, best))
         self.prediction[rows] = self.best_prediction[done]
         self.steps_taken[rows] = self.steps
 
     def _drop(self, stay: Int[Tensor, "S"], *state: Tensor) -> tuple[Tensor, ...]:
-        """Go on with some rows only, cut to the longest of them."""
+        """Restrict the set to some rows, cut to the longest of them."""
         generators = self.noise.select(stay.tolist())
         self._enter(self.rows[stay])
         self.noise = generators
         frames = self.x.shape[1]
 
-        def left(tensor: Tensor) -> Tensor:
+        def restricted(tensor: Tensor) -> Tensor:
             return tensor[stay, :frames] if tensor.ndim > 2 else tensor[stay]
 
-        self.best = left(self.best)
+        self.best = restricted(self.best)
         self.best_margin = self.best_margin[stay]
         self.best_merit = self.best_merit[stay]
         self.fooling = self.fooling[stay]
         self.margins = self.margins[stay]
         self.best_prediction = self.best_prediction[stay]
-        return tuple(left(tensor) for tensor in state)
+        return tuple(restricted(tensor) for tensor in state)
 
     def result(self) -> AttackResult:
-        """The result for all utterances of the task; those still active give their best so far."""
+        """The result for all utterances of the problem; active ones return their best so far."""
         if len(self.rows):
-            self._settle(torch.arange(len(self.rows), device=self.rows.device))
+            self._store_results(torch.arange(len(self.rows), device=self.rows.device))
             self.rows = self.rows[:0]
-        task = self.task
-        x_adv = task.batch.x.clone()
-        for rows, delta in self._settled:
+        problem = self.problem
+        x_adv = problem.batch.x.clone()
+        for rows, delta in self._results:
             x_adv[rows, : delta.shape[1]] += delta
-        wrong = self.prediction != task.labels
+        wrong = self.prediction != problem.labels
         return AttackResult(
             x_adv=x_adv,
-            success=wrong if task.target is None else self.prediction == task.target,
+            success=wrong if problem.target is None else self.prediction == problem.target,
             prediction=self.prediction,
             steps=self.steps_taken,
-            forwards=self.victim.forwards.to(task.batch.device, copy=True),
-            backwards=self.victim.backwards.to(task.batch.device, copy=True),
+            forwards=self.victim.forwards.to(problem.batch.device, copy=True),
+            backwards=self.victim.backwards.to(problem.batch.device, copy=True),
         )

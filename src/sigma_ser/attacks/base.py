@@ -1,4 +1,4 @@
-"""The frame that every attack shares: check, classify, search, audit."""
+"""The base class of all attacks: check the inputs, classify, search, audit the result."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from sigma_ser.core.seeds import UtteranceNoise, utterance_seeds
 from .active_set import ActiveSet
 from .limits import Limits, ObservedRange, SearchEnded
 from .losses import LOSSES
-from .task import Task, not_finite
+from .problem import Problem, not_finite
 
 
-class _Attacked(CountedVictim):
-    """A victim that is asked for gradients, and must be able to give them.
+class _CheckedVictim(CountedVictim):
+    """A victim whose gradients are checked.
 
-    An attack that follows NaN goes nowhere, and the victim would seem robust.
+    A missing or non-finite gradient stops a search, and the victim would wrongly appear robust.
     """
 
     def __init__(self, victim: Victim, batch: FeatureBatch) -> None:
@@ -41,7 +41,7 @@ class _Attacked(CountedVictim):
         if x.requires_grad and not logits.requires_grad:
             raise VictimError(
                 "no gradient reaches the features through this victim (it detaches them, or runs "
-                "under no_grad); use an attack without gradients, such as sparse-rs"
+                "under no_grad); use a gradient-free attack such as sparse-rs"
             )
         if x.requires_grad:
             owner = torch.arange(len(x)) if owner is None else owner.cpu()
@@ -51,46 +51,48 @@ class _Attacked(CountedVictim):
         return logits
 
     def _check_gradient(self, gradient: Float[Tensor, "R T D"], owner: Int[Tensor, "R"]) -> None:
-        # One sum is not finite where any element is not, and cheaper than a look at each.
+        # The sum is not finite if any element is not, and costs less than a test of every element.
         if bool(torch.isfinite(gradient.sum())):
             return
         bad = (~torch.isfinite(gradient).flatten(1).all(1)).cpu()
         if bool(bad.any()):
             raise VictimError(
                 "the victim's gradient is not finite for utterance "
-                f"{self._ids[int(owner[bad][0])]!r}, so attacks cannot follow it; look for a root, "
-                "norm or logarithm at 0, or use one without gradients, such as sparse-rs"
+                f"{self._ids[int(owner[bad][0])]!r}, so gradient attacks cannot be run; look for a "
+                "root, norm or logarithm at 0, or use a gradient-free attack such as sparse-rs"
             )
 
 
 class AttackInterrupted(KeyboardInterrupt):
-    """The attack was interrupted from the keyboard; `result` holds the best so far, audited."""
+    """A keyboard interrupt during an attack; `result` is the audited best result so far."""
 
     def __init__(self, result: AttackResult) -> None:
-        super().__init__("the attack was interrupted; .result holds what was found until then")
+        super().__init__("the attack was interrupted; .result holds the best result so far")
         self.result = result
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class SparseAttack(ABC):
-    """An attack under a budget; a member of the family writes `search`, its loop, and no more.
+    """Base class of all attacks under a budget; a subclass implements `search`.
 
     Args:
-        box: range of each channel that the features must not leave; `None`: no such range.
-        max_passes: most forward and backward passes of an utterance after its first
-            classification; `None`: as many as the attack makes.
-        max_seconds: most seconds for a batch; results then depend on the machine.
+        box: range of each channel that the adversarial features must stay in; `None`: unbounded.
+        max_passes: maximum number of forward and backward passes per utterance after its first
+            classification, at least 1; `None`: no limit.
+        max_seconds: maximum time for a batch in seconds, above 0; `None`: no limit. With a limit
+            the results depend on the machine.
 
-    Calling it: utterances that are wrong from the start come back unchanged with `steps = 0`; the
-    others are searched, and leave the batch once they are fooled. The result for an utterance is
-    the fooling perturbation, or else the one with the largest margin. Every result is audited.
+    Utterances that are misclassified on the clean input are returned unchanged with `steps = 0`.
+    The others are searched, and leave the batch at their first success. The result for an
+    utterance is the successful perturbation, or otherwise the one with the largest margin. Every
+    result is audited.
 
     Raises:
         AttackError: if labels, mask, target or seeds do not fit the batch.
         BudgetError: if the budget cannot be met.
-        VictimError: if the victim gives logits that are not finite or not `(B, C)`, or no gradient
-            to an attack that needs it.
-        AttackInterrupted: from the keyboard, with what was found.
+        VictimError: if the victim returns logits that are not finite or not `(B, C)`, or has no
+            gradient for an attack that needs one.
+        AttackInterrupted: on a keyboard interrupt; holds the best result so far.
     """
 
     box: ObservedRange | None = None
@@ -101,8 +103,7 @@ class SparseAttack(ABC):
         Limits(self.max_passes, self.max_seconds)
         if self.box is not None and not isinstance(self.box, ObservedRange):
             raise AttackError(
-                f"box comes as ObservedRange(low, high) or ObservedRange.of(batch), "
-                f"not as {self.box!r}"
+                f"box must be ObservedRange(low, high) or ObservedRange.of(batch), got {self.box!r}"
             )
         loss = getattr(self, "loss", None)
         if loss is not None and loss not in LOSSES:
@@ -110,25 +111,25 @@ class SparseAttack(ABC):
 
     granularities: ClassVar[tuple[str, ...]] = GRANULARITIES
 
-    def active_set(self, task: Task, rows: Int[Tensor, "A"]) -> ActiveSet:
-        """What the search works on; attacks that weigh results otherwise make their own."""
-        return ActiveSet(task, rows)
+    def active_set(self, problem: Problem, rows: Int[Tensor, "A"]) -> ActiveSet:
+        """The active set of the search; overridden by attacks that rank results differently."""
+        return ActiveSet(problem, rows)
 
     @abstractmethod
     def search(self, active: ActiveSet) -> None:
-        """Look for perturbations; everything that `active` is shown counts as a result."""
+        """Search for perturbations; each one passed to `active` is a candidate for the result."""
 
     def check(self, active: ActiveSet) -> None:
-        """Refuse tasks that the attack cannot do.
+        """Reject problems that the attack does not support.
 
         Raises:
-            AttackError: here, if it cannot choose units of the budget's granularity.
+            AttackError: if the attack does not support the budget's granularity.
         """
         granularity = active.budget.granularity
         if granularity not in self.granularities:
             raise AttackError(
-                f"{type(self).__name__} picks single elements and cannot take whole "
-                f"{granularity}s; use dual-averaging, reselect or spgd for those"
+                f"{type(self).__name__} selects single elements and cannot take whole "
+                f"{granularity}s; use dual-averaging, reselect or spgd instead"
             )
 
     def __call__(
@@ -145,13 +146,14 @@ class SparseAttack(ABC):
         """Attack a batch.
 
         Args:
-            victim: what is attacked, in eval mode.
-            batch: clean features.
-            labels: the true classes.
-            budget: how many elements may change, and by how much.
-            mask: the elements that may change; the attack picks its `k` inside.
-            target: the classes to reach; `None`: any class but the true one.
-            seeds: one for each utterance; `None` derives them from the ids and the attack's name.
+            victim: the attacked model, in eval mode.
+            batch: clean features `(B, T, D)`.
+            labels: true class indices `(B,)`.
+            budget: the number of elements that may change, and by how much.
+            mask: bool `(B, T, D)`, the elements that may change; the attack selects its `k` among
+                them. `None`: all valid elements.
+            target: target class indices `(B,)`; `None`: untargeted.
+            seeds: random seeds `(B,)`; `None` derives them from the ids and the attack's name.
         """
         return self.run(victim, batch, labels, budget, mask=mask, target=target, seeds=seeds)
 
@@ -167,13 +169,13 @@ class SparseAttack(ABC):
         seeds: Int[Tensor, "B"] | None,
         minimise: bool = False,
     ) -> AttackResult:
-        """As calling it; `minimise` asks attacks that can for the fewest units."""
-        counted = _Attacked(victim, batch)
+        """As `__call__`; with `minimise`, minimum-norm attacks search for the fewest units."""
+        counted = _CheckedVictim(victim, batch)
         if not len(batch):
-            raise AttackError("the batch holds no utterance; give at least one")
+            raise AttackError("the batch is empty; pass at least one utterance")
         if not isinstance(budget, Budget):
             raise BudgetError(
-                f"the budget comes as ss.Budget(sparsity=..., epsilon=...), not as {budget!r}"
+                f"the budget must be ss.Budget(sparsity=..., epsilon=...), got {budget!r}"
             )
         _check_mask(mask, batch)
         if seeds is None:
@@ -188,14 +190,16 @@ class SparseAttack(ABC):
         if target is not None:
             target = _checked_classes("target", target, classes, batch)
             if bool((target == labels).any()):
-                raise AttackError("target is the true class of an utterance; choose another class")
-        task = Task(
+                raise AttackError(
+                    "target is the true class of an utterance; choose a different class"
+                )
+        problem = Problem(
             counted, batch, labels, target, budget,
             None if mask is None else mask.to(batch.device),
             UtteranceNoise(seeds, batch.lengths), clean_logits,
             self.box, Limits(self.max_passes, self.max_seconds), minimise,
         )  # fmt: skip
-        active = self.active_set(task, _attackable(task))
+        active = self.active_set(problem, _attackable(problem))
         try:
             if len(active):
                 self.check(active)
@@ -207,12 +211,12 @@ class SparseAttack(ABC):
         return self._audited(active)
 
     def _audited(self, active: ActiveSet) -> AttackResult:
-        task, result = active.task, active.result()
-        audit(task.batch, result.x_adv, task.budget, task.victim.scale, task.mask)
+        problem, result = active.problem, active.result()
+        audit(problem.batch, result.x_adv, problem.budget, problem.victim.scale, problem.mask)
         return result
 
     def __repr__(self) -> str:
-        """The name with all settings; limits only where they are set."""
+        """The class name with all settings; limits are shown only if they are set."""
         shown = [
             f"{field.name}={getattr(self, field.name)!r}"
             for field in dataclasses.fields(self)
@@ -225,19 +229,19 @@ _LIMITS = frozenset(field.name for field in dataclasses.fields(SparseAttack))
 
 
 def check_positive(attack: SparseAttack, *names: str, above: int = 0) -> None:
-    """Raise :class:`AttackError` unless these settings lie above 0, or above another number."""
+    """Raise :class:`AttackError` unless these settings are greater than `above`."""
     for name in names:
         value = getattr(attack, name)
         if not value > above:
             raise AttackError(f"{type(attack).__name__}: {name} must be above {above}, got {value}")
 
 
-def _attackable(task: Task) -> Int[Tensor, "A"]:
-    """Utterances that are classified correctly and have something that may change."""
-    batch, budget = task.batch, task.budget
-    correct = task.clean_logits.argmax(1) == task.labels
-    movable = budget.unit_allowed(task.mask, batch.lengths, batch.x.shape).any(1)
-    bounded = budget.bound(task.victim.scale).amax(-1).flatten() > 0
+def _attackable(problem: Problem) -> Int[Tensor, "A"]:
+    """Utterances that are classified correctly and have at least one element that may change."""
+    batch, budget = problem.batch, problem.budget
+    correct = problem.clean_logits.argmax(1) == problem.labels
+    movable = budget.unit_allowed(problem.mask, batch.lengths, batch.x.shape).any(1)
+    bounded = budget.bound(problem.victim.scale).amax(-1).flatten() > 0
     return (correct & movable & bounded).nonzero()[:, 0]
 
 
@@ -252,30 +256,30 @@ def _check_mask(mask: Tensor | None, batch: FeatureBatch) -> None:
     if mask.dtype != torch.bool or mask.shape != batch.x.shape:
         raise AttackError(
             f"a mask must be bool {tuple(batch.x.shape)} like the features, got {mask.dtype} "
-            f"{tuple(mask.shape)}; ss.topk_mask makes one of a saliency map"
+            f"{tuple(mask.shape)}; ss.topk_mask(saliency, ...) returns one"
         )
 
 
 def _check_logits(logits: Tensor, batch: FeatureBatch) -> None:
     if logits.ndim != 2 or len(logits) != len(batch) or logits.shape[1] < 2:
         raise VictimError(
-            f"the victim must return logits ({len(batch)}, C) with at least 2 classes, "
-            f"but returned {tuple(logits.shape)}"
+            f"the victim must return logits of shape ({len(batch)}, C) with at least 2 classes, "
+            f"got {tuple(logits.shape)}"
         )
     if not bool(torch.isfinite(logits).all()):
         raise not_finite(batch, logits, torch.arange(len(batch)))
 
 
 def check_integers(what: str, values: Tensor, batch: FeatureBatch) -> None:
-    """Raise :class:`AttackError` unless these are integers, one for each utterance."""
+    """Raise :class:`AttackError` unless `values` is an integer tensor of shape `(B,)`."""
     if not isinstance(values, Tensor):
         raise AttackError(
-            f"{what} must be integers ({len(batch)},) in a torch tensor, got a "
-            f"{type(values).__name__}; torch.tensor(...) makes one"
+            f"{what} must be an integer tensor of shape ({len(batch)},), got a "
+            f"{type(values).__name__}; convert it with torch.tensor(...)"
         )
     if values.shape != (len(batch),) or values.is_floating_point() or values.dtype == torch.bool:
         raise AttackError(
-            f"{what} must be integers of shape ({len(batch)},), "
+            f"{what} must be an integer tensor of shape ({len(batch)},), "
             f"got {values.dtype} {tuple(values.shape)}"
         )
 
@@ -285,5 +289,7 @@ def _checked_classes(
 ) -> Int[Tensor, "B"]:
     check_integers(f"{what} (class indices)", classes, batch)
     if bool(((classes < 0) | (classes >= number)).any()):
-        raise AttackError(f"{what} must lie between 0 and {number - 1}, the victim's classes")
+        raise AttackError(
+            f"{what} must lie between 0 and {number - 1}: the victim has {number} classes"
+        )
     return classes.to(batch.device, torch.long)

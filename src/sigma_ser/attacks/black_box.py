@@ -1,4 +1,4 @@
-"""Attacks that only ask: they see logits or decisions, need no gradient, and log their queries."""
+"""Black-box attacks: they observe logits or decisions, use no gradient, and log their queries."""
 
 from __future__ import annotations
 
@@ -15,75 +15,75 @@ from sigma_ser.core.errors import AttackError
 from .active_set import ActiveSet
 from .base import SparseAttack
 from .losses import margin
-from .task import Task
+from .problem import Problem
 
 Feedback = Literal["logits", "decision"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class QueryLog:
-    """What was asked of the victim, and what it told.
+    """The queries of an attack and the largest margin observed.
 
     Attributes:
-        queries: `(B,)` forward passes of each utterance until it was fooled, or until the attack
-            gave up; its first classification is query number 1.
-        best_margin: `(B, Q)` the largest margin over the first 1, 2, ... queries, above 0 once
-            the utterance is fooled; NaN behind its last query. Where only decisions are told, 1
-            stands for fooled and -1 for not.
+        queries: `(B,)` number of forward passes per utterance until success or the end of the
+            search; the classification of the clean input is query 1.
+        best_margin: `(B, Q)` the largest margin over the first 1, 2, ... queries, positive after
+            a success and NaN after the last query. With decision feedback, 1 means success and -1
+            means no success.
     """
 
     queries: Int[Tensor, "B"]
     best_margin: Float[Tensor, "B Q"]
 
     def success_rate(self, queries: int) -> float:
-        """Share of all utterances that are fooled within so many queries."""
+        """Fraction of all utterances that are misclassified within `queries` queries, in [0, 1]."""
         within = self.best_margin[:, :queries].nan_to_num(nan=-torch.inf)
         return float((within.amax(1) > 0).float().mean()) if len(within) else 0.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class QueriedResult(AttackResult):
-    """The result of a black-box attack, with its `log`."""
+    """The result of a black-box attack, with the `log` of its queries."""
 
     log: QueryLog
 
 
 class QueriedSet(ActiveSet):
-    """An active set that writes down every query, and tells no more than `feedback` allows."""
+    """An active set that logs every query and exposes only what `feedback` allows."""
 
-    def __init__(self, task: Task, rows: Int[Tensor, "A"], feedback: Feedback) -> None:
+    def __init__(self, problem: Problem, rows: Int[Tensor, "A"], feedback: Feedback) -> None:
         self.feedback = feedback
-        clean = margin(task.clean_logits, task.labels, task.target)
+        clean = margin(problem.clean_logits, problem.labels, problem.target)
         self._best_so_far = [clean if feedback == "logits" else torch.where(clean > 0, 1.0, -1.0)]
-        super().__init__(task, rows)
+        super().__init__(problem, rows)
 
-    def told(self, logits: Float[Tensor, "A C"]) -> Float[Tensor, "A"]:
+    def observed_margin(self, logits: Float[Tensor, "A C"]) -> Float[Tensor, "A"]:
         if self.feedback == "logits":
-            return super().told(logits)
+            return super().observed_margin(logits)
         return torch.where(self.fooled(logits), 1.0, -1.0)
 
-    def _answer(self, delta: Float[Tensor, "A T D"]) -> Float[Tensor, "A C"]:
-        answer = super()._answer(delta)
+    def _forward(self, delta: Float[Tensor, "A T D"]) -> Float[Tensor, "A C"]:
+        logits = super()._forward(delta)
         latest = self._best_so_far[-1].clone()
-        latest[self.rows] = torch.maximum(latest[self.rows], self.told(answer))
+        latest[self.rows] = torch.maximum(latest[self.rows], self.observed_margin(logits))
         self._best_so_far.append(latest)
-        return answer
+        return logits
 
     def result(self) -> QueriedResult:
         result = super().result()
         margins = torch.stack(self._best_so_far, 1)
         number = torch.arange(margins.shape[1], device=margins.device)
-        asked = number[None, :] < result.forwards[:, None]
-        log = QueryLog(result.forwards, margins.masked_fill(~asked, torch.nan))
+        queried = number[None, :] < result.forwards[:, None]
+        log = QueryLog(result.forwards, margins.masked_fill(~queried, torch.nan))
         return QueriedResult(**vars(result), log=log)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class BlackBoxAttack(SparseAttack):
-    """An attack that asks for no gradient; its result has a `log` of the queries.
+    """A gradient-free attack; its result has a `log` of the queries.
 
     Args:
-        feedback: what it is told of each query: `logits`, or the `decision` alone.
+        feedback: what each query returns: `logits`, or only the predicted class (`decision`).
     """
 
     feedback: Feedback = "logits"
@@ -93,5 +93,5 @@ class BlackBoxAttack(SparseAttack):
         if self.feedback not in get_args(Feedback):
             raise AttackError(f"feedback must be logits or decision, got {self.feedback!r}")
 
-    def active_set(self, task: Task, rows: Int[Tensor, "A"]) -> QueriedSet:
-        return QueriedSet(task, rows, self.feedback)
+    def active_set(self, problem: Problem, rows: Int[Tensor, "A"]) -> QueriedSet:
+        return QueriedSet(problem, rows, self.feedback)

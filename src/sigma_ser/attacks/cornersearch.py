@@ -1,4 +1,4 @@
-"""CornerSearch: single changes are ranked, then combined at random; no gradient."""
+"""CornerSearch: rank single changes, then combine them at random; gradient-free."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from .active_set import ActiveSet
 from .base import check_positive
 from .black_box import BlackBoxAttack, QueriedSet
 from .minimum_norm import MinimumNormAttack, SmallestSet
-from .task import Task
+from .problem import Problem
 
 
 class QueriedSmallestSet(QueriedSet, SmallestSet):
-    """Looks for the fewest units, and logs what it asks."""
+    """A `SmallestSet` that logs its queries."""
 
 
 @register("attack", "cornersearch")
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class CornerSearch(BlackBoxAttack, MinimumNormAttack):
-    """CornerSearch (Croce & Hein 2019, section 3, algorithm 1) in the Linf ball, black box.
+    """CornerSearch in the Linf ball, black box (Croce & Hein 2019, section 3, algorithm 1).
 
-    Stage 1 moves one unit at a time to a corner of the ball and ranks the units by the margin
-    that is reached. Stage 2 moves `k` of the `N` best together: rank `i` is drawn with
-    probability `(2 N - 2 i + 1) / N^2` (eq. 5), and `k` grows until the victim is fooled.
-    Differs from the paper, whose images have a few hundred pixels: stage 1 tries a random sample
-    of units, and `k` grows by a factor. Where only decisions are told, all units rank alike.
+    Stage 1 changes one unit at a time to `+-epsilon` and ranks the units by the resulting margin.
+    Stage 2 changes `k` of the `N` best units together: rank `i` is sampled with probability
+    `(2 N - 2 i + 1) / N^2` (eq. 5), and `k` grows until the attack succeeds. Differs from the
+    paper, whose images have a few hundred pixels: stage 1 tests a random sample of the units, and
+    `k` grows by a factor. With decision feedback all units have the same rank.
 
     Args:
-        probes: queries of stage 1, two (one for each sign) for each unit tried.
-        candidates: the best units among which stage 2 chooses (`N`), at least twice its `k`.
-        tries: queries for each `k`.
+        probes: queries of stage 1, at least 1; each tested unit takes two, one per sign.
+        candidates: number `N` of best units that stage 2 combines; raised to twice `k` if smaller.
+        tries: queries per value of `k`, at least 1.
         growth: factor from one `k` to the next, above 1.
     """
 
@@ -50,27 +50,27 @@ class CornerSearch(BlackBoxAttack, MinimumNormAttack):
         check_positive(self, "probes", "candidates", "tries")
         check_positive(self, "growth", above=1)
 
-    def active_set(self, task: Task, rows: Int[Tensor, "A"]) -> QueriedSmallestSet:
-        return QueriedSmallestSet(task, rows, self.feedback)
+    def active_set(self, problem: Problem, rows: Int[Tensor, "A"]) -> QueriedSmallestSet:
+        return QueriedSmallestSet(problem, rows, self.feedback)
 
     def search(self, active: ActiveSet) -> None:
-        # Never over the budget, so there is nothing to be cut.
+        # `k` never exceeds the budget, so no final projection is needed.
         assert isinstance(active, SmallestSet)
         self.shrink(active)
 
     def shrink(self, active: SmallestSet) -> None:
-        units = drawn_units(active, -(-self.probes // 2))
+        units = sample_units(active, -(-self.probes // 2))
         signs = torch.zeros(units.shape, device=units.device)
         alone = torch.full_like(signs, -torch.inf)
         for query in itertools.count():
-            tried_units = (units >= 0).sum(1)
-            size = self._size(query, tried_units, tried_units.minimum(active.units))
+            tested_units = (units >= 0).sum(1)
+            size = self._size(query, tested_units, tested_units.minimum(active.units))
             units, signs, alone, size = active.dismiss(
                 active.found | (size < 1), units, signs, alone, size
             )
-            # One after the other, up and down; then combinations, each in its better direction.
+            # Single units with both signs first; then combinations, each unit with its better sign.
             probing = (size == 1)[:, None]
-            chosen = self._drawn(active, alone, units, size)
+            chosen = self._sample(active, alone, units, size)
             chosen[:, query // 2 : query // 2 + 1] |= probing
             tried = torch.where(probing, 1.0 if query % 2 == 0 else -1.0, signs)
             units, signs, alone, chosen, tried, probing = active.observe(
@@ -83,12 +83,12 @@ class CornerSearch(BlackBoxAttack, MinimumNormAttack):
     def _size(
         self, query: int, units: Int[Tensor, "A"], most: Int[Tensor, "A"]
     ) -> Int[Tensor, "A"]:
-        """How many units of each utterance move in this query: 1, then up to `most`, 0 at the end.
+        """Number of units that change in this query: 1 in stage 1, then up to `most`, finally 0.
 
         Args:
-            query: its number.
-            units: that stage 1 tries.
-            most: that may move together.
+            query: index of the query, from 0.
+            units: number of units that stage 1 tests.
+            most: maximum number of units that may change together.
         """
         sizes = [1, 2]
         while sizes[-1] < int(most.max()):
@@ -97,20 +97,20 @@ class CornerSearch(BlackBoxAttack, MinimumNormAttack):
         after = query - 2 * units
         place = 1 + after.div(self.tries, rounding_mode="floor").clamp(0)
         last = len(sizes) - 1
-        # The whole budget is tried last, wherever the ladder has its steps.
+        # The last size is the whole budget, also if it is not in the sequence of sizes.
         smaller = ladder[(place - 1).clamp(max=last)]
         combined = torch.where(smaller < most, ladder[place.clamp(max=last)].minimum(most), 0)
         return torch.where(after < 0, 1, combined)
 
-    def _drawn(
+    def _sample(
         self,
         active: SmallestSet,
         alone: Float[Tensor, "A P"],
         units: Int[Tensor, "A P"],
         size: Int[Tensor, "A"],
     ) -> Bool[Tensor, "A P"]:
-        """`size` of the best units of those that are past stage 1, better ones more often."""
-        drawn = torch.zeros_like(units, dtype=torch.bool)
+        """A random choice of `size` units in stage 2, in which better units are more likely."""
+        sampled = torch.zeros_like(units, dtype=torch.bool)
         for row in (size > 1).nonzero()[:, 0].tolist():
             n = min(max(self.candidates, 2 * int(size[row])), int((units[row] >= 0).sum()))
             rank = torch.arange(1, n + 1)
@@ -120,17 +120,17 @@ class CornerSearch(BlackBoxAttack, MinimumNormAttack):
                 int(size[row]),
                 generator=active.noise.generators[row],
             )
-            drawn[row, leaders[chosen.to(leaders.device)]] = True
-        return drawn
+            sampled[row, leaders[chosen.to(leaders.device)]] = True
+        return sampled
 
 
-def drawn_units(active: ActiveSet, most: int) -> Int[Tensor, "A P"]:
-    """Up to `most` units of each utterance that may change, at random; -1 where there are fewer."""
+def sample_units(active: ActiveSet, most: int) -> Int[Tensor, "A P"]:
+    """Up to `most` random units of each utterance that may change, padded with -1."""
     most = min(most, int(active.choosable.sum(1).max()))
     units = torch.full((len(active), most), -1)
     for row, rng in enumerate(active.noise.generators):
-        open_ = active.choosable[row].nonzero()[:, 0].cpu()
-        chosen = open_[torch.randperm(len(open_), generator=rng)[:most]]
+        choosable = active.choosable[row].nonzero()[:, 0].cpu()
+        chosen = choosable[torch.randperm(len(choosable), generator=rng)[:most]]
         units[row, : len(chosen)] = chosen
     return units.to(active.x.device)
 
@@ -141,9 +141,9 @@ def corners(
     signs: Float[Tensor, "A P"],
     chosen: Bool[Tensor, "A P"],
 ) -> Float[Tensor, "A T D"]:
-    """The chosen units, each wholly at the bound of its sign."""
+    """The perturbation with the chosen units at the bound of their sign."""
     width = active.choosable.shape[1]
-    # One place more than there are units takes what is not chosen.
+    # Units that are not chosen are written to one extra column, which is dropped.
     place = torch.where(chosen & (units >= 0), units, width)
     moved = signs.new_zeros(len(units), width + 1).scatter_(1, place, signs)[:, :width]
     positive = active.budget.expand(moved > 0, active.lengths, active.x.shape)

@@ -1,4 +1,4 @@
-"""Dual averaging over the k-sparse corners of the ball: our strongest attack for its cost."""
+"""Dual averaging over the vertices of the k-sparse ball."""
 
 from __future__ import annotations
 
@@ -18,26 +18,28 @@ from .projections import l2_normalised
 @register("attack", "dual-averaging")
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class DualAveraging(SparseAttack):
-    """Go to the corner that the weighted sum of all gradients so far points to.
+    """Dual averaging over the k-sparse ball (Nesterov 2009, eq. 2.14; this project's attack).
 
-    `G <- G + t^growth g_t`, `delta = eps * sign(G)` on the top `k` of `|G| * scale`: Nesterov's
-    dual averaging (2009, eq. 2.14) over the k-sparse corners of the Linf ball. The sum remembers:
-    an element leaves the support only when the evidence against it outweighs all that was for it,
-    so the support settles where plain gradient steps oscillate. Later gradients weigh more, since
-    they were taken nearer to where the attack ends.
+    `G <- G + t^growth g_t`, then `delta = epsilon * sign(G)` on the `k` units of largest
+    `|G| * scale`. Because `G` accumulates all gradients, an element leaves the support only if
+    later gradients outweigh earlier ones, so the support converges where plain gradient steps
+    oscillate. Later gradients have larger weights because they are evaluated nearer to the final
+    iterate.
 
-    Rounds after the first start at the best perturbation so far. Its elements enter the new sum
-    with `anchor` times the largest slope found there, so that they stay unless the new gradients
-    speak against them; what those add up to is seen from a better point than the clean input.
+    Rounds after the first start at the best perturbation so far. Its signs initialise the new sum
+    with weight `anchor * max |g|`, so its elements stay in the support unless the new gradients
+    oppose them.
 
     Args:
-        steps: gradients of each run; a round has one run for each loss.
-        losses: one run each, later ones for the survivors of the earlier.
-        rounds: how often all losses have their turn.
-        anchor: weight of the best perturbation in the runs of later rounds.
-        all_targets: then one run for each other class, the likeliest first (untargeted only).
-        growth: power of `t` in the weights; 0 weighs all gradients alike.
-        normalised: divide each gradient by its 2-norm before it is weighed.
+        steps: gradient steps per run, at least 1; a round has one run per loss.
+        losses: maximised losses, see :mod:`.losses`; later runs attack only the utterances that
+            are still classified correctly.
+        rounds: number of passes over `losses`, at least 1.
+        anchor: weight of the best perturbation in later rounds, at least 0.
+        all_targets: add one targeted run per other class, in order of the clean logits
+            (untargeted attacks only).
+        growth: exponent of `t` in the weights; 0 gives equal weights.
+        normalised: divide each gradient by its 2-norm before it is added.
     """
 
     steps: int = 10
@@ -54,7 +56,8 @@ class DualAveraging(SparseAttack):
         unknown = [name for name in self.losses if name not in LOSSES]
         if unknown or not self.losses:
             raise AttackError(
-                f"losses must be some of {', '.join(LOSSES)}, got {', '.join(self.losses) or '()'}"
+                f"losses must be one or more of {', '.join(LOSSES)}, "
+                f"got {', '.join(self.losses) or '()'}"
             )
 
     def search(self, active: ActiveSet) -> None:
@@ -76,6 +79,6 @@ class DualAveraging(SparseAttack):
             if again and step == 0:
                 total.mul_(self.anchor * gradient.abs().amax((1, 2), keepdim=True))
             total.add_(gradient, alpha=(step + 1) ** self.growth)
-            del gradient  # the next pass needs its memory
+            del gradient  # frees memory for the next pass
             delta = active.corner(total)
         active.observe(delta)

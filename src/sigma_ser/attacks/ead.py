@@ -1,4 +1,4 @@
-"""EAD: elastic-net perturbations by iterative shrinkage."""
+"""EAD: elastic-net perturbations by iterative shrinkage-thresholding."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ Rule = Literal["l1", "elastic-net"]
 @register("attack", "ead")
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class EAD(MinimumNormAttack):
-    """EAD (Chen, Sharma, Zhang, Yi & Hsieh 2018, algorithm 1) in the Linf ball.
+    """EAD in the Linf ball (Chen, Sharma, Zhang, Yi & Hsieh 2018, algorithm 1).
 
-    Minimises `c max(-margin, 0) + |u|_2^2 + beta |u|_1` by ISTA: a gradient step of the smooth
-    part, then soft thresholding by `beta` (eq. 5, 6); the step falls as `sqrt(1 - i / steps)`.
-    `c` is bisected for each utterance: multiplied by 10 until something fools, halved towards the
-    smallest that does. Of all that fool, the decision `rule` takes one, which is cut to the
-    budget; an iterate that lies within the budget by itself counts as well. `u` is the
-    perturbation in units of epsilon, and `c` is measured by the first gradient: at `c = 1` the
-    pull of the strongest element has size 1. The paper runs 9 searches of 1000 steps.
+    Minimises `c max(-margin, 0) + |u|_2^2 + beta |u|_1` by ISTA: a gradient step on the smooth
+    part, then soft thresholding by `beta` (eq. 5, 6); the step size decays as
+    `sqrt(1 - i / steps)`. `c` is set by bisection per utterance: multiplied by 10 until an iterate
+    succeeds, then reduced towards the smallest value that does. The decision `rule` selects one
+    of the successful iterates, which is projected to the budget; an iterate within the budget is
+    a candidate as well. Differs from the paper: `u` is the perturbation in units of epsilon, `c`
+    is in units of the largest element of the first gradient, and the default schedule is shorter
+    (the paper runs 9 searches of 1000 steps).
 
     Args:
-        steps: gradients of each search.
-        searches: values of `c`.
-        step_size: first step.
-        beta: weight of the L1 norm, the threshold of each step (paper: 0.001 to 0.1).
-        first_weight: first `c`.
-        cut_every: steps between two tries of the cut, where there is a budget to be met.
-        rule: `l1` takes the smallest L1 norm, `elastic-net` the smallest objective.
+        steps: gradient steps per search, at least 1.
+        searches: number of values of `c`, at least 1.
+        step_size: first step, above 0.
+        beta: weight of the L1 norm and threshold of each step, above 0 (paper: 0.001 to 0.1).
+        first_weight: first `c`, above 0.
+        cut_every: steps between two projections to the budget, at least 1; unused without one.
+        rule: `l1` selects the smallest L1 norm, `elastic-net` the smallest objective.
     """
 
     steps: int = 40
@@ -76,7 +77,7 @@ class EAD(MinimumNormAttack):
                 moved = u + size * ((weight / unit)[:, None, None] * pull - 2 * u)
                 u = torch.nn.functional.softshrink(moved, self.beta)
                 u = active.clip(u * active.bound) / active.bound.clamp(min=1e-30)
-                if step % self.cut_every == 0 and not active.task.minimise:
+                if step % self.cut_every == 0 and not active.problem.minimise:
                     cut = cut_to_largest(active, u * active.bound)
                     u, fooled, weight, low, high, least, least_size, unit = active.observe(
                         cut, u, fooled, weight, low, high, least, least_size, unit
@@ -98,7 +99,7 @@ class EAD(MinimumNormAttack):
         least: Float[Tensor, "A T D"],
         least_size: Float[Tensor, "A"],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Whether this search has fooled, and the smallest fooling perturbation by the rule."""
+        """Whether this search has succeeded, and the smallest successful perturbation by `rule`."""
         size = u.abs().sum((1, 2))
         if self.rule == "elastic-net":
             size = u.square().sum((1, 2)) + self.beta * size

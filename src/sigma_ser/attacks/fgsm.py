@@ -1,4 +1,4 @@
-"""The fast gradient sign method, in a mask."""
+"""The fast gradient sign method inside a mask."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .masked import MaskedAttack
 @register("attack", "fgsm")
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class FGSM(MaskedAttack):
-    """`delta = eps * sign(g)` on the mask (Goodfellow, Shlens & Szegedy 2015, section 4).
+    """`delta = epsilon * sign(g)` inside the mask (Goodfellow, Shlens & Szegedy 2015, section 4).
 
     Args:
-        loss: what is climbed.
+        loss: maximised loss, see :mod:`.losses`.
     """
 
     loss: LossName = "cross-entropy"

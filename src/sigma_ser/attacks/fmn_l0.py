@@ -1,4 +1,4 @@
-"""Fast minimum-norm attack in l0."""
+"""The fast minimum-norm attack for the L0 norm."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from .projections import l2_normalised
 @register("attack", "fmn-l0")
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class FMNL0(MinimumNormAttack):
-    """FMN with p = 0 (Pintor, Roli, Brendel & Biggio 2021, algorithm 1).
+    """FMN with `p = 0` (Pintor, Roli, Brendel & Biggio 2021, algorithm 1).
 
     Steps along the normalised gradient of the margin, projected to the `k`-sparse ball. `k`
-    shrinks by the factor `1 - gamma`, by at least one, while the perturbation fools, and grows by
-    `1 + gamma`, by at least one, while it does not; `gamma` and the step fall along a cosine. The
-    paper starts from a linear estimate of `k`; few steps cannot climb far from it, so that
-    `start` begins with a share of all units. Lengths are measured in units of epsilon.
+    shrinks by the factor `1 - gamma` (at least by one) after a success and grows by `1 + gamma`
+    (at least by one) otherwise; `gamma` and the step size follow a cosine schedule. Differs from
+    the paper: lengths are in units of epsilon, and the first `k` is a fraction `start` of all
+    units, because few steps cannot move far from the paper's linear estimate of `k`.
 
     Args:
-        steps: gradients.
-        step_size: first step, in units of `epsilon * sqrt(k)` of the first `k`.
-        gamma: first relative change of `k`.
-        start: first `k`, as a share of the units that may be chosen.
+        steps: number of gradient steps, at least 1.
+        step_size: first step in units of `epsilon * sqrt(k)` for the first `k`, above 0.
+        gamma: first relative change of `k`, above 0.
+        start: first `k` as a fraction of the units that may change, above 0.
     """
 
     steps: int = 100

@@ -1,4 +1,4 @@
-"""GreedyFool: grow a support until it fools, then drop what is not needed."""
+"""GreedyFool: grow the support until the attack succeeds, then remove needless units."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .minimum_norm import MinimumNormAttack, SmallestSet
 class GreedyFool(MinimumNormAttack):
     """GreedyFool (Dong, Chen, Bao, Qian, Yuan, Zhang, Yu & Chen 2020, section 3).
 
-    The distortion network is left out: it is made for images. Stage 1 adds in each round the
-    units of largest `|g| * scale` and moves the whole support along the gradient's signs. Stage 2
-    drops the units that moved least, as many at once as it may: the number is halved where the
-    rest no longer fools.
+    Stage 1 adds the units of largest `|g| * scale` in each round and takes a sign step on the
+    whole support. Stage 2 removes the units with the smallest `|delta| / epsilon`, several at
+    once; the number is halved when the remaining perturbation no longer succeeds. Differs from
+    the paper: no distortion network, which is specific to images.
 
     Args:
-        steps: rounds of stage 1.
-        step_size: Linf step, as a share of epsilon.
-        reductions: forward passes of stage 2.
+        steps: rounds of stage 1, at least 1.
+        step_size: Linf step as a fraction of epsilon, above 0.
+        reductions: forward passes of stage 2, at least 0.
     """
 
     steps: int = 50
@@ -47,7 +47,7 @@ class GreedyFool(MinimumNormAttack):
             gradient, delta, support = active.gradient(
                 delta if step else None, margin, delta, support
             )
-            # Those that fool wait for stage 2.
+            # Utterances that already succeed do not change until stage 2.
             growing = ~active.found
             each = (active.units / self.steps).ceil().long() * growing
             support = support | active.pick(active.gain(gradient), each, active.allowed & ~support)

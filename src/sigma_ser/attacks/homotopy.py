@@ -1,4 +1,4 @@
-"""Homotopy: the price of an element falls until enough of them may move."""
+"""Homotopy: the L0 penalty decreases until the attack succeeds."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from .minimum_norm import MinimumNormAttack, SmallestSet
 class Homotopy(MinimumNormAttack):
     """Homotopy attack (Zhu, Chen & Wang 2021, algorithms 1 to 3).
 
-    Minimises `max(-margin, 0) + lambda |u|_0` in the ball for a falling sequence of `lambda`,
-    each from where the last one ended. The first `lambda` lets just one unit move. The inner
-    solver is the nonmonotone accelerated proximal gradient method (Li & Lin 2015): a step from an
-    extrapolated point, then the proximal map, which keeps a unit only where that lowers the
-    objective; a point that is worse than a running mean of the objective is refused and the
-    extrapolation starts anew (instead of a second gradient at once). Then the support is fixed
-    and moved further along its gradient. Ends at the first `lambda` that fools.
+    Minimises `max(-margin, 0) + lambda |u|_0` in the ball for a decreasing sequence of `lambda`
+    with warm starts; the first `lambda` admits exactly one unit. The inner solver is the
+    nonmonotone accelerated proximal gradient method (Li & Lin 2015): a gradient step from an
+    extrapolated point, then the proximal map, which keeps a unit only if that lowers the
+    objective. A point with a larger objective than the running mean is rejected. Then sign steps
+    follow on the fixed support. The attack ends at the first `lambda` that succeeds. Differs from
+    Li & Lin: after a rejection the extrapolation restarts, without a second gradient.
 
     Args:
-        stages: values of lambda.
-        inner_steps: proximal steps of each.
-        support_steps: sign steps on the support of each.
-        decay: factor from one lambda to the next, below 1.
-        memory: weight of the past in the running mean of the objective.
+        stages: number of values of lambda, at least 1.
+        inner_steps: proximal steps per stage, at least 1.
+        support_steps: sign steps on the fixed support per stage, at least 0.
+        decay: factor from one lambda to the next, in (0, 1).
+        memory: weight of past values in the running mean of the objective, in [0, 1].
     """
 
     stages: int = 40
@@ -48,7 +48,7 @@ class Homotopy(MinimumNormAttack):
 
     def shrink(self, active: SmallestSet) -> None:
         (gradient,) = active.gradient(None, cw_hinge)
-        # The step moves the strongest element to its bound, `u = 1`.
+        # The step size moves the element with the largest gradient to its bound, `u = 1`.
         pace = 1 / (gradient * active.bound).abs().amax((1, 2)).clamp(min=1e-30)
         start = gradient * active.bound * pace[:, None, None]
         threshold = active.budget.unit_scores(start.square(), active.lengths).amax(1)
@@ -83,7 +83,7 @@ class Homotopy(MinimumNormAttack):
                 y, cw_hinge, u, before, pace, threshold, following, mean, mass, y, counts=False
             )
             y = y / active.bound.clamp(min=1e-30)
-            z = kept(active, y + pace[:, None, None] * gradient * active.bound, threshold)
+            z = proximal_map(active, y + pace[:, None, None] * gradient * active.bound, threshold)
             u, before, pace, threshold, following, mean, mass, z = active.observe(
                 z * active.bound, u, before, pace, threshold, following, mean, mass, z
             )
@@ -103,7 +103,7 @@ class Homotopy(MinimumNormAttack):
         objective: Float[Tensor, "A"],
         accepted: Tensor,
     ) -> tuple[Float[Tensor, "A"], Float[Tensor, "A"]]:
-        """The running mean of accepted objectives, `c` and `q` of the method."""
+        """The running mean of accepted objectives and its weight (`c` and `q` in Li & Lin 2015)."""
         past = torch.where(mass > 0, self.memory * mass * mean, 0.0)
         grown = self.memory * mass + 1
         return (
@@ -112,14 +112,14 @@ class Homotopy(MinimumNormAttack):
         )
 
 
-def kept(
+def proximal_map(
     active: SmallestSet, point: Float[Tensor, "A T D"], threshold: Float[Tensor, "A"]
 ) -> Float[Tensor, "A T D"]:
-    """Proximal map of `lambda |u|_0` in the ball: units whose worth reaches the threshold."""
+    """Proximal map of `lambda |u|_0` in the ball: keeps units whose gain reaches `threshold`."""
     bound = active.bound.clamp(min=1e-30)
     clipped = active.clip(point * active.bound) / bound
-    worth = (point.square() - (point - clipped).square()).clamp(min=0.0) * active.allowed
-    units = active.budget.unit_scores(worth, active.lengths)
+    gain = (point.square() - (point - clipped).square()).clamp(min=0.0) * active.allowed
+    units = active.budget.unit_scores(gain, active.lengths)
     count = (units >= threshold[:, None]).sum(1)
     count = count.clamp(min=1).minimum(active.units)
-    return clipped * active.pick(worth, count, active.allowed)
+    return clipped * active.pick(gain, count, active.allowed)

@@ -1,4 +1,4 @@
-"""The Jacobian-based saliency map attack, to all classes and in both directions."""
+"""The Jacobian-based saliency map attack, untargeted or targeted, in both directions."""
 
 from __future__ import annotations
 
@@ -24,17 +24,19 @@ Variant = Literal["second-best", "maximal"]
 class JSMA(SparseAttack):
     """JSMA (Papernot, McDaniel, Jha, Fredrikson, Celik & Swami 2016, algorithm 3, eq. 8 and 9).
 
-    An element's saliency for class `t` is `a * |b|` where `a = dz_t/dx` and `b = d sum_{j != t}
-    z_j / dx` have opposite signs, else 0. Each step moves the most salient units by
-    `theta * eps`, in the direction of `a`, and does not touch them again. Differs from the paper:
-    both directions are open (it has +theta or -theta), and units are taken one by one instead of
-    in pairs.
+    The saliency of an element for class `t` is `a * |b|` if `a = dz_t/dx` and `b = d sum_{j != t}
+    z_j / dx` have opposite signs, else 0. Each step changes the most salient units by
+    `theta * epsilon` in the direction of `a`; a unit changes only once. Differs from the paper:
+    both directions are allowed (the paper fixes +theta or -theta), and units are selected one by
+    one instead of in pairs.
 
     Args:
-        steps: rounds; each changes an equal part of the budget, at least one unit.
-        theta: size of a change, as a share of epsilon.
-        variant: `second-best` goes to the likeliest other class at each step; `maximal` weighs
-            all classes for each element (Wiyatno & Xu 2018, M-JSMA). Targeted, both go to it.
+        steps: number of rounds, at least 1; each changes an equal part of the budget, at least
+            one unit.
+        theta: size of a change as a fraction of epsilon, in (0, 1].
+        variant: `second-best` uses the class with the largest other logit at each step; `maximal`
+            takes the maximum over all classes per element (M-JSMA, Wiyatno & Xu 2018). With a
+            target both variants use the target.
     """
 
     steps: int = 50
@@ -45,7 +47,9 @@ class JSMA(SparseAttack):
         super().__post_init__()
         check_positive(self, "steps", "theta")
         if self.theta > 1:
-            raise AttackError(f"theta is a share of epsilon and at most 1, got {self.theta}")
+            raise AttackError(
+                f"theta is a fraction of epsilon and must be at most 1, got {self.theta}"
+            )
         if self.variant not in get_args(Variant):
             raise AttackError(f"variant must be second-best or maximal, got {self.variant!r}")
 

@@ -1,4 +1,4 @@
-"""Optional limits of an attack: passes, seconds, and the range that the features were seen in."""
+"""Optional limits of an attack: passes, seconds, and the observed range of the features."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from sigma_ser.core.features import FeatureBatch
 
 
 class SearchEnded(Exception):
-    """Ends a search from inside: every utterance is fooled, or a limit is reached."""
+    """Control flow: ends a search when every utterance is misclassified or a limit is reached."""
 
 
 @dataclass(frozen=True, eq=False)
 class ObservedRange:
-    """The range of each channel over the training features; attacks given one stay inside it.
+    """The range of each channel over the training features, as a constraint on attacks.
 
     Args:
         low, high: `(D,)`, in feature units, `low <= high`.
 
-    An element that lies outside from the start may only move back towards the range.
+    An element whose clean value lies outside the range may only move towards the range.
     """
 
     low: Float[Tensor, "D"]
@@ -33,7 +33,7 @@ class ObservedRange:
     def __post_init__(self) -> None:
         if self.low.shape != self.high.shape or not bool((self.low <= self.high).all()):
             raise AttackError(
-                "an observed range needs low and high of one shape (D,), with low <= high"
+                "low and high of an observed range must have the same shape (D,), with low <= high"
             )
 
     @classmethod
@@ -48,11 +48,11 @@ class ObservedRange:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a search may cost.
+    """Maximum cost of a search.
 
     Args:
-        passes: forward plus backward passes of each utterance; checked between steps.
-        seconds: for the whole batch; results then depend on the machine.
+        passes: forward plus backward passes per utterance, at least 1; checked between steps.
+        seconds: time for the whole batch, above 0; results then depend on the machine.
     """
 
     passes: int | None = None
@@ -66,7 +66,7 @@ class Limits:
 
 
 class Meter:
-    """Watches the limits of one search."""
+    """Counts the cost of one search and enforces its limits."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -74,10 +74,10 @@ class Meter:
         self.started = time.monotonic()
 
     def spend(self, passes: int) -> None:
-        """Book passes that every active utterance is about to make.
+        """Count passes that every active utterance is about to make.
 
         Raises:
-            SearchEnded: if they would go over a limit; nothing is booked then.
+            SearchEnded: if they would exceed a limit; they are not counted then.
         """
         most = self.limits.passes
         if most is not None and self.passes + passes > most:
@@ -91,7 +91,7 @@ class Meter:
 def feasible(
     x: Float[Tensor, "B T D"], bound: Float[Tensor, "*B D"], box: ObservedRange | None
 ) -> tuple[Tensor, Tensor]:
-    """Smallest and largest change of each element: as `bound` without a box, else `(B, T, D)`."""
+    """Lower and upper bound of `delta`: shaped as `bound` without a box, else `(B, T, D)`."""
     if box is None:
         return -bound, bound
     if len(box.low) != x.shape[2]:

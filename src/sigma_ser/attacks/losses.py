@@ -1,7 +1,7 @@
-"""What an attack climbs: one number for each utterance, larger is nearer to success.
+"""Attack losses, one value per utterance; attacks maximise them.
 
 Every loss takes `logits (B, C)`, the true `labels (B,)` and `target (B,)`, or `None` for an
-untargeted attack, and returns `(B,)`.
+untargeted attack, and returns `(B,)`. The logits of an utterance are `z`, its label is `y`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ LossName = Literal["margin", "cross-entropy", "dlr", "cw-hinge"]
 
 
 def largest_other(logits: Float[Tensor, "B C"], classes: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
-    """The largest logit of all classes but one."""
+    """The largest logit among all classes except `classes`."""
     return logits.scatter(1, classes[:, None], -torch.inf).amax(1)
 
 
 def margin(
     logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"], target: Int[Tensor, "B"] | None = None
 ) -> Float[Tensor, "B"]:
-    """`max_{c != y} z_c - z_y`; targeted `z_target - max_{c != target} z_c`. Success is above 0.
+    """`max_{c != y} z_c - z_y`; targeted `z_t - max_{c != t} z_c`. Positive on success.
 
     >>> import torch
     >>> margin(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]))
@@ -42,7 +42,7 @@ def margin(
 def cross_entropy(
     logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"], target: Int[Tensor, "B"] | None = None
 ) -> Float[Tensor, "B"]:
-    """Cross-entropy of the true class; targeted, minus that of the target."""
+    """Cross-entropy of the true class; targeted, the negative cross-entropy of the target."""
     if target is None:
         return functional.cross_entropy(logits, labels, reduction="none")
     return -functional.cross_entropy(logits, target, reduction="none")
@@ -51,11 +51,11 @@ def cross_entropy(
 def difference_of_logits_ratio(
     logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"], target: Int[Tensor, "B"] | None = None
 ) -> Float[Tensor, "B"]:
-    """The margin over the spread of the logits, free of their scale (Croce & Hein 2020, eq. 6, 7).
+    """Difference of logits ratio, invariant to shift and scale (Croce & Hein 2020, eq. 6, 7).
 
     Untargeted `-(z_y - max_{c != y} z_c) / (z_1 - z_3)`, targeted
     `-(z_y - z_t) / (z_1 - (z_3 + z_4) / 2)`, where `z_1 >= z_2 >= ...`. With fewer than three
-    (four) classes the smallest logit stands in for the missing ones.
+    (four) classes, which the paper excludes, the smallest logit replaces the missing ones.
     """
     leaders = logits.topk(min(4, logits.shape[1]), dim=1).values
     last = leaders.shape[1] - 1
@@ -71,7 +71,7 @@ def difference_of_logits_ratio(
 def cw_hinge(
     logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"], target: Int[Tensor, "B"] | None = None
 ) -> Float[Tensor, "B"]:
-    """`min(margin, 0)`: nothing more to gain once the victim errs (Carlini & Wagner 2017, f6)."""
+    """`min(margin, 0)`: constant once the attack succeeds (Carlini & Wagner 2017, `f_6`)."""
     return margin(logits, labels, target).clamp(max=0.0)
 
 

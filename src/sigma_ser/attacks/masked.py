@@ -1,4 +1,4 @@
-"""Attacks that move every element of a mask, and so need one that fits the budget."""
+"""Dense attacks: they change every element of a mask, so the mask must fit the budget."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from .projections import linf_normalised
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class MaskedAttack(SparseAttack):
-    """An attack that does not choose: it moves all that it may.
+    """A dense attack: it selects no support and changes every element of the mask.
 
     Args:
-        keep_largest: after each step keep the units that moved most, as many as the budget
-            allows; without it a mask that is larger than the budget is refused.
+        keep_largest: project to the `k` units with the largest `|delta| / epsilon` after each
+            step. If false, a mask with more than `k` units is rejected.
     """
 
     keep_largest: bool = False
 
     def check(self, active: ActiveSet) -> None:
-        """Refuse a mask with more units than the budget.
+        """Reject a mask with more units than the budget.
 
         Raises:
-            BudgetError: says how to choose.
+            BudgetError: if the mask is too large and `keep_largest` is false.
         """
         super().check(active)
         if self.keep_largest:
@@ -39,12 +39,14 @@ class MaskedAttack(SparseAttack):
         over = inside > active.units
         if bool(over.any()):
             first = int(over.nonzero()[0])
-            given = "its mask has" if active.task.mask is not None else "without a mask it has"
+            source = (
+                "the mask has" if active.problem.mask is not None else "without a mask there are"
+            )
             raise BudgetError(
-                f"{type(self).__name__} moves every element it may, and {given} "
-                f"{int(inside[first])} {active.budget.granularity}s where the budget allows "
+                f"{type(self).__name__} changes every element of its mask, but {source} "
+                f"{int(inside[first])} {active.budget.granularity}s and the budget allows "
                 f"{int(active.units[first])} (utterance "
-                f"{active.task.batch.ids[int(active.owner[first])]!r}); give a mask of scope 1, "
+                f"{active.problem.batch.ids[int(active.owner[first])]!r}); use a mask of scope 1, "
                 "a larger budget, or keep_largest=True"
             )
 
@@ -54,10 +56,9 @@ class MaskedAttack(SparseAttack):
         delta: Float[Tensor, "A T D"],
         gradient: Float[Tensor, "A T D"],
     ) -> Float[Tensor, "A T D"]:
-        """`delta` clipped to the ball, and to its largest units where that is asked for.
+        """`delta` clipped to the ball and, with `keep_largest`, projected to its `k` largest units.
 
-        Sign steps move many elements by the same amount; of these, those with the larger
-        gradient stay.
+        Sign steps change many elements by the same amount; ties are broken by the gradient.
         """
         delta = active.clip(delta)
         if not self.keep_largest:

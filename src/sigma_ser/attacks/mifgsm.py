@@ -1,4 +1,4 @@
-"""The momentum iterative fast gradient sign method, in a mask."""
+"""The momentum iterative fast gradient sign method inside a mask."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from .projections import l1_normalised
 @register("attack", "mifgsm")
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class MIFGSM(MaskedAttack):
-    """MI-FGSM (Dong, Liao, Pang, Su, Zhu, Hu & Li 2018, algorithm 1), in a mask.
+    """MI-FGSM inside a mask (Dong, Liao, Pang, Su, Zhu, Hu & Li 2018, algorithm 1).
 
-    `m <- decay * m + g / |g|_1`, `delta <- delta + eps / steps * sign(m)`, projected to the ball.
+    `m <- mu m + g / |g|_1`, `delta <- P(delta + epsilon / steps * sign(m))` with the projection
+    `P` to the Linf ball.
 
     Args:
-        steps: gradients.
-        decay: of the momentum.
-        loss: what is climbed.
+        steps: number of gradient steps, at least 1.
+        decay: momentum decay `mu`.
+        loss: maximised loss, see :mod:`.losses`.
     """
 
     steps: int = 10

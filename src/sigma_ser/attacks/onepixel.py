@@ -1,4 +1,4 @@
-"""The one-pixel attack, of k elements: differential evolution over places and values."""
+"""The one-pixel attack for k elements: differential evolution over positions and values."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from .black_box import BlackBoxAttack
 @register("attack", "onepixel")
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class OnePixel(BlackBoxAttack):
-    """One-pixel attack (Su, Vargas & Sakurai 2019, section III), with `k` elements, black box.
+    """One-pixel attack with `k` elements, black box (Su, Vargas & Sakurai 2019, section III).
 
-    A candidate is `k` places and `k` values in units of epsilon, added to the features. Each
-    generation makes one child for each candidate, `x_1 + weight (x_2 - x_3)` of three others (DE
-    without crossover, as in the paper); it takes its parent's place where its margin is at least
-    as large. The evolution is our own: scipy's minimises one function at a time, so that
-    utterances could not share forward passes, nor leave when they are fooled.
+    A candidate consists of `k` positions and `k` values in units of epsilon, added to the
+    features. Each generation creates one child per candidate, `x_1 + F (x_2 - x_3)` from three
+    random candidates (differential evolution without crossover, as in the paper); it replaces its
+    parent if its margin is at least as large. The evolution is implemented here because scipy
+    minimises one function at a time, without shared forward passes or early stopping per
+    utterance.
 
     Args:
         candidates: size of the population, at least 4 (paper: 400).
-        generations: rounds of children (paper: 100).
-        weight: of the difference (paper: 0.5).
+        generations: number of generations, at least 1 (paper: 100).
+        weight: differential weight `F`, above 0 (paper: 0.5).
     """
 
     granularities = ("element",)
@@ -46,7 +47,7 @@ class OnePixel(BlackBoxAttack):
     def search(self, active: ActiveSet) -> None:
         elements = allowed_elements(active)
         width = int(active.units.max())
-        places, values = self._drawn(active, width)
+        places, values = self._first_population(active, width)
         fitness = places.new_full((len(active), self.candidates), -torch.inf)
         children = (places, values)
         for generation in range(1 + self.generations):
@@ -64,10 +65,10 @@ class OnePixel(BlackBoxAttack):
                 for kept, child in zip((places, values), children, strict=True):
                     kept[:, own] = torch.where(better[:, None], child[:, own], kept[:, own])
 
-    def _drawn(
+    def _first_population(
         self, active: ActiveSet, width: int
     ) -> tuple[Float[Tensor, "A G"], Float[Tensor, "A G"]]:
-        """The first population: places in [0, 1), values in [-1, 1]; a row for each utterance."""
+        """The first population per utterance: positions in [0, 1), values in [-1, 1]."""
         places = torch.zeros(len(active), self.candidates, width)
         values = torch.zeros_like(places)
         for row, (rng, k) in enumerate(
@@ -93,12 +94,12 @@ class OnePixel(BlackBoxAttack):
             )
             return (first + self.weight * (second - third)).flatten(1)
 
-        # The list of places is a ring; beyond the bound there is nothing.
+        # Positions are periodic; values are clipped to the bound.
         return mutated(places).remainder(1.0), mutated(values).clamp(-1.0, 1.0)
 
 
 def allowed_elements(active: ActiveSet) -> Int[Tensor, "A N"]:
-    """Positions `t D + d` of the elements that may change, in order; the last one is repeated."""
+    """Number and flat indices `t D + d` of the elements that may change, padded with the last."""
     rows = [row.nonzero()[:, 0] for row in active.allowed.flatten(1)]
     most = max(len(row) for row in rows)
     padded = torch.stack([torch.cat([row, row[-1:].expand(most - len(row))]) for row in rows])
@@ -112,7 +113,7 @@ def placed(
     places: Float[Tensor, "A K"],
     values: Float[Tensor, "A K"],
 ) -> Float[Tensor, "A T D"]:
-    """The perturbation of one candidate of each utterance; values in the same place add up."""
+    """The perturbation of one candidate per utterance; values at the same position are added."""
     counts = elements[:, :1]
     index = (places * counts).long().minimum(counts - 1)
     within = torch.arange(places.shape[1], device=places.device)[None, :] < active.units[:, None]

@@ -1,4 +1,4 @@
-"""One gradient: what a sparse attack costs at the least."""
+"""A single-gradient sparse attack: the cheapest baseline."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .losses import LOSSES, LossName
 @register("attack", "oneshot")
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class OneShot(SparseAttack):
-    """One gradient, then the k-sparse corner that it points to: `eps * sign(g)` on the top `k`.
+    """k-sparse FGSM: `delta = epsilon * sign(g)` on the `k` units of largest `|g| * scale`.
 
-    The exact optimum on a linear victim with two classes. Costs one backward and two forward
-    passes.
+    This maximises `<g, delta>` over the budget, and is exact for a linear victim with two classes.
+    It costs one backward and two forward passes.
 
     Args:
-        loss: what the gradient is of.
+        loss: maximised loss, see :mod:`.losses`.
     """
 
     loss: LossName = "margin"

@@ -1,4 +1,4 @@
-"""Projected gradient descent in a mask: the plain inner attack of SIGMA."""
+"""Projected gradient descent inside a mask: the standard inner attack of SIGMA."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ from .masked import MaskedAttack
 @register("attack", "pgd")
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class PGD(MaskedAttack):
-    """Sign steps in a mask, projected to the ball (Madry et al. 2018, section 2.1).
+    """PGD inside a mask (Madry et al. 2018, section 2.1).
 
-    Differs from the paper: the step size falls along a cosine, the best iterate is kept, and an
-    utterance stops when it is fooled. It starts at the clean input.
+    `delta <- P(delta + alpha_i sign(g))` with the projection `P` to the Linf ball, from
+    `delta = 0`. Differs from the paper: the step size follows a cosine schedule
+    `alpha_i = step_size * epsilon * (1 + cos(pi i / steps)) / 2`, the start is not random, the
+    best iterate is returned, and an utterance stops at its first success.
 
     Args:
-        steps: gradients.
-        step_size: first step, as a share of epsilon.
-        loss: what is climbed.
+        steps: number of gradient steps, at least 1.
+        step_size: first step as a fraction of epsilon, above 0.
+        loss: maximised loss, see :mod:`.losses`.
     """
 
     steps: int = 40

@@ -21,18 +21,20 @@ from .projections import l1_normalised
 class PGD0(SparseAttack):
     """PGD_0 + Linf (Croce & Hein 2019, section 4), with restarts from random points.
 
-    `delta <- P(delta + eta g / |g|_1)`. The projection scores each element by how much nearer the
-    k-sparse ball gets if it is kept, `delta^2 - min(upper - delta, delta - lower, 0)^2` (eq. 13),
-    keeps the top `k`, and clips. Steps are measured in units of epsilon in each channel. `eta` is
-    set from the first gradient of each utterance, such that the `k` leading elements move by
-    `mean_step` on average; the paper gives one number for its images. Public ports clamp with a
-    maximum where the minimum is meant, and test for success at the end only.
+    `delta <- P(delta + eta g / |g|_1)`. The projection scores each element by the reduction of
+    the squared distance to the k-sparse ball if the element is kept,
+    `delta^2 - min(upper - delta, delta - lower, 0)^2` (eq. 13), keeps the `k` largest scores, and
+    clips. Differs from the paper: `delta` is measured in units of epsilon per channel, and `eta`
+    is set from the first gradient of each utterance so that the `k` leading elements move by
+    `mean_step` on average (the paper fixes one value for its images). Some public ports use a
+    maximum in place of the minimum of eq. 13 and test for success only after the last step.
 
     Args:
-        steps: gradients of each run.
-        restarts: further runs for the survivors.
-        mean_step: mean first step of the leading elements, as a share of the ball's width.
-        loss: what is climbed.
+        steps: gradient steps per run, at least 1.
+        restarts: further runs for utterances that are still classified correctly, at least 0.
+        mean_step: mean first step of the leading elements, as a fraction of the ball's width
+            `2 epsilon`, above 0.
+        loss: maximised loss, see :mod:`.losses`.
     """
 
     steps: int = 40
@@ -67,7 +69,7 @@ class PGD0(SparseAttack):
 
 
 def project(active: ActiveSet, delta: Float[Tensor, "A T D"]) -> Float[Tensor, "A T D"]:
-    """The nearest point of the k-sparse ball, each channel measured in its own epsilon."""
+    """Projection to the k-sparse ball; distances are in units of epsilon per channel."""
     clipped = active.clip(delta.clone())
     unit = active.bound.clamp(min=1e-30)
     # delta^2 - (delta - clipped)^2, in one product.

@@ -1,4 +1,4 @@
-"""The control: chance."""
+"""The random control of every comparison."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .base import SparseAttack, check_positive
 
 
 def random_corner(active: ActiveSet) -> Float[Tensor, "A T D"]:
-    """A random support, with a random sign at full size in each of its elements."""
+    """A random support of `k` units with `delta = +-epsilon`, signs drawn at random."""
     support = active.support(active.noise.uniform(active.x) + 1.0)
     return active.extreme(active.noise.signs(active.x), support)
 
@@ -22,10 +22,10 @@ def random_corner(active: ActiveSet) -> Float[Tensor, "A T D"]:
 @register("attack", "random")
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class RandomCorner(SparseAttack):
-    """Random support, random signs: what any attack must beat.
+    """Random support and random signs: the control that every attack must beat.
 
     Args:
-        draws: how many corners are tried.
+        draws: number of random perturbations, at least 1.
     """
 
     draws: int = 1

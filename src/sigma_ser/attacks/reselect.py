@@ -1,4 +1,4 @@
-"""Support reselection: corners whose weakest elements are swapped for stronger ones."""
+"""Support reselection: the weakest units of the support are exchanged for stronger ones."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from .random_corner import random_corner
 @register("attack", "reselect")
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Reselect(SparseAttack):
-    """A decaying mean of gradients; fewer and fewer units of the support are swapped.
+    """Iterative support reselection (this project; no paper).
 
-    `e <- 0.5 e + 0.5 g / |g|_2`; the support is the top `k` of `|e| * scale` at first; then its
-    `m = max(1, floor(k (1 - i / steps)^2))` weakest units give way to the `m` strongest outside,
-    where these are stronger; `delta = eps * sign(e)` on the support.
+    `e <- 0.5 e + 0.5 g / |g|_2`. The support starts as the `k` units of largest `|e| * scale`. In
+    step `i` its `m = max(1, floor(k (1 - i / steps)^2))` weakest units are exchanged for the `m`
+    strongest units outside, if these are stronger. `delta = epsilon * sign(e)` on the support.
 
     Args:
-        steps: gradients of each run.
-        loss: what is climbed.
-        restarts: runs for the survivors from random corners.
-        all_targets: then one run for each other class, the likeliest first (untargeted only).
+        steps: gradient steps per run, at least 1.
+        loss: maximised loss, see :mod:`.losses`.
+        restarts: further runs from random perturbations, for utterances that are still classified
+            correctly, at least 0.
+        all_targets: add one targeted run per other class, in order of the clean logits
+            (untargeted attacks only).
     """
 
     steps: int = 40
@@ -75,7 +77,7 @@ def swapped(
     gain: Float[Tensor, "A T D"],
     share: float,
 ) -> Bool[Tensor, "A T D"]:
-    """The support with up to a `share` of its units, at least one, swapped for stronger ones."""
+    """The support after exchanging up to a fraction `share` of its units, at least one."""
     count = (active.units * share).long().clamp(min=1)
     weakest = active.pick(-gain, count, support)
     strongest = active.pick(gain, count, active.allowed & ~support)

@@ -1,4 +1,4 @@
-"""SAIF: Frank-Wolfe on the magnitudes and on the support."""
+"""SAIF: Frank-Wolfe steps on the magnitudes and on the support."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from .losses import LOSSES, LossName
 class SAIF(SparseAttack):
     """SAIF (Imtiaz, Kohler, Miller, Wang, Sznaier, Camps & Dy 2022, algorithm 1).
 
-    `delta = p * s` with `p` in the Linf ball and `s` in the k-sparse box `0 <= s <= 1,
-    sum(s) <= k`. Both take Frank-Wolfe steps `p <- p + mu (v - p)` towards the corner that their
-    gradient points to, `mu = 1 / (2^r sqrt(t + 1))`; `r` grows where the loss gets worse. It
-    starts at the corners that the clean gradient points to. The iterate has more than `k`
-    elements, so only its cut to the top `k` counts.
+    `delta = p * s` with `p` in the Linf ball and `s` in the polytope `0 <= s <= 1,
+    sum(s) <= k`. Both take Frank-Wolfe steps `p <- p + mu (v - p)`, where `v` is the vertex that
+    maximises the inner product with the gradient and `mu = 1 / (2^r sqrt(t + 1))`; `r` is
+    increased when the loss decreases. The start is the vertex for the clean gradient. An iterate
+    can have more than `k` non-zero elements, so the result is its projection to the `k` largest
+    `s`.
 
     Args:
-        steps: gradients.
-        cut_every: steps between two tries of the cut.
-        loss: what is climbed.
+        steps: number of gradient steps, at least 1.
+        cut_every: steps between two evaluations of the projection, at least 1.
+        loss: maximised loss, see :mod:`.losses`.
     """
 
     steps: int = 100
@@ -64,5 +65,5 @@ class SAIF(SparseAttack):
 def cut(
     active: ActiveSet, p: Float[Tensor, "A T D"], s: Float[Tensor, "A T D"]
 ) -> Float[Tensor, "A T D"]:
-    """`p` on the `k` elements of largest `s`."""
+    """`p` restricted to the `k` units of largest `s`."""
     return p * active.support(s)

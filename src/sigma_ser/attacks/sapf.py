@@ -20,23 +20,24 @@ from .saif import cut
 class SAPF(SparseAttack):
     """Sparse attack by perturbation factorisation (Fan, Wu, Li, Zhang, Li, Li & Yang 2020).
 
-    `delta = p * s` with magnitudes `p` in the ball and a selection `s` of 0 and 1 that sums to
-    `k` (eq. 2, 3). The binary constraint is the box [0, 1] met with a sphere (lp-box ADMM, Wu &
-    Ghanem 2018): `s` descends the augmented Lagrangian, `y1` and `y2` are its projections, `z1`,
-    `z2`, `z3` the multipliers, and the penalty grows (section 3.3, algorithm 1). `p` descends
-    `weight |delta|_2^2 + max(-margin, 0)`. In the end `s` is cut to its `k` largest and `p` is
-    refined. Gradients are divided by their largest element, and both factors take their step from
-    one gradient; the paper alternates between inner loops. Its group term is made for images.
+    `delta = p * s` with magnitudes `p` in the ball and a binary selection `s` with `sum(s) = k`
+    (eq. 2, 3). The binary constraint is the intersection of the box [0, 1] with a sphere (lp-box
+    ADMM, Wu & Ghanem 2018): `s` descends the augmented Lagrangian, `y1` and `y2` are its
+    projections, `z1`, `z2`, `z3` the multipliers, and the penalty grows (section 3.3, algorithm
+    1). `p` descends `weight |delta|_2^2 + max(-margin, 0)`. Finally `s` is rounded to its `k`
+    largest elements and `p` is refined. Differs from the paper: gradients are divided by their
+    largest element, both factors share one gradient instead of alternating inner loops, and the
+    group term, which is specific to images, is omitted.
 
     Args:
-        steps: gradients with both factors.
-        refinements: gradients with the selection fixed.
-        cut_every: steps between two tries of the cut.
-        magnitude_step: step of `p`, as a share of epsilon.
-        selection_step: step of `s`.
-        penalty: first penalty of the constraints.
-        penalty_growth: its factor from step to step.
-        weight: of the squared norm.
+        steps: gradient steps on both factors, at least 1.
+        refinements: gradient steps with a fixed selection, at least 0.
+        cut_every: steps between two evaluations of the rounded selection, at least 1.
+        magnitude_step: step of `p` as a fraction of epsilon, above 0.
+        selection_step: step of `s`, above 0.
+        penalty: initial penalty of the constraints, above 0.
+        penalty_growth: factor of the penalty per step, above 0; the penalty is at most 1.
+        weight: weight of the squared norm.
     """
 
     steps: int = 80
@@ -60,7 +61,7 @@ class SAPF(SparseAttack):
         s = active.allowed.float()
         z1, z2, z3 = active.zeros(), active.zeros(), torch.zeros_like(active.best_margin)
         penalty = self.penalty
-        every = active.task.batch.lengths
+        every = active.problem.batch.lengths
         k = active.budget.elements(every, s.shape[2]).float()
         for step in range(self.steps):
             if step and step % self.cut_every == 0:
@@ -68,7 +69,7 @@ class SAPF(SparseAttack):
             (gradient,) = active.gradient(p * s, cw_hinge, counts=False)
             elements = active.allowed.sum((1, 2)).float()
             wanted = k[active.rows] / elements
-            # Box, sphere and sum: what each says of the selection.
+            # Projections to the box and to the sphere, and the residual of the sum constraint.
             y1 = (s + z1 / penalty).clamp(0.0, 1.0)
             centred = (s + z2 / penalty - 0.5) * active.allowed
             radius = 0.5 * elements.sqrt() / centred.square().sum((1, 2)).sqrt().clamp(min=1e-30)
@@ -90,7 +91,7 @@ class SAPF(SparseAttack):
         self._refine(active, cut(active, p, s.clamp(min=0)))
 
     def _refine(self, active: ActiveSet, delta: torch.Tensor) -> None:
-        """Sign steps with the selection as it is."""
+        """Sign steps with a fixed selection."""
         for _ in range(self.refinements):
             gradient, delta = active.gradient(delta, cw_hinge, delta)
             moved = delta + self.magnitude_step * active.bound * torch.sign(gradient)

@@ -1,4 +1,4 @@
-"""sigma-lambda: fool the victim and keep its explanation, in one objective."""
+"""sigma-lambda: a joint objective of misclassification and explanation consistency."""
 
 from __future__ import annotations
 
@@ -26,20 +26,22 @@ DifferentiableMap = Literal["gradient", "input-x-gradient", "integrated-gradient
 @register("attack", "sigma-lambda")
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class SigmaLambda(SparseAttack):
-    """Maximise `min(margin, 0) - weight * (1 - cos(|A(x_adv)|, |A(x)|))`.
+    """Maximise `min(margin, 0) - lambda (1 - cos(|A(x_adv)|, |A(x)|))` (this project; no paper).
 
-    `A` is the map of the true class; it is differentiated once more for the gradient of the
-    cosine. Corners are chosen by dual averaging on normalised gradients. Of all that fool, the one
-    that keeps the explanation best is the result, after it has been shrunk towards the clean
-    input as far as it still fools. `weight=0` is the plain attack: it stops at the first success.
+    `A` is the saliency map of the true class, which is differentiated again for the gradient of
+    the cosine. The support and signs follow dual averaging on normalised gradients. The result is
+    the successful perturbation with the largest cosine, scaled down by bisection as far as it
+    still succeeds. With `weight=0` the explanation is ignored and the attack stops at its first
+    success.
 
     Args:
-        weight: lambda, what a lost explanation costs against one unit of margin.
-        steps: gradients of the objective.
-        saliency: the map that is kept. `gradient` alone has no second derivative on victims that
-            are piecewise linear (ReLU), so that nothing pulls it back there.
-        path: points on the path of `integrated-gradients`.
-        halvings: evaluations spent on shrinking.
+        weight: lambda, the cost of a changed explanation relative to one unit of margin, at least
+            0.
+        steps: number of gradient steps, at least 1.
+        saliency: the map `A`. On piecewise linear victims (ReLU), `gradient` has a zero second
+            derivative, so the term has no effect there.
+        path: number of points on the path of `integrated-gradients`, at least 1.
+        halvings: number of bisection steps of the scaling, at least 0.
     """
 
     weight: float = 1.0
@@ -70,18 +72,18 @@ class SigmaLambda(SparseAttack):
                 )
                 total.add_(l2_normalised(gradient), alpha=step + 1)
                 delta = active.corner(total)
-            self._look(active, delta, kept)
+            self._evaluate(active, delta, kept)
             if self.weight > 0:
                 self._shrink(active, kept)
 
     def _clean_map(self, active: ActiveSet) -> Float[Tensor, "A T D"]:
         maps = []
 
-        def note(x: Tensor, logits: Tensor) -> tuple[Tensor, None]:
+        def record_map(x: Tensor, logits: Tensor) -> tuple[Tensor, None]:
             maps.append(self._map(active, x, logits).detach())
             return logits.sum(1), None
 
-        active.ascent(None, note)
+        active.ascent(None, record_map)
         return maps[0]
 
     def _objective(self, active: ActiveSet, kept: Float[Tensor, "A T D"]) -> Objective:
@@ -99,7 +101,7 @@ class SigmaLambda(SparseAttack):
     def _map(
         self, active: ActiveSet, x: Float[Tensor, "A T D"], logits: Float[Tensor, "A C"]
     ) -> Float[Tensor, "A T D"]:
-        """`|A(x)|` for the true class, still differentiable."""
+        """`|A(x)|` for the true class, with its computation graph."""
         active.meter.spend(2 * self.path if self.saliency == "integrated-gradients" else 1)
         mean = active.victim.mean
         if self.saliency == "integrated-gradients":
@@ -120,26 +122,26 @@ class SigmaLambda(SparseAttack):
         valid = torch.arange(x.shape[1], device=x.device)[None, :] < active.lengths[:, None]
         return attribution.abs() * valid[:, :, None]
 
-    def _look(
+    def _evaluate(
         self, active: ActiveSet, delta: Float[Tensor, "A T D"], kept: Float[Tensor, "A T D"]
     ) -> None:
-        """Weigh a perturbation, margin and map, without a step from it."""
+        """Evaluate margin and map of a perturbation, without a step."""
         active.ascent(delta, self._objective(active, kept))
 
     def _shrink(self, active: ActiveSet, kept: Float[Tensor, "A T D"]) -> None:
-        """Bisect how far along its way the best perturbation must go to fool."""
-        whole = active.best.clone()
+        """Bisect the smallest factor with which the best perturbation still succeeds."""
+        full = active.best.clone()
         low, high = torch.zeros_like(active.best_margin), torch.ones_like(active.best_margin)
         for _ in range(self.halvings):
             middle = 0.5 * (low + high)
-            self._look(active, middle[:, None, None] * whole, kept)
+            self._evaluate(active, middle[:, None, None] * full, kept)
             low = torch.where(active.fooling, low, middle)
             high = torch.where(active.fooling, middle, high)
 
 
 @contextlib.contextmanager
 def twice_differentiable() -> Iterator[None]:
-    """Only kernels that have a second derivative: no fused attention, no cuDNN recurrent layers."""
+    """Disable kernels without a second derivative: fused attention and cuDNN recurrent layers."""
     with (
         sdpa_kernel(SDPBackend.MATH),
         torch.backends.cudnn.flags(enabled=False),

@@ -1,4 +1,4 @@
-"""sigma-zero: gradient descent on a smooth l0 norm with a threshold that adapts."""
+"""sigma-zero: gradient descent on a smooth L0 norm with an adaptive threshold."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from .projections import linf_normalised
 class SigmaZero(MinimumNormAttack):
     """sigma-zero (Cina, Villani, Pintor, Schonherr, Biggio & Pelillo 2025, algorithm 1).
 
-    Descends `max(-margin, 0) + mean(u^2 / (u^2 + sigma))` with Adam on the Linf-normalised
-    gradient; what is smaller than `tau` is set to zero; `tau` grows while the perturbation fools,
-    and falls while it does not. `u` is the perturbation in units of the range that an element has,
-    from -epsilon to epsilon, as the paper's is in units of the range of an image. (The authors'
-    snapshot writes `tau` to a copy, so that it never moves; the paper's text is followed.)
+    Minimises `max(-margin, 0) + mean(u^2 / (u^2 + sigma))` with Adam on the Linf-normalised
+    gradient. Elements smaller than `tau` are set to zero; `tau` increases while the perturbation
+    succeeds and decreases while it does not. `u` is the perturbation in units of `2 epsilon`, the
+    range of an element, as the paper's is in units of the range of a pixel. Differs from the
+    authors' code, which assigns `tau` to a copy and so keeps it constant: the paper is followed.
 
     Args:
-        steps: gradients.
-        step_size: first step; it falls along a cosine to a tenth.
-        sigma: smoothness of the l0 norm.
-        threshold: first `tau`.
-        threshold_step: how much `tau` moves, times the step size.
+        steps: number of gradient steps, at least 1.
+        step_size: first step, above 0; a cosine schedule reduces it to a tenth.
+        sigma: smoothness of the L0 norm, above 0.
+        threshold: initial `tau`, above 0.
+        threshold_step: change of `tau` per step, as a multiple of the step size, above 0.
     """
 
     steps: int = 100

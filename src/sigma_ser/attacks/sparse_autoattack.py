@@ -1,4 +1,4 @@
-"""Ensembles: one attack after the other, each on the survivors of those before."""
+"""Ensembles: attacks in sequence, each on the utterances that withstood the previous ones."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from .spgd import SparsePGD
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Ensemble(SparseAttack):
-    """Members in order; whoever is fooled leaves, the best iterate of all is kept.
+    """Attacks in sequence; an utterance leaves at its first success.
+
+    Without a success, the perturbation with the largest margin over all members is the result.
 
     Args:
-        members: attacks of this room that work on k-sparse budgets; their own limits are not
-            used, those of the ensemble are.
+        members: attacks of this package, at least one. Their own limits are ignored; the limits
+            of the ensemble apply.
     """
 
     members: tuple[SparseAttack, ...]
@@ -32,7 +34,7 @@ class Ensemble(SparseAttack):
             raise AttackError(f"{type(self).__name__} needs at least one member")
         if any(getattr(member, "feedback", "logits") != "logits" for member in self.members):
             raise AttackError(
-                "an ensemble sees the logits; run an attack on decisions alone by itself"
+                "members of an ensemble observe logits; run attacks with feedback='decision' alone"
             )
 
     def search(self, active: ActiveSet) -> None:
@@ -45,8 +47,11 @@ class Ensemble(SparseAttack):
 class SparseAutoAttack(Ensemble):
     """Sparse-AutoAttack (Zhong, Huang & Liu 2024, section 4.4).
 
-    Sparse-PGD with the unprojected gradient, then with the projected one, then Sparse-RS. The
-    margin loss that the paper adds against gradient masking is an option of `spgd`.
+    Sparse-PGD with the unprojected gradient, then with the projected gradient, then Sparse-RS.
+    The margin loss that the paper adds against gradient masking is a setting of `spgd`.
+
+    Args:
+        members: the attacks in their order.
     """
 
     members: tuple[SparseAttack, ...] = (
@@ -59,10 +64,13 @@ class SparseAutoAttack(Ensemble):
 @register("attack", "sigma-autoattack")
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class SigmaAutoAttack(Ensemble):
-    """The strongest worst case for its time: the cheapest of the strong attacks go first.
+    """Worst case over this project's strongest attacks, in ascending order of cost.
 
-    Dual averaging on both losses in short runs, towards every class and in long runs, reselection
-    with restarts, Sparse-PGD, and at last a random search, which needs no gradients.
+    Dual averaging on both losses in short runs, with targeted runs for every class, and in long
+    runs; support reselection with restarts; Sparse-PGD; and Sparse-RS, which uses no gradient.
+
+    Args:
+        members: the attacks in their order.
     """
 
     members: tuple[SparseAttack, ...] = (

@@ -1,4 +1,4 @@
-"""The k-sparse ball around the utterances that are left: what may change, and how far."""
+"""The k-sparse ball around the active utterances: the feasible set of an attack."""
 
 from __future__ import annotations
 
@@ -10,54 +10,54 @@ from sigma_ser.core.features import valid_frames
 from sigma_ser.core.topk import topk_support
 
 from .limits import feasible
-from .task import Task
+from .problem import Problem
 
 
 class SparseBall:
-    """Perturbations of at most `k` units within `epsilon`, of some rows of a task.
+    """Perturbations of at most `k` units with `|delta| <= epsilon * scale`.
 
-    Tensors have one row for each utterance, cut to the longest of them.
+    Tensors have one row per active utterance and are cut to the longest of them.
 
     Attributes:
         x: `(A, T, D)` clean features, zero on padding.
         lengths: `(A,)`.
-        bound: the largest change of each channel, `(D,)`, or `(A, 1, D)` where each utterance has
-            its own.
-        lower, upper: the smallest and largest change of each element, shaped as `bound`, or
-            `(A, T, D)` inside an observed range.
-        units: `(A,)` how many units may change.
-        allowed: `(A, T, D)` elements of the units that may be chosen.
+        bound: `epsilon * scale` per channel, `(D,)`, or `(A, 1, D)` if it differs by utterance.
+        lower, upper: bounds of `delta`, shaped as `bound`, or `(A, T, D)` with an observed range.
+        units: `(A,)` number of units that may change.
+        choosable: `(A, U)` units that may be selected.
+        allowed: `(A, T, D)` elements of these units.
+        unrestricted: whether every element is allowed.
     """
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.budget = task.budget
-        self._all_bounds = task.budget.bound(task.victim.scale)
-        self._all_units = task.budget.units(task.batch.lengths, task.batch.x.shape[2])
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.budget = problem.budget
+        self._all_bounds = problem.budget.bound(problem.victim.scale)
+        self._all_units = problem.budget.units(problem.batch.lengths, problem.batch.x.shape[2])
 
     def restrict(self, rows: Int[Tensor, "A"]) -> None:
-        """Go over to the utterances `rows` of the task."""
-        task = self.task
-        self.lengths = task.batch.lengths[rows]
+        """Restrict the ball to the utterances `rows` of the problem."""
+        problem = self.problem
+        self.lengths = problem.batch.lengths[rows]
         frames = int(self.lengths.max())
         valid = valid_frames(self.lengths, frames)[:, :, None]
-        # A whole batch without padding need not be there twice.
-        whole = torch.equal(rows, torch.arange(len(task.batch), device=rows.device))
-        if whole and frames == task.batch.x.shape[1] and bool(valid.all()):
-            self.x = task.batch.x
+        # A complete batch without padding is not copied.
+        whole = torch.equal(rows, torch.arange(len(problem.batch), device=rows.device))
+        if whole and frames == problem.batch.x.shape[1] and bool(valid.all()):
+            self.x = problem.batch.x
         else:
-            self.x = task.batch.x[rows, :frames].masked_fill(~valid, 0.0)
+            self.x = problem.batch.x[rows, :frames].masked_fill(~valid, 0.0)
         self.units = self._all_units[rows]
         self.bound = self._all_bounds if self._all_bounds.ndim == 1 else self._all_bounds[rows]
-        self.lower, self.upper = feasible(self.x, self.bound, task.box)
-        mask = None if task.mask is None else task.mask[rows, :frames]
-        self.choosable = task.budget.unit_allowed(mask, self.lengths, self.x.shape)
+        self.lower, self.upper = feasible(self.x, self.bound, problem.box)
+        mask = None if problem.mask is None else problem.mask[rows, :frames]
+        self.choosable = problem.budget.unit_allowed(mask, self.lengths, self.x.shape)
         self.allowed = self._elements(self.choosable)
-        # Most batches have nothing to rule out, and a pass over them is saved at every step.
+        # Without a mask or padding, which is common, every step saves one masking operation.
         self.unrestricted = bool(self.allowed.all())
 
     def support(self, scores: Float[Tensor, "A T D"]) -> Bool[Tensor, "A T D"]:
-        """The elements of the units with the largest scores (at least 0): `k` inside the mask."""
+        """The elements of the `k` allowed units with the largest non-negative scores."""
         units = topk_support(
             self.budget.unit_scores(scores, self.lengths),
             self.units,
@@ -71,7 +71,7 @@ class SparseBall:
         count: Int[Tensor, "A"],
         where: Bool[Tensor, "A T D"],
     ) -> Bool[Tensor, "A T D"]:
-        """The elements of the `count` units of largest score among those wholly in `where`."""
+        """The elements of the `count` units with the largest scores that lie wholly in `where`."""
         units = topk_support(
             self.budget.unit_scores(scores, self.lengths),
             count,
@@ -80,22 +80,22 @@ class SparseBall:
         return self._elements(units)
 
     def _elements(self, units: Bool[Tensor, "A U"]) -> Bool[Tensor, "A T D"]:
-        """The elements of units that were chosen among the allowed ones."""
+        """The elements of a selection of allowed units."""
         if self.budget.granularity == "element":
-            return units.view(self.x.shape)  # none of them lies on padding
+            return units.view(self.x.shape)  # allowed elements are never padding
         return self.budget.expand(units, self.lengths, self.x.shape)
 
     def gain(self, direction: Float[Tensor, "A T D"]) -> Float[Tensor, "A T D"]:
-        """What each element adds to `<direction, delta>` when it goes to its bound."""
-        if self.task.box is None:
+        """The contribution of each element to `<direction, delta>` at its bound."""
+        if self.problem.box is None:
             return direction.abs().mul_(self.upper)
         return torch.where(direction > 0, self.upper, self.lower).mul_(direction)
 
     def extreme(
         self, direction: Float[Tensor, "A T D"], support: Bool[Tensor, "A T D"]
     ) -> Float[Tensor, "A T D"]:
-        """The corner of the ball in the direction's signs, on a support."""
-        if self.task.box is None:
+        """The vertex of the ball with the signs of `direction`, on a support."""
+        if self.problem.box is None:
             return torch.where(support, torch.sign(direction).mul_(self.upper), 0.0)
         corner = torch.where(direction > 0, self.upper, self.lower)
         return torch.where(support & (direction != 0), corner, 0.0)
@@ -103,15 +103,15 @@ class SparseBall:
     def corner(self, direction: Float[Tensor, "A T D"]) -> Float[Tensor, "A T D"]:
         """`argmax <direction, delta>` over all perturbations within the budget.
 
-        The linear maximisation oracle of Frank-Wolfe methods over the k-sparse ball: the `k`
-        elements of largest gain, each at its bound.
+        The linear maximisation oracle over the k-sparse ball: the `k` units of largest gain, each
+        at its bound.
         """
         return self.extreme(direction, self.support(self.gain(direction)))
 
     def clip(self, delta: Float[Tensor, "A T D"]) -> Float[Tensor, "A T D"]:
-        """The nearest point of the ball (and box), in place."""
+        """Projection to the ball (and box), in place."""
         return torch.minimum(torch.maximum(delta, self.lower, out=delta), self.upper, out=delta)
 
     def zeros(self) -> Float[Tensor, "A T D"]:
-        """A perturbation, or a sum of gradients, to start from."""
+        """Zeros `(A, T, D)`."""
         return torch.zeros_like(self.x)

@@ -1,4 +1,4 @@
-"""Sparse-RS: random search over k-sparse corners, with logits only."""
+"""Sparse-RS: random search over the vertices of the k-sparse ball; gradient-free."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .active_set import ActiveSet
 from .base import check_positive
 from .black_box import BlackBoxAttack
 
-# The share of the support that is drawn anew: 0.8 over these divisors, up to these queries of
-# 10,000 (Croce et al. 2022, appendix A).
+# Schedule of the resampled fraction of the support: 0.8 divided by the divisor, up to the given
+# query of 10,000 (Croce et al. 2022, appendix A).
 _SHARE = 0.8
 _DIVISORS = (
     (0, 1), (50, 2), (200, 4), (500, 5), (1000, 6), (2000, 8), (4000, 10), (6000, 12), (8000, 15),
@@ -26,14 +26,15 @@ _DIVISORS = (
 @register("attack", "sparse-rs")
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class SparseRS(BlackBoxAttack):
-    """Sparse-RS (Croce, Andriushchenko, Singh, Flammarion & Hein 2022, algorithm 1), black box.
+    """Sparse-RS, black box (Croce, Andriushchenko, Singh, Flammarion & Hein 2022, algorithm 1).
 
-    Starts at a random corner. Each query draws a share of its support anew, with new signs, and
-    keeps what does not make the margin fall; the share falls with the queries. Where only
-    decisions are told it walks at random, since all that fails is alike.
+    Starts at a random support with random signs. Each query resamples a fraction of the support
+    and its signs, and is accepted if the margin does not decrease; the fraction decreases with
+    the number of queries (appendix A). With decision feedback all unsuccessful candidates have
+    the same margin, so the search is a random walk.
 
     Args:
-        queries: forward passes.
+        queries: number of forward passes, at least 1.
     """
 
     queries: int = 1000
@@ -47,7 +48,7 @@ class SparseRS(BlackBoxAttack):
         support = active.support(active.noise.uniform(active.x) + 1.0)
         signs, support = active.observe(active.extreme(signs, support), signs, support)
         for query in range(1, self.queries):
-            tried, fresh = redrawn(active, support, redrawn_share(query, self.queries))
+            tried, fresh = resampled(active, support, resampled_share(query, self.queries))
             turned = torch.where(fresh, active.noise.signs(active.x), signs)
             signs, support, tried, turned = active.observe(
                 active.extreme(turned, tried), signs, support, tried, turned
@@ -57,20 +58,20 @@ class SparseRS(BlackBoxAttack):
             support = torch.where(accepted, tried, support)
 
 
-def redrawn_share(query: int, queries: int) -> float:
-    """Share of the support that query number `query` of `queries` draws anew."""
+def resampled_share(query: int, queries: int) -> float:
+    """Fraction of the support that query `query` of `queries` resamples."""
     scaled = 10_000 * query // queries
     return _SHARE / next(divisor for last, divisor in _DIVISORS if scaled <= last)
 
 
-def redrawn(
+def resampled(
     active: ActiveSet, support: Bool[Tensor, "A T D"], share: float
 ) -> tuple[Bool[Tensor, "A T D"], Bool[Tensor, "A T D"]]:
-    """A support with a share of its units, at least one, drawn anew; and the new elements."""
+    """The support after resampling a fraction of its units, at least one; and the new elements."""
     count = (active.units * share).long().clamp(min=1)
     leaving = active.pick(active.noise.uniform(active.x) + 1.0, count, support)
     staying = support & ~leaving
-    # Those that leave may come back, with another sign: a budget may cover all that there is.
+    # Removed units may be selected again with another sign, because `k` may be all units.
     entering = active.pick(
         active.noise.uniform(active.x) + 1.0,
         active.budget.touched(leaving, active.lengths),

@@ -1,4 +1,4 @@
-"""Sparse-PGD: magnitudes and a mask of logits, climbed together."""
+"""Sparse-PGD: joint optimisation of magnitudes and of a continuous mask."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ from .projections import l2_normalised
 @register("attack", "spgd")
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class SparsePGD(SparseAttack):
-    """Sparse-PGD (Zhong, Huang & Liu 2024, section 4, algorithm 1), from the paper's text.
+    """Sparse-PGD (Zhong, Huang & Liu 2024, section 4, algorithm 1), implemented from the paper.
 
-    `delta = p * topk(sigmoid(m))`. `p` takes sign steps in the ball; `m` takes steps along its
-    normalised gradient, and is drawn again where its top `k` has stood still.
+    `delta = p * topk(sigmoid(m))`. `p` takes sign steps in the Linf ball; `m` takes steps along
+    its normalised gradient, and is sampled again if its top `k` has not changed for `patience`
+    steps.
 
     Args:
-        steps: gradients.
-        projected: the sparse gradient `g * topk(...)` for `p` instead of the smoother
+        steps: number of gradient steps, at least 1.
+        projected: use the sparse gradient `g * topk(...)` for `p` instead of the dense
             `g * sigmoid(m)` (section 4.2).
-        magnitude_step: step of `p`, as a share of epsilon (paper: alpha = 0.25).
-        mask_step: step of `m`, as a share of the root of the number of elements (beta = 0.25).
-        patience: steps without a change of the support before `m` is drawn again.
-        loss: what is climbed.
+        magnitude_step: step of `p` as a fraction of epsilon, above 0 (paper: alpha = 0.25).
+        mask_step: step of `m` as a fraction of the square root of the number of elements, above 0
+            (paper: beta = 0.25).
+        patience: steps without a change of the support before `m` is sampled again, at least 1.
+        loss: maximised loss, see :mod:`.losses`.
     """
 
     steps: int = 100
@@ -56,24 +58,24 @@ class SparsePGD(SparseAttack):
             gradient, p, m, support, root, idle = active.gradient(
                 torch.where(support, p, 0.0), loss, p, m, support, root, idle
             )
-            open_ = torch.sigmoid(m)
-            gradient_m = gradient * p * open_ * (1 - open_)
-            gradient_p = torch.where(support, gradient, 0.0) if self.projected else gradient * open_
+            gate = torch.sigmoid(m)
+            gradient_m = gradient * p * gate * (1 - gate)
+            gradient_p = torch.where(support, gradient, 0.0) if self.projected else gradient * gate
             p = active.clip(p + self.magnitude_step * active.bound * torch.sign(gradient_p))
             m = m + self.mask_step * root[:, None, None] * l2_normalised(gradient_m)
             before, support = support, active.support(torch.sigmoid(m))
             idle = torch.where((support == before).flatten(1).all(1), idle + 1, 0)
-            m, support, idle = self._drawn_again(active, m, support, idle)
+            m, support, idle = self._resample(active, m, support, idle)
         active.observe(torch.where(support, p, 0.0))
 
-    def _drawn_again(
+    def _resample(
         self,
         active: ActiveSet,
         m: Float[Tensor, "A T D"],
         support: Bool[Tensor, "A T D"],
         idle: Int[Tensor, "A"],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Mask logits drawn anew for the utterances whose support has stood still."""
+        """Sample new mask logits for utterances with an unchanged support for `patience` steps."""
         rows = (idle >= self.patience).nonzero()[:, 0]
         if len(rows):
             m[rows] = active.noise.select(rows.tolist()).normal(m[rows])

@@ -1,4 +1,4 @@
-"""The success curve: the smallest budget at which an attack fools each utterance."""
+"""The success curve: the smallest budget at which an attack succeeds for each utterance."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ Minimise = Literal["sparsity", "epsilon"]
 
 @dataclass(frozen=True, eq=False)
 class SuccessCurve:
-    """The smallest budget found for each utterance, and the perturbation that keeps it.
+    """The smallest successful budget found for each utterance, with its perturbation.
 
     Attributes:
-        smallest: `(B,)` changed units or epsilon; 0 where the utterance was wrong from the start,
-            infinite where nothing fooled. An utterance counts as fooled at every larger budget.
-        x_adv: `(B, T, D)` fooling features within `smallest`; clean where nothing fooled.
-        forwards, backwards: `(B,)` passes of all runs together.
+        smallest: `(B,)` number of changed units, or epsilon; 0 for utterances that are
+            misclassified on the clean input, infinite if no budget succeeded. An utterance counts
+            as misclassified at every larger budget.
+        x_adv: `(B, T, D)` adversarial features within `smallest`; clean features if no budget
+            succeeded.
+        forwards, backwards: `(B,)` total passes of all runs.
     """
 
     smallest: Float[Tensor, "B"]
@@ -40,11 +42,11 @@ class SuccessCurve:
 
     @property
     def success(self) -> Bool[Tensor, "B"]:
-        """Whether any budget within the search fooled."""
+        """`(B,)` whether any budget of the search succeeded."""
         return torch.isfinite(self.smallest)
 
     def at(self, budgets: Sequence[float | int] | Float[Tensor, "P"]) -> Float[Tensor, "P"]:
-        """The share of the utterances that are fooled within each budget: never falls."""
+        """The fraction of utterances misclassified within each budget, in [0, 1]."""
         points = torch.as_tensor(budgets, dtype=torch.float32)
         return (self.smallest.cpu()[None, :] <= points[:, None]).float().mean(1)
 
@@ -65,26 +67,29 @@ def success_curve(
     target: Int[Tensor, "B"] | None = None,
     seeds: Int[Tensor, "B"] | None = None,
 ) -> SuccessCurve:
-    """Bisect the budget of every utterance, all of them in one batch.
+    """Bisect the budget of every utterance, with all utterances in one batch.
 
-    The largest budget comes first; whoever resists it is done with. The others get, run after
-    run, the geometric mean of the largest budget that failed and the smallest that fooled; what a
-    run leaves unused of its budget narrows the bounds as well. A minimum-norm attack finds the
-    fewest units by itself and runs once.
+    The largest budget is tried first; utterances that withstand it are finished. For the others,
+    each run uses the geometric mean of the largest budget that failed and the smallest that
+    succeeded; the part of a budget that a run leaves unused narrows the bounds as well. A
+    minimum-norm attack minimises the number of units itself and runs once.
 
     Args:
-        attack: any attack, :class:`Sigma` too.
-        minimise: `sparsity` looks for the fewest units at `epsilon`; `epsilon` for the smallest
-            bound at `sparsity`.
-        epsilon: the bound, or the largest one that is tried, in units of scale.
-        sparsity: the share of units, or the largest one that is tried.
-        granularity, segment_frames: what a unit is.
-        tolerance: relative width of the bounds at which an utterance is done with, above 0.
-        victim, batch, labels, mask, target, seeds: as for the attack.
+        attack: any attack, including :class:`Sigma`.
+        minimise: `sparsity` minimises the number of units at a fixed `epsilon`; `epsilon`
+            minimises the bound at a fixed `sparsity`.
+        epsilon: the bound, or its largest value, in units of scale.
+        sparsity: the fraction of units, or its largest value, in (0, 1].
+        granularity, segment_frames: the kind of unit, as in `Budget`.
+        tolerance: relative width of the bounds at which an utterance is finished, above 0.
+        victim, batch, labels, mask, target, seeds: as for a call of the attack.
+
+    Returns:
+        The smallest budget of each utterance, audited.
 
     Raises:
-        AttackError: if `minimise` or `tolerance` is not usable.
-        BudgetError: if the largest budget is not.
+        AttackError: if `minimise` or `tolerance` is invalid.
+        BudgetError: if the largest budget is invalid.
     """
     if minimise not in get_args(Minimise):
         raise AttackError(f"minimise must be sparsity or epsilon, got {minimise!r}")
@@ -101,8 +106,8 @@ def success_curve(
         result = attack.run(
             victim, batch, labels, largest, mask=mask, target=target, seeds=seeds, minimise=True
         )
-        everyone = torch.arange(len(batch), device=batch.device)
-        bisection.learn(everyone, bisection.high, result)
+        all_rows = torch.arange(len(batch), device=batch.device)
+        bisection.update(all_rows, bisection.high, result)
         bisection.low[:] = bisection.high
     while len(rows := bisection.open(tolerance)):
         tried = bisection.next_budgets(rows)
@@ -115,12 +120,12 @@ def success_curve(
             target=None if target is None else target.to(batch.device)[rows],
             seeds=None if seeds is None else seeds.to(batch.device)[rows],
         )
-        bisection.learn(rows, tried, result)
+        bisection.update(rows, tried, result)
     return bisection.curve(mask)
 
 
 class _Bisection:
-    """The bounds of every utterance: `low` failed, `high` fooled, both in units or in epsilon."""
+    """Bounds per utterance: `low` failed and `high` succeeded, in units or in epsilon."""
 
     def __init__(
         self,
@@ -141,22 +146,22 @@ class _Bisection:
         self.backwards = torch.zeros_like(batch.lengths)
 
     def open(self, tolerance: float) -> Int[Tensor, "R"]:
-        """The utterances whose bounds are still too far apart."""
+        """Utterances whose bounds are wider than the tolerance."""
         least = 1.0 if self.by_units else 0.0
         apart = self.high - self.low > (tolerance * self.high).clamp(min=least)
         return (~self.tried | (apart & torch.isfinite(self.smallest))).nonzero()[:, 0]
 
     def next_budgets(self, rows: Int[Tensor, "R"]) -> Float[Tensor, "R"]:
-        """The largest budget at first, then the geometric mean of the bounds."""
+        """The largest budget in the first run, then the geometric mean of the bounds."""
         low, high = self.low[rows], self.high[rows]
-        # A bound of zero has no geometric mean: go down in large steps.
+        # With a lower bound of zero the geometric mean is zero, so the upper bound is divided by 8.
         middle = torch.where(low > 0, (low * high).sqrt(), high / 8)
         if self.by_units:
             middle = middle.floor().maximum(low + 1).minimum(high - 1)
         return torch.where(self.tried[rows], middle, high)
 
     def budget(self, rows: Int[Tensor, "R"], tried: Float[Tensor, "R"]) -> Budget:
-        """A budget for each of these utterances."""
+        """The budgets `tried` of these utterances."""
         base = self.largest
         if not self.by_units:
             return Budget(
@@ -175,10 +180,10 @@ class _Bisection:
             segment_frames=base.segment_frames,
         )  # fmt: skip
 
-    def learn(
+    def update(
         self, rows: Int[Tensor, "R"], tried: Float[Tensor, "R"], result: AttackResult
     ) -> None:
-        """Narrow the bounds by what a run with these budgets has shown."""
+        """Narrow the bounds with the result of a run."""
         frames = result.x_adv.shape[1]
         self.forwards[rows] += result.forwards.to(rows.device)
         self.backwards[rows] += result.backwards.to(rows.device)
@@ -189,20 +194,20 @@ class _Bisection:
             used = self.largest.touched(delta != 0, self.batch.lengths[rows]).to(tried)
         else:
             used = (delta.abs() / self.scale).amax((1, 2))
-        # Rounding of x + delta must not let a bound grow.
+        # Rounding of x + delta must not increase a bound.
         used = used.minimum(tried)
         self.low[rows] = torch.where(fooled, self.low[rows], tried)
-        won = rows[fooled]
-        self.high[won] = used[fooled]
-        self.smallest[won] = used[fooled]
-        self.x_adv[won, :frames] = result.x_adv[fooled]
+        fooled_rows = rows[fooled]
+        self.high[fooled_rows] = used[fooled]
+        self.smallest[fooled_rows] = used[fooled]
+        self.x_adv[fooled_rows, :frames] = result.x_adv[fooled]
         self.low = self.low.minimum(self.high)
 
     def curve(self, mask: Bool[Tensor, "B T D"] | None) -> SuccessCurve:
-        """The result, audited: each perturbation within the budget that is claimed for it."""
-        everyone = torch.arange(len(self.batch), device=self.batch.device)
+        """The result; the audit checks each perturbation against its claimed budget."""
+        all_rows = torch.arange(len(self.batch), device=self.batch.device)
         claimed = torch.where(self.smallest.isfinite() & (self.smallest > 0), self.smallest, 1.0)
-        audit(self.batch, self.x_adv, self.budget(everyone, claimed), self.scale, mask)
+        audit(self.batch, self.x_adv, self.budget(all_rows, claimed), self.scale, mask)
         return SuccessCurve(self.smallest, self.x_adv, self.forwards, self.backwards)
 
 

@@ -1,4 +1,4 @@
-"""VFGA: folded Gaussian steps of the most promising elements, the best of a few draws."""
+"""VFGA: folded Gaussian steps on the elements of largest gain, best of several samples."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from .minimum_norm import MinimumNormAttack, SmallestSet
 class VFGA(MinimumNormAttack):
     """Voting folded Gaussian attack (Hajri, Cesaire, Schott, Lamprier & Gallinari 2022).
 
-    Each step takes the units of largest gain that have not moved yet, draws folded Gaussian steps
-    of them in the gradient's direction, and applies the draw that the victim likes best (the
-    vote). It ends when the utterance is fooled. Differs from the paper: the deviation of the
-    Gaussian is `spread` times the room up to the bound, instead of one estimated for each pixel,
-    and the number of units grows by a share instead of by one, since features have more elements
-    than an image of digits.
+    Each step selects the unchanged units of largest gain, samples folded Gaussian steps for them
+    in the direction of the gradient, and applies the sample with the largest margin (the vote).
+    The search ends at the first success. Differs from the paper: the standard deviation is
+    `spread` times the distance to the bound instead of an estimate per pixel, and the number of
+    units grows by a fraction instead of by one, because features have more elements than the
+    images of the paper.
 
     Args:
-        steps: rounds.
-        samples: draws of each round, a forward pass each.
-        spread: deviation of the Gaussian before it is folded and clipped, in units of epsilon.
-        growth: units added in a round, as a share of those that have moved; at least one.
+        steps: number of rounds, at least 1.
+        samples: samples per round, at least 1; each takes one forward pass.
+        spread: standard deviation before folding and clipping, in units of epsilon, above 0.
+        growth: units added per round as a fraction of the changed units, above 0; at least one
+            unit is added.
     """
 
     steps: int = 100
@@ -65,7 +66,7 @@ class VFGA(MinimumNormAttack):
         gradient: Float[Tensor, "A T D"],
         chosen: Bool[Tensor, "A T D"],
     ) -> Float[Tensor, "A T D"]:
-        """The best of some draws; no draw counts as a result before it is chosen."""
+        """The sample with the largest margin; the samples themselves are not candidates."""
         corner = active.extreme(gradient, chosen)
         best, leading = delta, torch.full_like(active.best_margin, -torch.inf)
         for _ in range(self.samples):

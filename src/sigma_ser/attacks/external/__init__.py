@@ -1,4 +1,4 @@
-"""Attacks of other libraries under our budget; one file a library.
+"""Adapters that run attacks of other libraries under the same budget, one module per library.
 
-Imports core and the attacks around it; the libraries themselves only when they are asked for.
+The libraries are imported only when one of their attacks is created.
 """

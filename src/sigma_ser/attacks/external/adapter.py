@@ -1,4 +1,4 @@
-"""An attack of another library as one of ours: under the budget, counted and audited."""
+"""The adapter that runs an attack of another library under the budget, counted and audited."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from .peer import Peer
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class ExternalAttack(SparseAttack):
-    """An attack of another library, inside a mask or free.
+    """An attack of another library, with or without a mask.
 
-    It attacks images `z` in [0, 1], from `z = 0.5`, of the victim `f(x + m (2 z - 1) epsilon
-    scale)`, so that its own box keeps our ball and mask. What it gives back is cut to the `k` units
-    that moved most, and checked again by one forward pass; that is the result, fooling or not. All
-    its passes are booked to the utterance that they were made for; `steps` is 1.
+    The attack receives the model `z -> f(x + m (2 z - 1) epsilon scale)` on images `z` in [0, 1]
+    and starts at `z = 0.5`, so the image box enforces the Linf ball and the mask. Its output is
+    projected to the `k` units of largest `|delta| / epsilon` and evaluated by one more forward
+    pass; that is the result, also without a success. Passes are counted per utterance; `steps` is
+    1. An attack that reaches `max_passes` or `max_seconds` is stopped, and its last query is used.
 
     Args:
-        peer: the attack, with its own settings.
-        together: attack all utterances of one length in one call: faster, but what an attack
-            draws or stops at then depends on the neighbours, and attacks that drop or reorder
-            rows cannot be used. `False` attacks one utterance a call, from its own seed.
-        cut: `inside` shows the victim only the `k` units that moved most already during the
-            attack, so that a dense attack looks for a sparse perturbation; see `MaskedVictim`.
-
-    An attack that reaches `max_passes` or `max_seconds` is stopped, and its last query counts.
+        peer: the attack of the other library, with its settings.
+        together: attack all utterances of equal length in one call. This is faster, but random
+            numbers and stopping rules then depend on the other utterances of the batch, and
+            attacks that drop or reorder rows are not supported. If false, each utterance is
+            attacked in its own call with its own seed.
+        cut: `after` projects the output only; `inside` also projects during the attack, so a
+            dense attack optimises a sparse perturbation (see `MaskedVictim`).
     """
 
     peer: Peer
@@ -67,19 +67,19 @@ class ExternalAttack(SparseAttack):
 
     @staticmethod
     def _check(active: ActiveSet, delta: Float[Tensor, "A T D"]) -> None:
-        # What was found is looked at, also where the attack has used up its limits.
+        # The output is evaluated even if the attack has exhausted its limits.
         active.meter = Meter(Limits())
         active.observe(cut_to_largest(active, delta))
 
     def _found(self, active: ActiveSet, rows: Int[Tensor, "R"]) -> Float[Tensor, "R T D"]:
-        """What the other library finds for utterances of one length."""
+        """The perturbations of the other library for utterances of equal length."""
         most = self.max_passes
-        # One pass is left for the check.
+        # One pass is reserved for the final evaluation.
         limits = Limits(most if most is None else max(1, most - 1), self.max_seconds)
         model = MaskedVictim(active, rows, self.cut, limits)
         target = None if active.target is None else active.target[rows]
-        # Of the whole task: a budget may hold a count for each of its utterances.
-        k = active.budget.elements(active.task.batch.lengths, active.x.shape[2])
+        # For the complete batch, because a budget may hold one count per utterance.
+        k = active.budget.elements(active.problem.batch.lengths, active.x.shape[2])
         elements = int(k[active.rows[rows[0]]])
         seed = active.noise.generators[int(rows[0])].initial_seed()
         try:
@@ -92,14 +92,14 @@ class ExternalAttack(SparseAttack):
         except Exception as fault:
             raise AttackError(
                 f"{self.peer!r} failed on features of shape {tuple(model.start.shape)} "
-                f"({type(fault).__name__}: {fault}); see its own documentation"
+                f"({type(fault).__name__}: {fault}); see the documentation of that library"
             ) from fault
         found = found.detach().to(model.start).nan_to_num(0.5).clamp(0.0, 1.0)
         return model.delta(found).detach()
 
 
 def _groups(lengths: Int[Tensor, "A"], together: bool) -> Iterator[Int[Tensor, "R"]]:
-    """Utterances that are attacked in one call."""
+    """The groups of utterances that are attacked in one call."""
     if not together:
         yield from torch.arange(len(lengths), device=lengths.device)[:, None]
         return
@@ -109,7 +109,7 @@ def _groups(lengths: Int[Tensor, "A"], together: bool) -> Iterator[Int[Tensor, "
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Global generators, which other libraries draw from, at a seed; as they were afterwards."""
+    """Seed the global random generators, which other libraries use; restore them afterwards."""
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
@@ -124,7 +124,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Other libraries print and warn about images, devices and their own dependencies."""
+    """Suppress what other libraries print and warn about images, devices and dependencies."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

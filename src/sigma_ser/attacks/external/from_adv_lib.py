@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from .peer import Peer
 
-# What it imports for plots and for perceptual distances, and no attack here uses.
+# Modules that adv-lib imports for plots and perceptual distances; its attacks do not use them.
 _STAND_INS = {"visdom": "Visdom", "torchvision": "models"}
 
 
 class AdvLibPeer(Peer):
-    """`adv_lib.attacks.<name>`, a function; a radius without a default is the whole box."""
+    """The function `adv_lib.attacks.<name>`; a radius without a default is set to the whole box."""
 
     library = "adv-lib"
     packages = "adv-lib"
@@ -55,7 +55,7 @@ class AdvLibPeer(Peer):
 
 @contextlib.contextmanager
 def _stand_ins() -> Iterator[None]:
-    """Empty modules in the place of those that are not installed, while adv-lib is imported."""
+    """Replace modules that are not installed by empty ones while adv-lib is imported."""
     missing = [name for name in _STAND_INS if importlib.util.find_spec(name) is None]
     for name in missing:
         stand_in = types.ModuleType(name)

@@ -13,12 +13,12 @@ from sigma_ser.core.errors import AttackError
 
 from .peer import Peer, classes_of, runner_up
 
-# These take labels as classes to reach, whatever they are told.
+# These attacks always interpret labels as target classes.
 _ALWAYS_TARGETED = frozenset({"SaliencyMapMethod"})
 
 
 class ArtPeer(Peer):
-    """`art.attacks.evasion.<name>`; `eps` is the whole box by default, `eps_step` its share."""
+    """`art.attacks.evasion.<name>`; `eps` defaults to the whole box, `eps_step` in proportion."""
 
     library = "art"
     packages = "adversarial-robustness-toolbox six"
@@ -66,5 +66,5 @@ class ArtPeer(Peer):
         one_hot = nn.functional.one_hot(wanted, classes).float()
         moved = made.generate(x=z.cpu().numpy(), y=one_hot.cpu().numpy())
         if moved is None:
-            raise AttackError(f"art:{self.name} returned nothing; use another attack")
+            raise AttackError(f"art:{self.name} returned no result; use a different attack")
         return torch.as_tensor(moved).to(z)

@@ -14,7 +14,7 @@ _NORMS = {"linf": float("inf"), "l2": 2.0, "l1": 1.0}
 
 
 class FoolboxPeer(Peer):
-    """`foolbox.attacks.<name>`; `epsilons` is the radius in the box, `k`'s own by default."""
+    """`foolbox.attacks.<name>`; `epsilons` is the radius in the box and defaults to that of `k`."""
 
     library = "foolbox"
     packages = "foolbox eagerpy GitPython gitdb smmap"
@@ -54,5 +54,5 @@ class FoolboxPeer(Peer):
 def _norm_of(made: Any, foolbox: Any) -> str:
     distances = {name: getattr(foolbox.distances, name) for name in _NORMS}
     named = [name for name, distance in distances.items() if made.distance == distance]
-    # Attacks without a norm of their own are given the whole box.
+    # Attacks without a norm receive the whole box.
     return named[0] if named else "linf"

@@ -13,7 +13,7 @@ from .peer import Peer, classes_of, runner_up
 
 
 class TorchattacksPeer(Peer):
-    """`torchattacks.<name>`; `eps` is the whole box by default, and `alpha` keeps its share."""
+    """`torchattacks.<name>`; `eps` defaults to the whole box, `alpha` in proportion."""
 
     library = "torchattacks"
     packages = "torchattacks"
@@ -36,7 +36,7 @@ class TorchattacksPeer(Peer):
         radius = self.radius(2.0 if two else float("inf"), elements)
         made: Any = self.member()(model, **self.scaled(radius, self.settings, "eps", "alpha"))
         if target is None and self.name == "JSMA":
-            # Left to itself it goes for the next of ten digits.
+            # Its default target is label + 1 modulo ten classes.
             with torch.no_grad():
                 target = runner_up(model(z), labels)
         if target is not None:

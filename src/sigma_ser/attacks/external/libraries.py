@@ -1,4 +1,4 @@
-"""Which libraries there are, and their attacks by name."""
+"""The supported libraries, and their attacks by name."""
 
 from __future__ import annotations
 
@@ -20,21 +20,19 @@ LIBRARIES: dict[str, type[Peer]] = {
 
 
 def external_attack(name: str, **settings: Any) -> ExternalAttack:
-    """An attack of another library.
+    """Create an attack of another library.
 
     Args:
         name: `library:attack`, such as `foolbox:L0FMNAttack`; the library is one of `LIBRARIES`.
-        settings: fields of `ExternalAttack`, and what the attack itself can be given.
+        settings: fields of `ExternalAttack`, and parameters of the attack itself.
 
     Raises:
-        UnknownNameError: if there is no such library or attack.
+        UnknownNameError: if the library or the attack is unknown.
         AttackError: if the library is not installed, or a setting is unknown.
     """
     library, _, attack = name.partition(":")
     if library not in LIBRARIES:
-        raise UnknownNameError(
-            f"no library of attacks is called {library!r}; known: {', '.join(LIBRARIES)}"
-        )
+        raise UnknownNameError(f"unknown attack library {library!r}; known: {', '.join(LIBRARIES)}")
     own = {field.name for field in dataclasses.fields(ExternalAttack)} - {"peer"}
     theirs = {key: value for key, value in settings.items() if key not in own}
     ours = {key: value for key, value in settings.items() if key in own}

@@ -1,4 +1,4 @@
-"""A victim as the other libraries know it: images in [0, 1] to logits."""
+"""The victim in the form that image libraries expect: images in [0, 1] to logits."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Cut = Literal["after", "inside"]
 class MaskedVictim(nn.Module):
     """`z -> f(x + m (2 z - 1) epsilon scale)` for images `z (R, 1, T, D)` in [0, 1].
 
-    Whatever `z` an attack finds in its box is a perturbation inside the mask and the ball, and
-    `z = 0.5` is the clean input. With an observed range the two halves of the box lead to the
-    lower and the upper end of each element.
+    Every `z` in the box is a perturbation inside the mask and the Linf ball, and `z = 0.5` is the
+    clean input. With an observed range, the lower and upper half of the box map to the lower and
+    upper bound of each element.
 
     Args:
-        active: the search it belongs to.
-        rows: `(R,)` utterances of one length.
-        cut: `inside`: the victim sees the `k` units that moved most, and the gradient flows as if
-            it saw them all (straight through); `after`: it sees everything.
-        limits: passes and seconds of this search.
+        active: the active set of the search.
+        rows: `(R,)` utterances of equal length.
+        cut: `inside` evaluates only the `k` units of largest `|delta| / epsilon`, with a
+            straight-through gradient to all units; `after` evaluates all units.
+        limits: maximum number of passes and seconds.
     """
 
     def __init__(self, active: ActiveSet, rows: Int[Tensor, "R"], cut: Cut, limits: Limits) -> None:
@@ -46,20 +46,20 @@ class MaskedVictim(nn.Module):
         self._meter = Meter(limits)
         self._meter.started = active.meter.started
         self.last: Tensor | None = None
-        # Where a library looks for the device.
+        # Libraries read the device from the first parameter.
         self.device_of = nn.Parameter(clean.new_zeros(()), requires_grad=False)
         self.eval()
 
     @property
     def start(self) -> Float[Tensor, "R 1 T D"]:
-        """The clean input: the middle of the box."""
+        """The clean input, the centre of the box."""
         return torch.full_like(self._clean, 0.5)[:, None]
 
     def delta(self, z: Float[Tensor, "N 1 T D"]) -> Float[Tensor, "N T D"]:
-        """The perturbation that an image stands for."""
+        """The perturbation that an image represents."""
         repeated = self._repeats(len(z))
         move = 2 * z[:, 0] - 1
-        # torch.where, not two clamps: the gradient at the clean input must not vanish.
+        # torch.where instead of two clamps, so that the gradient at the clean input is not zero.
         reach = torch.where(move >= 0, self._upper, -self._lower)
         allowed = self._allowed.expand(repeated * len(self._allowed), -1, -1)
         return torch.where(allowed, move * reach, 0.0)
@@ -80,19 +80,19 @@ class MaskedVictim(nn.Module):
         return logits
 
     def _repeats(self, images: int) -> int:
-        """How many images belong to each utterance."""
+        """The number of images per utterance."""
         rows = len(self._clean)
         if images == rows:
             return 1
         if rows == 1:
             return images
         raise AttackError(
-            f"this attack asks for {images} images of a batch of {rows}, so whose they are is not "
-            "known; make it with together=False"
+            f"this attack evaluates {images} images for a batch of {rows}, so they cannot be "
+            "assigned to utterances; create the attack with together=False"
         )
 
     def _kept(self, delta: Float[Tensor, "N T D"]) -> Float[Tensor, "N T D"]:
-        """The `k` units that moved most, in units of the ball."""
+        """`delta` restricted to its `k` units of largest `|delta| / epsilon`."""
         budget, repeated = self._active.budget, self._repeats(len(delta))
         lengths = self._lengths.repeat(repeated)
         size = delta.abs() / self._bound.clamp(min=1e-30)

@@ -1,4 +1,4 @@
-"""What an attack of another library looks like from here."""
+"""The interface to an attack of another (peer) library."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ from torch import Tensor, nn
 
 from sigma_ser.core.errors import AttackError, UnknownNameError
 
-# The image box is [0, 1] and the clean input lies in its middle.
+# The image box is [0, 1] and the clean input lies at its centre.
 HALF = 0.5
 
 
 @dataclass(frozen=True)
 class Peer(ABC):
-    """An attack of another library, by its own name and with its own settings.
+    """An attack of another library, with the name and the settings of that library.
 
-    Calling it attacks `model`, images `(R, 1, T, D)` in [0, 1] to logits `(R, C)`, from `z`.
+    Args:
+        name: name of the attack in the library.
+        settings: parameters of the attack.
 
     Raises:
-        AttackError: if the library is not installed, or the attack has no such setting.
-        UnknownNameError: if the library has no such attack.
+        AttackError: if the library is not installed, or the attack has no such parameter.
+        UnknownNameError: if the library has no attack of this name.
     """
 
     library: ClassVar[str]
-    packages: ClassVar[str]  # what `pip install --no-deps` needs
-    # Parameters that carry the question itself, not a setting of the attack.
+    packages: ClassVar[str]  # arguments of `pip install --no-deps`
+    # Parameters that the adapter fills in (model, inputs), which are not settings.
     ours: ClassVar[frozenset[str]] = frozenset()
 
     name: str
@@ -46,7 +48,7 @@ class Peer(ABC):
         if unknown:
             raise AttackError(
                 f"{self.library}:{self.name} has no setting {unknown[0]!r}; "
-                f"it knows {', '.join(known)}"
+                f"it has {', '.join(known)}"
             )
 
     @abstractmethod
@@ -62,46 +64,49 @@ class Peer(ABC):
         target: Int[Tensor, "R"] | None,
         elements: int,
     ) -> Float[Tensor, "R 1 T D"]:
-        """Images after the attack.
+        """Run the attack.
 
         Args:
-            model: logits of images.
-            z: where it starts.
-            labels: the true classes.
-            target: the classes to reach; `None`: any other.
-            elements: `k`, from which attacks in an L1 or L2 ball take its radius.
+            model: maps images `(R, 1, T, D)` in [0, 1] to logits `(R, C)`.
+            z: the initial images.
+            labels: true class indices `(R,)`.
+            target: target class indices `(R,)`; `None`: untargeted.
+            elements: `k`, which determines the radius of an L1 or L2 ball.
+
+        Returns:
+            The adversarial images `(R, 1, T, D)`.
         """
 
     def member(self) -> Callable[..., Any]:
-        """The attack itself."""
+        """The class or function of the attack."""
         members = self.members()
         if self.name not in members:
             near = difflib.get_close_matches(self.name, members, n=3, cutoff=0.5)
             near += [name for name in members if self.name.lower() in name.lower()][:3]
-            told = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else (
+            hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else (
                 f"known: {', '.join(sorted(members))}"
             )  # fmt: skip
-            raise UnknownNameError(f"{self.library} has no attack {self.name!r}; {told}")
+            raise UnknownNameError(f"{self.library} has no attack {self.name!r}; {hint}")
         return members[self.name]
 
     def parameters(self) -> dict[str, inspect.Parameter]:
-        """What the attack can be given, the model and the inputs among it."""
-        told = dict(inspect.signature(self.member()).parameters)
-        told.pop("self", None)
-        return told
+        """All parameters of the attack, including the model and the inputs."""
+        parameters = dict(inspect.signature(self.member()).parameters)
+        parameters.pop("self", None)
+        return parameters
 
     def known(self) -> list[str]:
-        """Settings that a user may give."""
+        """Names of the settings that a user may pass."""
         return [name for name in self.parameters() if name not in self.ours]
 
     def imported(self, module: str) -> Any:
         """A module of the library.
 
         Raises:
-            AttackError: says how to install it.
+            AttackError: if it is not installed; the message names the command to install it.
         """
         try:
-            # What they import warns of its own age.
+            # Some dependencies emit deprecation warnings on import.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return importlib.import_module(module)
@@ -112,39 +117,41 @@ class Peer(ABC):
             ) from fault
 
     def radius(self, norm: float, elements: int) -> float:
-        """Radius of the ball of an attack: that of the `k`-sparse corners of the box."""
+        """Radius of the smallest `norm` ball that contains the `k`-sparse vertices of the box."""
         return HALF * (1.0 if norm == float("inf") else float(elements) ** (1.0 / norm))
 
     def scaled(
         self, radius: float, given: Mapping[str, Any], size: str, step: str
     ) -> dict[str, Any]:
-        """`given` with the radius `size`, and a `step` that keeps its proportion to it."""
+        """`given` with the radius `size`, and the default `step` scaled in proportion."""
         parameters, filled = self.parameters(), dict(given)
         if size not in parameters or size in filled:
             return filled
         filled[size] = radius
-        theirs = parameters[size].default
-        if step in parameters and step not in filled and isinstance(theirs, float):
-            filled[step] = parameters[step].default * radius / theirs
+        default = parameters[size].default
+        if step in parameters and step not in filled and isinstance(default, float):
+            filled[step] = parameters[step].default * radius / default
         return filled
 
     def refuse_target(self, target: Tensor | None) -> None:
-        """Raise :class:`AttackError` where a target is given to an attack that takes none."""
+        """Raise :class:`AttackError` if a target is given, for attacks without a targeted form."""
         if target is not None:
-            raise AttackError(f"{self.library}:{self.name} takes no target; leave target= out")
+            raise AttackError(
+                f"{self.library}:{self.name} takes no target; call it without target="
+            )
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
-        return f"{self.library}:{self.name}({told})"
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+        return f"{self.library}:{self.name}({settings})"
 
 
 def runner_up(logits: Float[Tensor, "R C"], labels: Int[Tensor, "R"]) -> Int[Tensor, "R"]:
-    """The likeliest class but the true one: what an attack without an untargeted form is given."""
+    """The class with the largest other logit: the target of attacks without an untargeted form."""
     return logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
 
 
 def classes_of(module: Any, base: type) -> dict[str, Callable[..., Any]]:
-    """The attacks that a module of another library offers: its concrete classes under `base`."""
+    """The attacks of a module of another library: its concrete subclasses of `base`."""
     return {
         name: member
         for name, member in vars(module).items()

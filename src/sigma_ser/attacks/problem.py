@@ -1,4 +1,4 @@
-"""What an attack is asked to do with a batch, once its parts have been checked."""
+"""The checked inputs of an attack."""
 
 from __future__ import annotations
 
@@ -18,11 +18,21 @@ from .limits import Limits, ObservedRange
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Task:
-    """What an attack is asked to do with a batch, checked.
+class Problem:
+    """The optimisation problem of an attack on one batch; all inputs are checked.
 
-    `labels` and `target` are `(B,)`, `mask` is `(B, T, D)` or `None`, `noise` draws for the whole
-    batch, `clean_logits` is `(B, C)`; `minimise` asks for the fewest units instead of `k`.
+    Attributes:
+        victim: the attacked model, with pass counters.
+        batch: clean features `(B, T, D)`.
+        labels: true class indices `(B,)`.
+        target: target class indices `(B,)`; `None`: untargeted.
+        budget: the number of units that may change, and by how much.
+        mask: bool `(B, T, D)`, the elements that may change; `None`: all valid elements.
+        noise: random generators, one per utterance.
+        clean_logits: `(B, C)`.
+        box: range of each channel that the adversarial features must stay in.
+        limits: maximum number of passes and seconds.
+        minimise: search for the fewest units instead of at most `k`.
     """
 
     victim: CountedVictim
@@ -41,10 +51,10 @@ class Task:
 def not_finite(
     batch: FeatureBatch, logits: Float[Tensor, "R C"], owner: Int[Tensor, "R"]
 ) -> VictimError:
-    """The error for logits that are not finite, naming the first utterance that gave them."""
+    """The error for non-finite logits, which names the first utterance concerned."""
     bad = (~torch.isfinite(logits)).any(1).cpu().nonzero()[0, 0]
     name = batch.ids[int(owner[bad])]
     return VictimError(
-        f"the victim gave logits that are not finite for utterance {name!r}; check its features "
-        "and the victim's weights"
+        f"the victim returned logits that are not finite for utterance {name!r}; check its "
+        "features and the victim's weights"
     )
