@@ -8,9 +8,12 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextlib.contextmanager
@@ -29,7 +32,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     aside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
         yield aside
-        descriptor = os.open(aside, os.O_RDONLY)
+        descriptor = os.open(aside, os.O_RDWR)  # Windows flushes no read-only file
         try:
             os.fsync(descriptor)
         finally:
@@ -43,6 +46,30 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON, whole or not at all."""
     with whole_file(path) as aside:
         aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Args:
+        path: of the file.
+        tensors: by name; contiguous, without shared memory.
+        metadata: texts of the header.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with whole_file(path) as aside:
+        try:
+            save_file(dict(tensors), aside, None if metadata is None else dict(metadata))
+        except SafetensorError as fault:
+            # Writing what lies in memory fails for one reason: the file system refused it.
+            raise OSError(f"cannot write {path}: {fault}") from fault
 
 
 def content_key(value: Any, digits: int = 16) -> str:

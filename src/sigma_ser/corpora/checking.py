@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from sigma_ser.audio.reading import inspect_audio
+from sigma_ser.core.cores import usable_cores
 from sigma_ser.core.errors import AudioError
 
 from .check_cache import Memory
@@ -51,7 +51,7 @@ def check_files(
     Yields:
         A verdict for each path, in their order.
     """
-    count = min(workers or min(_processors(), 8), max(1, len(paths)))
+    count = min(workers or min(usable_cores(), 8), max(1, len(paths)))
     known = known or {}
     chunks = [slice(start, start + _AT_ONCE) for start in range(0, len(paths), _AT_ONCE)]
     with (
@@ -120,7 +120,3 @@ def _stamp(path: Path) -> tuple[int, int]:
     except (OSError, ValueError):
         return -1, -1
     return status.st_size, status.st_mtime_ns
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

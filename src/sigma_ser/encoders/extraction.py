@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sigma_ser.audio.recording import SAMPLE_RATE
 from sigma_ser.core.errors import StoreError
 from sigma_ser.core.files import whole_file, write_json
+from sigma_ser.core.locks import exclusive
 from sigma_ser.core.records import Records
 from sigma_ser.core.utterance import Utterance
 from sigma_ser.corpora.corpus import Corpus
@@ -165,18 +166,10 @@ def _shards(utterances: Sequence[Utterance], size: int) -> list[Records[Utteranc
 def _only_writer(folder: Path, card: dict[str, Any]) -> Iterator[None]:
     """Claim the folder for this store, lock it while it grows, and leave no half-written file."""
     _claim(folder, card)
-    with (folder / ".lock").open("w") as lock:
-        # Windows has no such lock; there, two writers cost time but write the same bytes.
-        with contextlib.suppress(ImportError):
-            import fcntl
-
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise StoreError(
-                    f"another process is extracting into {folder}; wait for it, "
-                    "or choose another folder"
-                ) from error
+    busy = StoreError(
+        f"another process is extracting into {folder}; wait for it, or choose another folder"
+    )
+    with exclusive(folder / ".lock", busy):
         # What a killed process left behind.
         for aside in (
             *folder.glob(".store.*.json"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections import deque
@@ -15,10 +16,11 @@ from multiprocessing.connection import wait as wait_for_any
 from multiprocessing.queues import SimpleQueue
 from typing import Any
 
+from sigma_ser.core.cores import usable_cores
 from sigma_ser.core.errors import ConfigError
 from sigma_ser.core.registry import register
 
-from .executor import LostTaskError, Result, Task
+from .executor import LostTaskError, Result, Task, entered
 
 # A fork of this process would copy locks and thread pools that torch holds. The fork server is a
 # fresh process that has imported torch and run nothing, so workers start in a moment.
@@ -59,7 +61,7 @@ class Processes:
                 "leave workers out"
             )
         self.devices = tuple(devices) if devices is not None else None
-        self.workers = workers or (len(self.devices) if self.devices else _usable_cores())
+        self.workers = workers or (len(self.devices) if self.devices else usable_cores())
         self.retries = retries
 
     def completed(
@@ -92,7 +94,7 @@ class Processes:
         self, function: Callable[[Task], Result], tasks: Sequence[Task], queue: deque[int]
     ) -> Generator[tuple[int, Result], None, list[int]]:
         """Work off a queue; returns who was running when a worker died."""
-        pool = _Pool(min(self.workers, len(queue)), self.devices)
+        pool = _Pool(function, min(self.workers, len(queue)), self.devices)
         running: dict[Future[Result], int] = {}
         lost: list[int] = []
         try:
@@ -101,7 +103,7 @@ class Processes:
                 while queue and len(running) < pool.workers and not lost:
                     position = queue.popleft()
                     try:
-                        running[pool.submit(function, tasks[position])] = position
+                        running[pool.submit(tasks[position])] = position
                     except BrokenProcessPool:
                         queue.appendleft(position)
                         break
@@ -125,17 +127,12 @@ class Processes:
         return f"Processes(workers={self.workers}, retries={self.retries}{devices})"
 
 
-def _usable_cores() -> int:
-    # Containers and schedulers give a process fewer cores than the machine has.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class _Pool:
     """A process pool whose workers leave at once when it closes or when the parent dies."""
 
-    def __init__(self, workers: int, devices: Sequence[str] | None) -> None:
+    def __init__(
+        self, function: Callable[[Any], Any], workers: int, devices: Sequence[str] | None
+    ) -> None:
         self.workers = workers
         if _FORK_SERVER:
             _CONTEXT.set_forkserver_preload(["torch", __name__])
@@ -151,12 +148,12 @@ class _Pool:
             workers,
             mp_context=_CONTEXT,
             initializer=_start_worker,
-            initargs=(self._leave, dict(os.environ), free),
+            initargs=(self._leave, dict(os.environ), free, pickle.dumps(function)),
         )
 
-    def submit(self, function: Callable[[Any], Any], task: Any) -> Future[Any]:
+    def submit(self, task: Any) -> Future[Any]:
         try:
-            return self._pool.submit(function, task)
+            return self._pool.submit(_apply, task)
         except BrokenProcessPool:
             self.broken = True
             raise
@@ -169,10 +166,22 @@ class _Pool:
         self._leave.close()
 
 
+# The function of this worker process, set once when the worker starts.
+_function: list[Callable[[Any], Any]] = []
+
+
+def _apply(task: Any) -> Any:
+    """Apply the function of this worker to a task."""
+    return _function[0](task)
+
+
 def _start_worker(
-    leave: Connection, environment: dict[str, str], free: SimpleQueue[str] | None
+    leave: Connection,
+    environment: dict[str, str],
+    free: SimpleQueue[str] | None,
+    pickled: bytes,
 ) -> None:
-    """Prepare a worker: one thread, deaf to Ctrl-C (its parent decides), never an orphan."""
+    """Prepare a worker: one thread, SIGINT ignored (the parent handles it), never an orphan."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The fork server has the environment of the moment when it started.
     os.environ.update(environment)
@@ -184,6 +193,11 @@ def _start_worker(
 
     torch.set_num_threads(1)
     threading.Thread(target=_leave_with_parent, args=(leave,), daemon=True).start()
+    # Unpickled here, because its imports must see the environment above. The context ends with the
+    # process.
+    function = pickle.loads(pickled)
+    entered(function).__enter__()
+    _function[:] = [function]
 
 
 def _leave_with_parent(leave: Connection) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
+from sigma_ser.core.cores import usable_cores
 from sigma_ser.core.errors import ConfigError
 from sigma_ser.core.registry import register
 
-from .executor import LostTaskError, Result, Task
+from .executor import LostTaskError, Result, Task, entered
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # Twice as many tasks as workers are handed out, so that none waits for the next.
@@ -106,7 +107,7 @@ def _connected(address: str | None, workers: int | None) -> Any:
         _check_same(ray, address)
     else:
         threads = dict.fromkeys(_THREAD_VARIABLES, "1")
-        local = {} if address else {"num_cpus": workers or len(os.sched_getaffinity(0)),
+        local = {} if address else {"num_cpus": workers or usable_cores(),
                                     "include_dashboard": False}  # fmt: skip
         try:
             ray.init(
@@ -155,9 +156,19 @@ def _deaths(ray: Any) -> tuple[type[Exception], ...]:
     return tuple(getattr(ray.exceptions, name) for name in names)
 
 
+# The function that this worker process has entered. Ray reuses workers for many tasks.
+_current: list[tuple[Callable[[Any], Any], AbstractContextManager[object]]] = []
+
+
 def _alone(function: Callable[[Any], Any], task: Any) -> Any:
     """Run a task with one thread: two workers with two each run recurrent heads 27 times slower."""
     import torch
 
     torch.set_num_threads(1)
-    return function(task)
+    if not _current or _current[0][0] != function:
+        for _, context in _current:
+            context.__exit__(None, None, None)
+        context = entered(function)
+        context.__enter__()
+        _current[:] = [(function, context)]
+    return _current[0][0](task)

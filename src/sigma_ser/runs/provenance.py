@@ -1,14 +1,15 @@
-"""What may matter to who repeats a run."""
+"""The environment that is recorded with each run, for reproducibility."""
 
 from __future__ import annotations
 
-import os
 import platform
 from typing import Any
 
+from sigma_ser.core.cores import usable_cores
+
 
 def environment() -> dict[str, Any]:
-    """Python, machine, cores, and the versions of what computes."""
+    """Python, machine, number of cores, and the versions of the packages that compute."""
     from importlib.metadata import PackageNotFoundError, version
 
     def installed(name: str) -> str:
@@ -21,6 +22,6 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         **{name: installed(name) for name in packages},
     }

@@ -1,0 +1,114 @@
+"""Nothing here needs what only POSIX systems or only Linux have."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from sigma_ser.core.cores import usable_cores
+from sigma_ser.core.locks import exclusive, is_held
+
+_BARE_SYSTEM = """
+    import importlib, os, pkgutil, sys, warnings
+
+    os.__dict__.pop("sched_getaffinity", None)
+    for name in ("fcntl", "resource", "pwd", "grp", "termios"):
+        sys.modules[name] = None
+    # filelock falls back on the existence of a file, which it reports.
+    warnings.filterwarnings("ignore", "only soft file lock is available")
+
+    import sigma_ser as ss
+
+    for module in pkgutil.walk_packages(ss.__path__, "sigma_ser."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+    import dataclasses, pathlib
+    from sigma_ser.core.locks import exclusive
+    from sigma_ser.execution.executor import load_executor
+    from sigma_ser.runs.provenance import environment
+
+    assert environment()["cores"] == os.cpu_count()
+    assert load_executor("processes").workers == os.cpu_count()
+    corpus = ss.load_corpus("demo")
+    few = dataclasses.replace(corpus, utterances=corpus.utterances[:3])
+    store = ss.extract(few, ss.load_encoder("demo"), out=pathlib.Path(sys.argv[1]) / "store")
+    assert store.complete
+    print(len(store))
+"""
+_HOLD = """
+    import sys
+    from pathlib import Path
+    from sigma_ser.core.locks import exclusive
+
+    with exclusive(Path(sys.argv[1]), RuntimeError("busy")):
+        print("held", flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_it_works_without_the_modules_and_calls_of_posix(tmp_path: Path) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(_BARE_SYSTEM), str(tmp_path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr[-3000:]
+    assert found.stdout.split() == ["3"]
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3}, raising=False)
+    assert usable_cores() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert usable_cores() == 1
+
+
+def test_a_lock_is_seen_by_other_processes_and_ends_with_its_own(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    assert not is_held(path)
+    assert not path.exists()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(_HOLD), str(path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert is_held(path)
+        with pytest.raises(RuntimeError, match="busy"), exclusive(path, RuntimeError("busy")):
+            pass
+        holder.kill()
+    assert not is_held(path)
+    with exclusive(path, RuntimeError("busy")):
+        assert is_held(path)
+    assert not is_held(path)
+
+
+def test_a_look_at_the_lock_does_not_make_a_start_fail(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    path.touch()
+    looking = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from sigma_ser.core.locks import is_held
+
+        print("looking", flush=True)
+        while True:
+            is_held(Path(sys.argv[1]))
+    """)
+    looker = subprocess.Popen(
+        [sys.executable, "-c", looking, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    with looker:
+        assert looker.stdout is not None
+        assert looker.stdout.readline() == "looking\n"
+        for _ in range(200):
+            with exclusive(path, RuntimeError("busy")):
+                pass
+        looker.kill()
