@@ -1,4 +1,4 @@
-"""The entry: keys, both explained classes, floor and ceiling, and what is explained how often."""
+"""`consistency`: its keys, both explained classes, floor and ceiling, number of explanations."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from sigma_ser.core.budget import GRANULARITIES, Budget
 from sigma_ser.core.errors import ExplainerError, ShapeError
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.rows import CONSISTENCY_METRICS
-from sigma_ser.evaluate.consistency.floor import (
+from sigma_ser.evaluate.consistency import (
+    compare,
+    consistency,
     consistency_ceiling,
     consistency_floor,
     random_perturbation,
 )
-from sigma_ser.evaluate.consistency.measures import compare, consistency
 from sigma_ser.explainers.classes import predicted
 from sigma_ser.explainers.explanation import explain, make_explainer
 from sigma_ser.masks.topk import topk_mask
@@ -64,16 +65,16 @@ def test_the_keys_are_those_of_the_rows():
 
 
 def test_the_own_class_is_explained_where_the_prediction_changed():
-    """`_own` is the comparison of each input's prediction, `clean` may be wrong about neither."""
+    """`_own` compares the explanations of the predictions, whatever `labels` are."""
     other = (LABELS + 1) % 3
     attacked = FeatureBatch(X_ADV, BATCH.lengths)
     before = explain("gradient-margin", VICTIM, BATCH, predicted(VICTIM, BATCH))
     after = explain("gradient-margin", VICTIM, attacked, predicted(VICTIM, attacked))
     expected = compare(before, after, BATCH.lengths, BUDGET, scale=SCALE)
-    told = consistency("gradient-margin", VICTIM, BATCH, X_ADV, other, BUDGET)
+    scores = consistency("gradient-margin", VICTIM, BATCH, X_ADV, other, BUDGET)
     for name, values in expected.items():
-        torch.testing.assert_close(told[f"{name}_own"], values)
-    assert not torch.allclose(told["cosine"], told["cosine_own"])
+        torch.testing.assert_close(scores[f"{name}_own"], values)
+    assert not torch.allclose(scores["cosine"], scores["cosine_own"])
 
 
 def test_a_known_clean_map_is_not_made_again():
@@ -95,20 +96,20 @@ def test_a_known_clean_map_is_not_made_again():
 
 
 def test_the_top_k_of_a_gradient_is_ranked_as_its_masks_are():
-    """Past fault: sets by |A| and masks by |A| * scale speak of different elements."""
+    """Past fault: sets were ranked by |A| and masks by |A| * scale."""
     a = explain("gradient", VICTIM, BATCH, LABELS)
     b = explain("gradient", VICTIM, FeatureBatch(X_ADV, BATCH.lengths), LABELS)
     sets = [topk_mask(m, BATCH.lengths, BUDGET, scale=SCALE) for m in (a, b)]
     expected = (sets[0] & sets[1]).sum((1, 2)) / sets[0].sum((1, 2))
-    told = consistency("gradient", VICTIM, BATCH, X_ADV, LABELS, BUDGET)
-    assert told["topk_intersection"].tolist() == pytest.approx(expected.tolist())
+    scores = consistency("gradient", VICTIM, BATCH, X_ADV, LABELS, BUDGET)
+    assert scores["topk_intersection"].tolist() == pytest.approx(expected.tolist())
 
 
 def test_an_untouched_input_keeps_its_explanation_and_stochastic_ones_their_noise():
     for name in ("gradient", "random"):
-        told = consistency(name, VICTIM, BATCH, BATCH.x, LABELS, BUDGET)
+        scores = consistency(name, VICTIM, BATCH, BATCH.x, LABELS, BUDGET)
         for metric in ("topk_intersection", "iou", "spearman", "cosine", "ssim_time"):
-            assert told[metric].tolist() == pytest.approx([1.0] * 4), (name, metric)
+            assert scores[metric].tolist() == pytest.approx([1.0] * 4), (name, metric)
 
 
 def test_an_utterance_has_the_same_scores_alone():
@@ -146,17 +147,43 @@ def test_the_random_perturbation_spends_the_budget_inside_its_mask(granularity):
     assert torch.equal(alone[0], x[2, :12])
 
 
-def test_the_ceiling_is_one_for_whoever_draws_nothing():
-    ceiling = consistency_ceiling("integrated-gradients", VICTIM, BATCH, LABELS, BUDGET)
-    assert ceiling["spearman_ceiling"].tolist() == pytest.approx([1.0] * 4)
+def test_the_ceiling_is_one_for_deterministic_explainers():
+    ceiling = consistency_ceiling(
+        "integrated-gradients", VICTIM, BATCH, LABELS, BUDGET, frame_seconds=0.02
+    )
+    assert set(ceiling) == {f"{name}_ceiling" for name in CONSISTENCY_METRICS}
+    assert ceiling.pop("centre_shift_ceiling").tolist() == [0.0] * 4
+    for name, values in ceiling.items():
+        assert values.tolist() == pytest.approx([1.0] * 4), name
     noisy = consistency_ceiling("random", VICTIM, BATCH, LABELS, BUDGET)
     assert float(noisy["spearman_ceiling"].abs().max()) < 0.6
+
+
+def test_the_ceiling_of_a_stochastic_explainer_lies_below_one_and_depends_on_its_samples():
+    few, many = (
+        consistency_ceiling("smoothgrad", VICTIM, BATCH, LABELS, BUDGET, samples=n, stdev=1.0)
+        for n in (2, 200)
+    )
+    assert bool((few["cosine_ceiling"] < 1 - 1e-6).all())
+    assert bool((many["cosine_ceiling"] > few["cosine_ceiling"]).all())
+
+
+def test_the_ceiling_follows_the_seeds_and_takes_a_known_map():
+    seeds = torch.tensor([3, 1, 4, 1])
+    clean = explain("smoothgrad", VICTIM, BATCH, LABELS, seeds=seeds)
+    arguments = ("smoothgrad", VICTIM, BATCH, LABELS, BUDGET)
+    first = consistency_ceiling(*arguments, seeds=seeds)
+    known = consistency_ceiling(*arguments, seeds=seeds, clean=clean)
+    other = consistency_ceiling(*arguments, seeds=seeds + 10)
+    assert torch.equal(first["cosine_ceiling"], known["cosine_ceiling"])
+    assert not torch.equal(first["cosine_ceiling"], other["cosine_ceiling"])
 
 
 def test_wrong_arguments_have_typed_errors():
     with pytest.raises(ShapeError, match="x_adv"):
         consistency("gradient", VICTIM, BATCH, X_ADV[:, :3], LABELS, BUDGET)
-    with pytest.raises(ExplainerError, match="made already"):
-        consistency(
-            make_explainer("gradient"), VICTIM, BATCH, X_ADV, LABELS, BUDGET, output="margin"
-        )
+    explainer = make_explainer("gradient")
+    with pytest.raises(ExplainerError, match="settings output were given with an explainer object"):
+        consistency(explainer, VICTIM, BATCH, X_ADV, LABELS, BUDGET, output="margin")
+    with pytest.raises(ExplainerError, match="settings output were given with an explainer object"):
+        consistency_ceiling(explainer, VICTIM, BATCH, LABELS, BUDGET, output="margin")

@@ -1,4 +1,4 @@
-"""Quality of explanations: references of quantus, curves by hand, controls that must fail."""
+"""Quality of explanations against quantus and against curves by hand, with negative controls."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MEAN, SCALE = torch.tensor([0.5, -1.0, 0.0, 2.0]), torch.tensor([1.0, 0.5, 2.0, 
 
 
 class Pooled(torch.nn.Module):
-    """Mean over frames behind a hidden layer, with a bias of its own that has no reset."""
+    """Mean over frames of a hidden layer, with a parameter that has no reset method."""
 
     def __init__(self, linear: bool = False) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def test_sparseness_and_complexity_are_those_of_quantus(quantus, ties):
             for row, length in enumerate(LENGTHS.tolist()):
                 one = a[row : row + 1, :length].double().numpy().copy()
                 expected += metric.evaluate_batch(x_batch=one, a_batch=one).tolist()
-        # Theirs adds 1e-7 to every element.
+        # quantus adds 1e-7 to every element.
         assert ours(a, LENGTHS).tolist() == pytest.approx(expected, abs=1e-5)
 
 
@@ -97,19 +97,20 @@ def test_curves_replace_the_most_salient_first():
     spoilt = scores.clone()
     spoilt[2, 1:] = 9.0
     row, length = 1, 5
-    told = deletion(VICTIM, BATCH, LABELS, spoilt, steps=20)[row]
-    rising = insertion(VICTIM, BATCH, LABELS, spoilt, steps=20)[row]
+    falling_curve = deletion(VICTIM, BATCH, LABELS, spoilt, steps=20)[row]
+    rising_curve = insertion(VICTIM, BATCH, LABELS, spoilt, steps=20)[row]
     order = scores[row, :length].flatten().argsort(descending=True, stable=True)
     for step in range(21):
         falling, growing = BATCH.x[row, :length].clone(), MEAN.expand(length, 4).clone()
         for cell in order[:step].tolist():
             t, d = divmod(cell, 4)
             falling[t, d], growing[t, d] = MEAN[d], BATCH.x[row, t, d]
-        for x, curve in ((falling, told), (growing, rising)):
+        for x, curve in ((falling, falling_curve), (growing, rising_curve)):
             logits = VICTIM(x[None], torch.tensor([length])).detach()
             expected = logits.softmax(1)[0, LABELS[row]]
             assert float(curve[step]) == pytest.approx(float(expected), abs=1e-6)
-    assert float(area(told[None])) == pytest.approx(np.trapezoid(told.numpy(), dx=1 / 20))
+    expected = np.trapezoid(falling_curve.numpy(), dx=1 / 20)
+    assert float(area(falling_curve[None])) == pytest.approx(expected)
 
 
 def test_the_largest_share_is_where_a_short_curve_ends():
@@ -122,21 +123,21 @@ def test_the_largest_share_is_where_a_short_curve_ends():
 
 
 def test_on_a_linear_victim_the_attribution_falls_below_the_random_map():
-    """Control: input-x-gradient knows a linear victim wholly, random nothing."""
+    """Control: input-x-gradient is exact on a linear victim, a random map is uninformative."""
     batch = FeatureBatch(
         MEAN + SCALE * torch.randn(32, 9, 4, generator=torch.Generator().manual_seed(8)),
         torch.full((32,), 9),
     )
     labels = LINEAR(batch.x, batch.lengths).argmax(1)
     how = QualitySettings(samples=0, randomise=False)
-    told = {
+    measures = {
         name: quality(name, LINEAR, batch, labels, how=how)
         for name in ("input-x-gradient", "random")
     }
-    gains = told["input-x-gradient"]["insertion"] - told["random"]["insertion"]
+    gains = measures["input-x-gradient"]["insertion"] - measures["random"]["insertion"]
     assert float(gains.mean()) > 0
-    assert "completeness" in told["input-x-gradient"]
-    assert "completeness" not in told["random"]
+    assert "completeness" in measures["input-x-gradient"]
+    assert "completeness" not in measures["random"]
 
 
 def test_max_sensitivity_by_hand_and_zero_for_a_linear_gradient():
@@ -162,14 +163,14 @@ def test_max_sensitivity_by_hand_and_zero_for_a_linear_gradient():
         max_sensitivity(explainer, VICTIM, BATCH, LABELS, radius=0.0)
 
 
-def test_the_randomisation_check_tells_a_map_of_the_victim_from_one_that_is_not():
-    honest = randomisation(make_explainer("gradient"), VICTIM, BATCH, LABELS)
-    deaf = randomisation(make_explainer("random"), VICTIM, BATCH, LABELS)
-    assert deaf.tolist() == pytest.approx([1.0] * 3)
-    assert float(honest[:2].abs().max()) < 0.99
+def test_the_randomisation_check_separates_maps_that_depend_on_the_victim_from_those_that_do_not():
+    dependent = randomisation(make_explainer("gradient"), VICTIM, BATCH, LABELS)
+    independent = randomisation(make_explainer("random"), VICTIM, BATCH, LABELS)
+    assert independent.tolist() == pytest.approx([1.0] * 3)
+    assert float(dependent[:2].abs().max()) < 0.99
 
 
-def test_fresh_weights_leave_the_victim_alone():
+def test_fresh_weights_leave_the_victim_unchanged():
     before = {name: p.clone() for name, p in VICTIM.module.named_parameters()}
     state = torch.random.get_rng_state()
     fresh = reinitialised(VICTIM, 3)
@@ -187,5 +188,5 @@ def test_fresh_weights_leave_the_victim_alone():
         def __call__(self, x, lengths):
             return x.sum((1, 2))[:, None]
 
-    with pytest.raises(ExplainerError, match="hides"):
+    with pytest.raises(ExplainerError, match="has no torch module"):
         reinitialised(Hidden())

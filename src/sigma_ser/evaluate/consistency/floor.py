@@ -1,4 +1,9 @@
-"""What the measures show when nothing was aimed: a random perturbation of the same size."""
+"""Reference values of consistency: random perturbations (floor), repeated explanations (ceiling).
+
+A consistency value is read between the two. At the ceiling, the explanation did not change beyond
+the variation of the explainer itself; at the floor, the attack changed it as much as a random
+perturbation of the same size does.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +19,9 @@ from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.passes import per_channel
 from sigma_ser.core.seeds import UtteranceNoise, derive_seed, utterance_seeds
 from sigma_ser.core.topk import topk_support
-from sigma_ser.explainers.explanation import explain, make_explainer
+from sigma_ser.explainers.explanation import explain
 
-from .measures import compare, consistency
+from .measures import as_explainer, compare, consistency
 
 
 def consistency_floor(
@@ -32,10 +37,29 @@ def consistency_floor(
     seeds: Int[Tensor, "B"] | None = None,
     **settings: Any,
 ) -> dict[str, Tensor]:
-    """The measures of :func:`consistency` for a random perturbation, named `<measure>_floor`.
+    """Measure consistency under a random perturbation of the same budget.
 
-    Arguments as :func:`consistency`; the perturbation is that of :func:`random_perturbation`, with
-    `seeds` derived from the ids where none are given. `labels` are explained on both inputs.
+    Args:
+        explainer: a name, with its `settings`, or an explainer.
+        victim: the classifier that is explained.
+        batch: the clean features `(B, T, D)`.
+        labels: the class that is explained on both inputs `(B,)`.
+        budget: number of units that :func:`random_perturbation` moves, and their `epsilon`; its
+            `k` and granularity define the top-k sets.
+        mask: `(B, T, D)`, the elements that may be perturbed; `None` allows all.
+        frame_seconds: time from one frame to the next; adds `centre_shift`.
+        clean: the map of `batch` for `labels`, where it is known already.
+        seeds: `(B,)`, for the perturbation and for stochastic explainers; `None` derives them from
+            the ids.
+        **settings: settings of an explainer that is given by name.
+
+    Returns:
+        `(B,)` float64 tensors named `<measure>_floor`; the measures are those of
+        :func:`consistency` for the given class.
+
+    Raises:
+        ExplainerError: if a map is not finite.
+        BudgetError: if the budget does not fit an utterance.
     """
     x = random_perturbation(victim, batch, budget, mask=mask, seeds=seeds)
     scores = consistency(
@@ -66,13 +90,45 @@ def consistency_ceiling(
     seeds: Int[Tensor, "B"] | None = None,
     **settings: Any,
 ) -> dict[str, Tensor]:
-    """The measures of the same clean input explained twice, named `<measure>_ceiling`.
+    """Measure the consistency of two explanations of the same clean input under different seeds.
 
-    The second time with other seeds: 1 for explainers that draw nothing, and for the others the
-    most that can be hoped for. Arguments as :func:`consistency`.
+    It is 1 for deterministic explainers (0 for `centre_shift`). For stochastic ones it is the
+    largest value to expect of any perturbation, since their maps vary by themselves.
+
+    Args:
+        explainer: a name, with its `settings`, or an explainer.
+        victim: the classifier that is explained.
+        batch: the clean features `(B, T, D)`.
+        labels: the explained class of each utterance `(B,)`.
+        budget: its `k` and granularity define the top-k sets.
+        frame_seconds: time from one frame to the next; adds `centre_shift`.
+        clean: the first map of `batch` for `labels`, explained with `seeds`, where it is known
+            already.
+        seeds: `(B,)`, those of the first explanation; `None` derives them from the ids. The seeds
+            of the second explanation are derived from them.
+        **settings: settings of an explainer that is given by name.
+
+    Returns:
+        `(B,)` float64 tensors named `<measure>_ceiling`; the measures are those of
+        :func:`consistency` for the given class.
+
+    Raises:
+        ExplainerError: if a map is not finite, or settings are given with an explainer object.
+        BudgetError: if the budget does not fit an utterance.
+
+    >>> import torch, sigma_ser as ss
+    >>> class MeanPool(torch.nn.Linear):
+    ...     def forward(self, x, lengths):
+    ...         return super().forward(x.sum(1) / lengths[:, None])
+    >>> victim = ss.wrap(MeanPool(8, 3).eval())
+    >>> batch = ss.FeatureBatch(torch.randn(2, 5, 8), torch.tensor([5, 5]))
+    >>> ceiling = consistency_ceiling(
+    ...     "input-x-gradient", victim, batch, torch.tensor([0, 2]), ss.Budget(sparsity=0.1)
+    ... )
+    >>> ceiling["topk_intersection_ceiling"].tolist()
+    [1.0, 1.0]
     """
-    if isinstance(explainer, str):
-        explainer = make_explainer(explainer, **settings)
+    explainer = as_explainer(explainer, settings)
     if clean is None:
         clean = explain(explainer, victim, batch, labels, seeds=seeds)
     if seeds is None:
@@ -93,21 +149,27 @@ def random_perturbation(
     mask: Bool[Tensor, "B T D"] | None = None,
     seeds: Int[Tensor, "B"] | None = None,
 ) -> Float[Tensor, "B T D"]:
-    """The features with `k` random elements moved by `epsilon * scale` up or down.
+    """Move `k` random elements of each utterance by `+-epsilon * scale`.
 
     Args:
-        victim: gives the scale of the channels.
-        batch: the clean features.
-        budget: how many units move, and how far.
-        mask: where they lie; only units wholly inside qualify. `None` allows all.
+        victim: its `scale` is the unit of `epsilon`.
+        batch: the clean features `(B, T, D)`.
+        budget: number of units to move, and their `epsilon`.
+        mask: `(B, T, D)`; only units that lie entirely inside may move. `None` allows all.
         seeds: `(B,)`; `None` derives them from the ids.
+
+    Returns:
+        The perturbed features `(B, T, D)`.
+
+    Raises:
+        BudgetError: if the budget does not fit an utterance or its mask.
     """
     if seeds is None:
         seeds = utterance_seeds(batch.ids, "random perturbation")
     noise = UtteranceNoise(seeds, batch.lengths)
     shape = batch.x.shape
     signs = noise.signs(batch.x)
-    # Drawn per element and read per unit, so that every granularity has its own random order.
+    # The draw is per element and is aggregated per unit, so each granularity has its own order.
     draw = noise.uniform(batch.x)
     allowed = budget.unit_allowed(mask, batch.lengths, shape)
     scores = budget.unit_scores(draw, batch.lengths)

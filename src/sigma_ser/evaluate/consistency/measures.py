@@ -1,12 +1,13 @@
-"""Does an explanation survive an attack: every measure of METRICS.md, for both explained classes.
+"""Consistency of explanations under an attack: all measures, for both choices of the class.
 
-`a = |A(x)|` and `a' = |A(x_adv)|` over valid elements. A measure by its plain name explains the
-class given on both inputs; the same with `_own` explains each input's own prediction, which
-changes by definition when the attack succeeds.
+Measures compare `a = |A(x)|` and `a' = |A(x_adv)|` over valid elements. A measure without suffix
+explains the given class on both inputs. With the suffix `_own` each input is explained for its own
+prediction, which changes by definition when the attack succeeds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from jaxtyping import Bool, Float, Int
@@ -26,7 +27,7 @@ from .sets import iou, topk_intersection
 from .shape import centre_shift, cosine, mask_mass, ssim_time
 
 
-def consistency(  # noqa: PLR0917 - the public signature of DESIGN.md
+def consistency(  # noqa: PLR0917 - public signature
     explainer: str | Explainer,
     victim: Victim,
     batch: FeatureBatch,
@@ -41,39 +42,41 @@ def consistency(  # noqa: PLR0917 - the public signature of DESIGN.md
     seeds: Int[Tensor, "B"] | None = None,
     **settings: Any,
 ) -> dict[str, Tensor]:
-    """How much of the explanation of `batch` is left after the attack.
+    """Compare the explanations of the clean and of the attacked features.
+
+    Sources: Ghorbani, Abid, Zou 2019 (`topk_intersection`, `spearman`, `centre_shift`); Wang et
+    al. 2004 (`ssim_time`).
 
     Args:
         explainer: a name, with its `settings`, or an explainer.
         victim: the classifier that is explained.
-        batch: the clean features.
+        batch: the clean features `(B, T, D)`.
         x_adv: the features after the attack `(B, T, D)`.
         labels: the explained class of each utterance `(B,)`.
-        budget: its `k` and granularity fix the top-k sets.
-        mask: what the attack was allowed to touch; adds `mask_mass`, the share of `a'` in the
-            mask, and `mask_mass_clean`, the share of `a`.
-        frame_seconds: the time from one frame to the next; adds `centre_shift`.
+        budget: its `k` and granularity define the top-k sets.
+        mask: `(B, T, D)`, the elements that the attack was allowed to change; adds `mask_mass`,
+            the share of `a'` in the mask, and `mask_mass_clean`, the share of `a`.
+        frame_seconds: time from one frame to the next; adds `centre_shift`.
         clean: the map of `batch` for `labels`, where it is known already.
-        own: whether the measures with `_own` are wanted; they cost further explanations where a
+        own: compute the measures with the suffix `_own`; they require further explanations where a
             prediction differs from the label.
-        seeds: of stochastic explainers; both inputs are explained with the same ones.
+        seeds: `(B,)`, for stochastic explainers; both inputs are explained with the same seeds.
+        **settings: settings of an explainer that is given by name.
 
     Returns:
         `(B,)` float64 tensors by name, on the device of the batch: `topk_intersection`, `iou`,
-        `spearman`, `kendall`, `cosine`, `ssim_time`, `centre_shift`, each also with `_own`, and
-        `mask_mass`. NaN where a measure is not defined (a constant map has no ranks).
+        `cosine` in [0, 1]; `spearman`, `kendall`, `ssim_time` in [-1, 1]; `centre_shift` in
+        seconds; each also with `_own`; and `mask_mass`, `mask_mass_clean` in [0, 1]. NaN where a
+        measure is not defined (a constant map has no ranks).
 
     Raises:
         ShapeError: if the shapes do not fit.
-        ExplainerError: if a map is not finite.
+        ExplainerError: if a map is not finite, or settings are given with an explainer object.
         BudgetError: if the budget does not fit an utterance.
     """
     if x_adv.shape != batch.x.shape:
         raise ShapeError(f"x_adv has shape {tuple(x_adv.shape)}, the batch {tuple(batch.x.shape)}")
-    if isinstance(explainer, str):
-        explainer = make_explainer(explainer, **settings)
-    elif settings:
-        raise ExplainerError("settings go with the name of an explainer, this one is made already")
+    explainer = as_explainer(explainer, settings)
     # The ids are those of the clean input, so noise is the same on both.
     attacked = FeatureBatch(x_adv.detach(), batch.lengths, batch.ids)
     if not isinstance(labels, Tensor):
@@ -101,6 +104,22 @@ def consistency(  # noqa: PLR0917 - the public signature of DESIGN.md
     return scores
 
 
+def as_explainer(explainer: str | Explainer, settings: Mapping[str, Any]) -> Explainer:
+    """Return an explainer, created with its settings where it is given by name.
+
+    Raises:
+        ExplainerError: if settings are given with an explainer object.
+    """
+    if isinstance(explainer, str):
+        return make_explainer(explainer, **settings)
+    if settings:
+        raise ExplainerError(
+            f"the settings {', '.join(settings)} were given with an explainer object, which has "
+            "its own; give them to make_explainer, or give the explainer by name"
+        )
+    return explainer
+
+
 def compare(
     before: Float[Tensor, "B T D"],
     after: Float[Tensor, "B T D"],
@@ -110,16 +129,23 @@ def compare(
     scale: Float[Tensor, "D"] | None = None,
     frame_seconds: float | None = None,
 ) -> dict[str, Tensor]:
-    """All measures between two maps of the same utterances.
+    """Compute all measures between two maps of the same utterances.
 
     Args:
-        before: one map, signed or not.
-        after: the other.
+        before: one map `(B, T, D)`, signed or not.
+        after: the other map `(B, T, D)`.
         lengths: valid frames `(B,)`.
-        budget: its `k` and granularity fix the top-k sets.
-        scale: given where the maps are gradients, which rank by `|A| * scale`; the other measures
-            compare `|A|` itself.
-        frame_seconds: the time from one frame to the next; adds `centre_shift`.
+        budget: its `k` and granularity define the top-k sets.
+        scale: `(D,)`, for maps that are gradients, which rank by `|A| * scale`; the other measures
+            compare `|A|` itself. `None` ranks by `|A|`.
+        frame_seconds: time from one frame to the next; adds `centre_shift`.
+
+    Returns:
+        `(B,)` float64 tensors by the name of the measure.
+
+    Raises:
+        ExplainerError: if a map is not finite.
+        BudgetError: if the budget does not fit an utterance.
     """
     sets = [topk_mask(saliency, lengths, budget, scale=scale) for saliency in (before, after)]
     a, b = before.abs(), after.abs()
@@ -145,7 +171,7 @@ def _own(
     known: Float[Tensor, "B T D"],
     seeds: Int[Tensor, "B"] | None,
 ) -> Float[Tensor, "B T D"]:
-    """Maps of each utterance's own prediction; those of `labels` are `known` already."""
+    """Maps for the predicted class of each utterance; `known` are the maps for `labels`."""
     prediction = predicted(victim, batch)
     rows = (prediction != labels).nonzero()[:, 0]
     if not len(rows):

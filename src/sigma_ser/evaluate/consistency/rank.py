@@ -1,4 +1,4 @@
-"""Do two maps order the elements alike: Spearman over elements, Kendall over the time profile."""
+"""Rank correlation of two maps: Spearman over elements, Kendall over time profiles."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sigma_ser.evaluate.utterances import for_each_utterance, time_profiles
 def spearman(
     a: Float[Tensor, "B T D"], b: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]
 ) -> Float64[Tensor, "B"]:
-    """Spearman's rank correlation over the valid elements, average ranks for ties.
+    """Spearman's rank correlation over the valid elements, with average ranks for ties.
 
     Args:
-        a: the magnitude `|A(x)|` of one map, finite, at least 0.
-        b: the magnitude of the other.
+        a: magnitudes `|A(x)|` of one map `(B, T, D)`, finite, at least 0.
+        b: magnitudes of the other map `(B, T, D)`.
         lengths: valid frames `(B,)`.
 
     Returns:
@@ -31,7 +31,7 @@ def spearman(
         # Average ranks keep the mean of the ranks 1 ... n.
         middle = (pair[0].numel() + 1) / 2
         first, second = (
-            own.of(x.flatten().float().cpu().numpy()) for own, x in zip(ranks, pair, strict=True)
+            one.of(x.flatten().float().cpu().numpy()) for one, x in zip(ranks, pair, strict=True)
         )
         first -= middle
         second -= middle
@@ -43,9 +43,14 @@ def spearman(
 def kendall(
     a: Float[Tensor, "B T D"], b: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]
 ) -> Float64[Tensor, "B"]:
-    """Kendall's tau-b between the time profiles (sums over channels).
+    """Kendall's tau-b between the time profiles (sums of magnitudes over channels).
 
-    Arguments as :func:`spearman`. On profiles, because its cost is quadratic.
+    Its cost is quadratic in the number of values, so it is computed on profiles, not elements.
+
+    Args:
+        a: magnitudes `|A(x)|` of one map `(B, T, D)`, finite, at least 0.
+        b: magnitudes of the other map `(B, T, D)`.
+        lengths: valid frames `(B,)`.
 
     Returns:
         `(B,)` in [-1, 1]; NaN where a profile is constant, as in `scipy.stats.kendalltau`.
@@ -60,10 +65,10 @@ def kendall(
 
 
 class Ranks:
-    """Ranks of the values of a map, in buffers that are used again by the next map.
+    """Average ranks of the values of a map, computed in buffers that every map reuses.
 
     Args:
-        size: values of the longest map.
+        size: number of values of the longest map.
     """
 
     def __init__(self, size: int) -> None:
@@ -75,14 +80,16 @@ class Ranks:
         self._ranks = np.empty(size)
 
     def of(self, values: Float32[np.ndarray, "N"]) -> Float64[np.ndarray, "N"]:
-        """Ranks from 1 on, tied values sharing the mean of theirs; they hold until the next call.
+        """Rank the values from 1 upwards; tied values get the mean of their ranks.
 
         Args:
-            values: finite, at least 0.
+            values: `(N,)`, finite, at least 0.
+
+        Returns:
+            Ranks `(N,)` in a buffer that the next call overwrites.
         """
-        # The bits of floats that are not negative order as they do, so value and position fit into
-        # one integer, and numpy sorts integers with vector instructions: 2.5 times an argsort's
-        # speed.
+        # Non-negative floats order as their bit patterns do, so value and position fit into one
+        # integer. numpy sorts integers with vector instructions, 2.5 times as fast as argsort.
         size = len(values)
         keys, position, first = self._keys[:size], self._sorted[:size], self._first[:size]
         keys[:] = (values + np.float32(0.0)).view(np.int32)
@@ -103,7 +110,7 @@ class Ranks:
 
 
 def _order(profile: Float64[np.ndarray, "T"]) -> Float64[np.ndarray, "P"]:
-    """For every pair of moments which is larger: -1, 0 or 1."""
+    """Signs of the differences of all pairs of frames: -1, 0 or 1."""
     signs: Float64[np.ndarray, "P"] = np.sign(np.subtract.outer(profile, profile)).ravel()
     return signs
 

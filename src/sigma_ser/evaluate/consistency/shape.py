@@ -1,10 +1,11 @@
-"""Do two maps look alike: cosine, centre of mass along time, structural similarity, mask mass."""
+"""Similarity in shape: cosine, centre of mass along time, structural similarity, mask mass."""
 
 from __future__ import annotations
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
+from torch.nn import functional
 
 from sigma_ser.core.features import valid_frames
 from sigma_ser.evaluate.utterances import for_each_in_double, for_each_utterance, time_profiles
@@ -18,11 +19,11 @@ _K1, _K2 = 0.01, 0.03
 def cosine(
     a: Float[Tensor, "B T D"], b: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]
 ) -> Float64[Tensor, "B"]:
-    """`<a, b> / (|a| |b|)` over the valid elements.
+    """Cosine similarity `<a, b> / (|a| |b|)` over the valid elements.
 
     Args:
-        a: the magnitude `|A(x)|` of one map, finite, at least 0.
-        b: the magnitude of the other.
+        a: magnitudes `|A(x)|` of one map `(B, T, D)`, finite, at least 0.
+        b: magnitudes of the other map `(B, T, D)`.
         lengths: valid frames `(B,)`.
 
     Returns:
@@ -37,12 +38,16 @@ def centre_shift(
     lengths: Int[Tensor, "B"],
     frame_seconds: float,
 ) -> Float64[Tensor, "B"]:
-    """Distance in seconds between the centres of mass along time (Ghorbani et al. 2019).
+    """Distance between the centres of mass of two maps along time (Ghorbani et al. 2019).
 
-    Arguments as :func:`cosine`; `frame_seconds` is the time from one frame to the next.
+    Args:
+        a: magnitudes `|A(x)|` of one map `(B, T, D)`, finite, at least 0.
+        b: magnitudes of the other map `(B, T, D)`.
+        lengths: valid frames `(B,)`.
+        frame_seconds: time from one frame to the next.
 
     Returns:
-        `(B,)`, at least 0; NaN where a map is all zero.
+        `(B,)` in seconds, at least 0; NaN where a map is all zero.
     """
     seconds = torch.arange(a.shape[1], device=a.device, dtype=torch.float64) * frame_seconds
     centres = []
@@ -55,11 +60,16 @@ def centre_shift(
 def ssim_time(
     a: Float[Tensor, "B T D"], b: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]
 ) -> Float64[Tensor, "B"]:
-    """Structural similarity of the time profiles (Wang et al. 2004, eq. 13), sums over channels.
+    """Structural similarity of the time profiles (Wang et al. 2004, eq. 13).
 
-    The dynamic range is the largest value of either profile. Only windows that lie wholly in the
-    utterance count; one shorter than 11 frames is compared in windows of its largest odd length.
-    Arguments as :func:`cosine`.
+    A profile is the sum of magnitudes over channels; channels have no spatial order. The dynamic
+    range is the largest value of either profile. Only windows that lie entirely in the utterance
+    count; an utterance shorter than 11 frames uses windows of its largest odd length.
+
+    Args:
+        a: magnitudes `|A(x)|` of one map `(B, T, D)`, finite, at least 0.
+        b: magnitudes of the other map `(B, T, D)`.
+        lengths: valid frames `(B,)`.
 
     Returns:
         `(B,)` in [-1, 1]; NaN where both maps are all zero.
@@ -76,7 +86,16 @@ def ssim_time(
 def mask_mass(
     a: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T D"], lengths: Int[Tensor, "B"]
 ) -> Float64[Tensor, "B"]:
-    """The share of a map's magnitude that lies in the mask, in [0, 1]; NaN where it is all zero."""
+    """Share of the magnitude of a map that lies in a mask.
+
+    Args:
+        a: magnitudes `|A(x)|` `(B, T, D)`, finite, at least 0.
+        mask: `(B, T, D)`.
+        lengths: valid frames `(B,)`.
+
+    Returns:
+        `(B,)` in [0, 1]; NaN where the map is all zero.
+    """
 
     def share(magnitude: Tensor, chosen: Tensor) -> Tensor:
         return magnitude[chosen].double().sum() / magnitude.double().sum()
@@ -85,9 +104,8 @@ def mask_mass(
 
 
 def _cosine(a: Float64[Tensor, "T D"], b: Float64[Tensor, "T D"]) -> Float64[Tensor, ""]:
-    first, second = a.flatten(), b.flatten()
-    norm = first.dot(first).sqrt() * second.dot(second).sqrt()
-    return (first.dot(second) / norm).clamp(-1, 1)
+    # Without an epsilon a map of zeros gives NaN, and small gradients keep their direction.
+    return functional.cosine_similarity(a.flatten(), b.flatten(), dim=0, eps=0.0).clamp(-1, 1)
 
 
 def _ssim(

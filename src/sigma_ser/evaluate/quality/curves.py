@@ -1,4 +1,4 @@
-"""Does the map point at what matters: deletion and insertion curves."""
+"""Faithfulness of a map: deletion and insertion curves."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ def deletion(
     upto: float = 1.0,
     rows: int = 64,
 ) -> Float64[Tensor, "B S"]:
-    """Probability of class `labels` as the most salient elements become the channel means.
+    """Probability of the explained class while the most salient elements are deleted.
 
-    Petsiuk, Das, Saenko 2018, section 4.1 (algorithm 1).
+    A deleted element takes the victim's channel mean. Source: Petsiuk, Das, Saenko 2018, section
+    4.1 (algorithm 1).
 
     Args:
-        victim: the classifier.
+        victim: the classifier; its `mean` replaces deleted elements.
         batch: features `(B, T, D)`.
         labels: the explained class `(B,)`.
-        scores: what the elements count in a ranking, as of `masks.topk.ranking_scores`.
-        steps: points of the curve after the first.
-        upto: the share of the valid elements that the last step has deleted, in (0, 1].
-        rows: how many rows lie in the victim at once.
+        scores: ranking scores of the elements `(B, T, D)`, see
+            :func:`sigma_ser.explainers.ranking.ranking_scores`.
+        steps: points of the curve after the first, at least 1.
+        upto: share of the valid elements that is deleted at the last point, in (0, 1].
+        rows: maximum number of rows in one call of the victim.
 
     Returns:
-        `(B, steps + 1)` probabilities; a good map falls fast.
+        `(B, steps + 1)` probabilities; they decrease fast for a faithful map.
 
     Raises:
         ExplainerError: if `steps` or `upto` is out of its range.
@@ -56,9 +58,26 @@ def insertion(
     upto: float = 1.0,
     rows: int = 64,
 ) -> Float64[Tensor, "B S"]:
-    """Probability of class `labels` as the most salient elements replace the channel means.
+    """Probability of the explained class while the most salient elements are inserted.
 
-    Arguments as :func:`deletion`; a good map rises fast.
+    The curve starts from the victim's channel means. Source: Petsiuk, Das, Saenko 2018, section
+    4.1 (algorithm 1).
+
+    Args:
+        victim: the classifier; its `mean` stands in place of elements not yet inserted.
+        batch: features `(B, T, D)`.
+        labels: the explained class `(B,)`.
+        scores: ranking scores of the elements `(B, T, D)`, see
+            :func:`sigma_ser.explainers.ranking.ranking_scores`.
+        steps: points of the curve after the first, at least 1.
+        upto: share of the valid elements that is inserted at the last point, in (0, 1].
+        rows: maximum number of rows in one call of the victim.
+
+    Returns:
+        `(B, steps + 1)` probabilities; they increase fast for a faithful map.
+
+    Raises:
+        ExplainerError: if `steps` or `upto` is out of its range.
     """
     ranked = _places(scores, batch)
     keep = [ranked < share for share in _shares(batch, steps, upto)]
@@ -66,7 +85,14 @@ def insertion(
 
 
 def area(curve: Float64[Tensor, "B S"]) -> Float64[Tensor, "B"]:
-    """Area under a curve over a unit interval, by trapezoids: in [0, 1]."""
+    """Area under curves over the unit interval by the trapezoidal rule.
+
+    Args:
+        curve: `(B, S)` values at equal distances.
+
+    Returns:
+        `(B,)`, in [0, 1] for probabilities.
+    """
     return (curve[:, 1:] + curve[:, :-1]).mean(1) / 2
 
 
@@ -80,7 +106,7 @@ def _shares(batch: FeatureBatch, steps: int, upto: float) -> list[Int[Tensor, "B
 
 
 def _places(scores: Float[Tensor, "B T D"], batch: FeatureBatch) -> Int[Tensor, "B T D"]:
-    """The place of each element from the most to the least salient, ties by position."""
+    """Position of each element in the order of decreasing score, ties in the order of elements."""
     flat = scores.masked_fill(~batch.valid[:, :, None], -1.0).flatten(1)
     order = flat.sort(dim=1, descending=True, stable=True).indices
     numbers = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
@@ -102,8 +128,8 @@ def _probabilities(
     with torch.no_grad():
         logits = torch.cat(
             [
-                victim(part, whose)
-                for part, whose in zip(
+                victim(part, part_lengths)
+                for part, part_lengths in zip(
                     torch.split(points, rows), torch.split(lengths, rows), strict=True
                 )
             ]

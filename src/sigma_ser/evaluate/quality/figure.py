@@ -1,4 +1,4 @@
-"""One utterance drawn: waveform, spectrogram, and each explainer's map, mask and time profile."""
+"""Figure of one utterance: waveform, spectrogram, and map, mask and profile of each explainer."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def draw(
     waveform: Float[np.ndarray, "N"] | None = None,
     title: str = "",
 ) -> None:
-    """Draw the maps of one utterance under each other on one time axis.
+    """Draw the maps of one utterance below each other on a common time axis.
 
     Args:
-        path: a `.png`, `.svg` or `.pdf` file.
-        maps: signed saliency of each explainer, by name.
-        masks: the mask of each, by the same names.
-        frame_seconds: the time from one frame to the next.
-        waveform: 16 kHz mono audio; waveform and spectrogram are left out without it.
-        title: a line above the drawing.
+        path: the `.png`, `.svg` or `.pdf` file to write.
+        maps: signed saliency `(T, D)` of each explainer, by name.
+        masks: the mask `(T, D)` of each explainer, by the same names.
+        frame_seconds: time from one frame to the next.
+        waveform: `(N,)` mono audio at 16 kHz; `None` omits waveform and spectrogram.
+        title: title of the figure.
     """
-    # Drawn on a canvas of its own: no display is needed and no global state of pyplot touched.
+    # A figure with its own canvas requires no display and leaves the state of pyplot unchanged.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -46,7 +46,7 @@ def draw(
         seconds = np.arange(len(waveform)) / _RATE
         axes[0].plot(seconds, waveform, linewidth=0.4, color="0.2")
         axes[0].set_ylabel("waveform")
-        # The floor keeps digital silence from becoming the logarithm of zero.
+        # A noise floor avoids the logarithm of zero in digital silence.
         noise = 1e-5 * np.random.default_rng(0).standard_normal(len(waveform))
         axes[1].specgram(waveform + noise, NFFT=400, Fs=_RATE, noverlap=240, cmap="magma")
         axes[1].set_ylabel("Hz")

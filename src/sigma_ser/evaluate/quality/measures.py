@@ -1,4 +1,4 @@
-"""The quality of an explanation itself: what a map is worth before any attack."""
+"""All quality measures of an explanation, independent of any attack."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from sigma_ser.core.contracts import Explainer, Explanation, Victim
-from sigma_ser.core.errors import ExplainerError
 from sigma_ser.core.features import FeatureBatch
-from sigma_ser.explainers.explanation import explanation, make_explainer
+from sigma_ser.evaluate.consistency.measures import as_explainer
+from sigma_ser.explainers.explanation import explanation
 from sigma_ser.explainers.ranking import ranking_scale, ranking_scores
 
 from .curves import area, deletion, insertion
@@ -21,15 +21,15 @@ from .stability import max_sensitivity, randomisation
 
 @dataclass(frozen=True, kw_only=True)
 class QualitySettings:
-    """How quality is measured.
+    """Settings of the quality measures.
 
     Args:
-        steps: points of the deletion and insertion curves.
-        upto: the share of the elements that the curves cover, in (0, 1].
-        radius: of the noise of max-sensitivity, in units of scale.
-        samples: noisy copies of max-sensitivity; 0 leaves it out.
-        randomise: whether the head is drawn again for the randomisation check.
-        seed: of the fresh head.
+        steps: points of the deletion and insertion curves after the first, at least 1.
+        upto: share of the elements that the curves cover, in (0, 1].
+        radius: radius of the noise of max-sensitivity, in units of scale, above 0.
+        samples: number of noisy copies of max-sensitivity; 0 omits the measure.
+        randomise: compute the randomisation check, which draws new weights for the victim.
+        seed: random seed of the new weights.
     """
 
     steps: int = 10
@@ -51,30 +51,30 @@ def quality(
     seeds: Int[Tensor, "B"] | None = None,
     **settings: Any,
 ) -> dict[str, Tensor]:
-    """Every measure of one explainer on one victim.
+    """Compute all quality measures of one explainer on one victim.
 
     Args:
         explainer: a name, with its `settings`, or an explainer.
         victim: the classifier that is explained.
         batch: features `(B, T, D)`.
         labels: the explained class `(B,)`.
-        known: the explanation of `batch`, where it is known already.
-        how: steps, radius and the like; `None` takes the defaults.
-        seeds: of stochastic explainers.
+        known: the explanation of `batch` for `labels`, where it is known already.
+        how: settings of the measures; `None` uses the defaults.
+        seeds: `(B,)`, for stochastic explainers; `None` derives them from the ids.
+        **settings: settings of an explainer that is given by name.
 
     Returns:
-        `(B,)` tensors by name: `deletion` and `insertion` (areas; low and high are good),
-        `gini`, `complexity`, `max_sensitivity`, `randomisation`, `completeness` (gap as a share
-        of `max(|f(x) - f(x0)|, 1)`, where the explainer defines one), `forwards`, `backwards`.
+        `(B,)` tensors by name: `deletion` (area, low for a faithful map), `insertion` (area, high
+        for a faithful map), `gini`, `complexity`, `max_sensitivity`, `randomisation`,
+        `completeness` (the gap as a share of `max(|f(x) - f(x0)|, 1)`, for explainers that define
+        one), `forwards`, `backwards`.
 
     Raises:
-        ExplainerError: if the explainer does not suit the victim.
+        ExplainerError: if the explainer cannot explain the victim, or settings are given with an
+            explainer object.
     """
     how = how or QualitySettings()
-    if isinstance(explainer, str):
-        explainer = make_explainer(explainer, **settings)
-    elif settings:
-        raise ExplainerError("settings go with the name of an explainer, this one is made already")
+    explainer = as_explainer(explainer, settings)
     if known is None:
         known = explanation(explainer, victim, batch, labels, seeds=seeds)
     scale = ranking_scale(explainer.kind, victim, batch)

@@ -1,4 +1,4 @@
-"""Can a map be trusted: does it hold under small noise, and does it depend on the victim at all."""
+"""Stability of a map under small noise, and its dependence on the weights of the victim."""
 
 from __future__ import annotations
 
@@ -29,20 +29,25 @@ def max_sensitivity(
     samples: int = 5,
     seeds: Int[Tensor, "B"] | None = None,
 ) -> Float64[Tensor, "B"]:
-    """`max |A(x + u) - A(x)| / |A(x)|` over small noise (Yeh et al. 2019, definition 2.2).
+    """Max-sensitivity `max |A(x + u) - A(x)| / |A(x)|` (Yeh et al. 2019, definition 2.2).
+
+    The maximum is over `samples` draws of the noise `u`; norms are Euclidean.
 
     Args:
-        explainer: explains the noisy copies with the same seeds as the features.
+        explainer: the explainer; noisy copies are explained with the seeds of the clean input.
         victim: the classifier.
         batch: features `(B, T, D)`.
         labels: the explained class `(B,)`.
         clean: the map of `batch`, where it is known already.
-        radius: the noise is uniform in `+-radius * scale`.
-        samples: noisy copies, at least 1.
-        seeds: of the explainer and the noise; `None` derives them from the ids.
+        radius: the noise is uniform in `+-radius * scale`; above 0.
+        samples: number of noisy copies, at least 1.
+        seeds: `(B,)`, for the explainer and the noise; `None` derives them from the ids.
 
     Returns:
         `(B,)`, at least 0; NaN where the map is all zero.
+
+    Raises:
+        ExplainerError: if `samples` or `radius` is out of its range.
     """
     if samples < 1 or not radius > 0:
         raise ExplainerError("max-sensitivity needs at least 1 sample and a radius above 0")
@@ -70,24 +75,24 @@ def randomisation(
     clean: Float[Tensor, "B T D"] | None = None,
     seed: int = 0,
 ) -> Float64[Tensor, "B"]:
-    """Spearman between `|A|` of the victim and of the same head with fresh weights.
+    """Spearman's correlation of `|A|` between the victim and a copy with new random weights.
 
-    The sanity check of Adebayo et al. 2018, section 3: a map that hardly changes does not explain
-    the victim.
+    The model randomisation test of Adebayo et al. 2018, section 3: a map that hardly changes does
+    not depend on what the victim has learnt.
 
     Args:
-        explainer: explains both.
-        victim: a victim whose torch module can be reached.
+        explainer: the explainer of both victims.
+        victim: a torch module, or a victim with one as its attribute `module`.
         batch: features `(B, T, D)`.
         labels: the explained class `(B,)`.
         clean: the map of the victim, where it is known already.
-        seed: of the fresh weights.
+        seed: random seed of the new weights.
 
     Returns:
-        `(B,)` in [-1, 1], near 0 for a map that passes; NaN where a map is constant.
+        `(B,)` in [-1, 1], near 0 for a map that passes the test; NaN where a map is constant.
 
     Raises:
-        ExplainerError: if the module cannot be reached.
+        ExplainerError: if the victim has no accessible torch module.
     """
     if clean is None:
         clean = explain(explainer, victim, batch, labels)
@@ -96,16 +101,20 @@ def randomisation(
 
 
 def reinitialised(victim: Victim, seed: int = 0) -> WrappedVictim:
-    """A copy of a victim with fresh weights in every layer; the victim stays as it is.
+    """Return a copy of a victim with new random weights in every layer.
+
+    Args:
+        victim: a torch module, or a victim with one as its attribute `module`; not changed.
+        seed: random seed of the new weights.
 
     Raises:
-        ExplainerError: if its torch module cannot be reached.
+        ExplainerError: if the victim has no accessible torch module.
     """
     module = getattr(victim, "module", victim)
     if not isinstance(module, nn.Module):
         raise ExplainerError(
-            f"{type(victim).__name__} hides its torch module, whose weights must be drawn again; "
-            "wrap the module with sigma_ser.wrap"
+            f"{type(victim).__name__} has no torch module as its attribute `module`, so its "
+            "weights cannot be randomised; wrap the module with sigma_ser.wrap"
         )
     fresh = copy.deepcopy(module)
     before = {name: parameter.clone() for name, parameter in fresh.named_parameters()}
@@ -116,7 +125,7 @@ def reinitialised(victim: Victim, seed: int = 0) -> WrappedVictim:
             if callable(reset):
                 reset()
         for name, parameter in fresh.named_parameters():
-            # A layer of somebody's own may not know how to begin again: same spread, new values.
+            # Layers without a reset method get values of the same mean and standard deviation.
             if torch.equal(parameter, before[name]) and parameter.numel() > 1:
                 parameter.copy_(torch.randn_like(parameter) * parameter.std() + parameter.mean())
     return wrap(fresh, victim.class_names or None, victim.mean, victim.scale)
