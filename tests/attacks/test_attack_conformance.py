@@ -340,7 +340,7 @@ def test_features_behind_an_encoders_graph_are_attacked_as_data(
         ({"steps": "20"}, "steps .* whole number"),
         ({"growth": "a"}, "growth .* a number"),
         ({"max_passes": "20"}, "max_passes .* whole number"),
-        ({"box": (-1, 1)}, r"box comes as ObservedRange"),
+        ({"box": (-1, 1)}, r"box must be ObservedRange"),
     ],
 )
 def test_settings_of_the_wrong_kind_are_refused(settings: dict, said: str) -> None:

@@ -1,4 +1,4 @@
-"""The command line: JSON alone on standard output, errors as one sentence with exit status 2."""
+"""The command line: only JSON on standard output, errors as one sentence with exit status 2."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sigma_ser.cli import root
 
 
 def sigma_ser(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user would, in a process of its own."""
+    """Run the command as a user would, in a separate process."""
     return subprocess.run(
         [sys.executable, "-m", "sigma_ser", *arguments],
         capture_output=True,
@@ -25,7 +25,7 @@ def sigma_ser(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_list_names_every_room(tmp_path: Path) -> None:
+def test_list_names_every_kind(tmp_path: Path) -> None:
     found = json.loads(sigma_ser("list", "--json", folder=tmp_path).stdout)
     assert {"pgd", "dual-averaging"} <= set(found["attack"])
     assert {"gradient", "integrated-gradients"} <= set(found["explainer"])
@@ -59,7 +59,7 @@ def test_wrong_usage_is_one_sentence_and_exit_2(
     assert [path.name for path in tmp_path.iterdir()] == ["wrong.toml"]
 
 
-def test_an_interrupt_is_told(
+def test_an_interrupt_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     app = typer.Typer()
@@ -73,7 +73,7 @@ def test_an_interrupt_is_told(
     with pytest.raises(SystemExit) as ended:
         root.run_command_line()
     assert ended.value.code == 130
-    assert "interrupted; what is finished is kept" in capsys.readouterr().err
+    assert "interrupted; completed results are kept" in capsys.readouterr().err
 
 
 def test_help_does_not_import_torch() -> None:
@@ -84,17 +84,17 @@ def test_help_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_every_command_that_the_documentation_names_is_there() -> None:
-    # `sigma-ser attack` was written, tested and documented, and nobody could call it.
+def test_every_documented_command_exists() -> None:
+    # A past fault: `sigma-ser attack` was tested and documented, but not registered.
     from sigma_ser.cli.root import app
 
-    house = Path(__file__).parents[2]
-    pages = [house / "README.md", *sorted((house / "docs").rglob("*.md"))]
+    project = Path(__file__).parents[2]
+    pages = [project / "README.md", *sorted((project / "docs").rglob("*.md"))]
     text = "\n".join(page.read_text("utf-8") for page in pages)
     # Blocks of code before code within a line; prose says "sigma-ser explains ...".
     code = "\n".join(re.findall(r"```.*?```|`[^`]+`", text, re.DOTALL))
     named = set(re.findall(r"sigma-ser ([a-z]+)", code))
-    there = {command.name for command in app.registered_commands}
-    there |= {group.name for group in app.registered_groups}
+    registered = {command.name for command in app.registered_commands}
+    registered |= {group.name for group in app.registered_groups}
     assert {"attack", "run"} <= named
-    assert named <= there
+    assert named <= registered

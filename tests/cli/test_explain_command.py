@@ -30,7 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, str]:
     return str(store.folder), str(folder / "victim"), store.ids[0]
 
 
-def test_the_bank_is_filled_once_and_quality_is_told(
+def test_the_bank_is_filled_once_and_quality_is_measured(
     trained: tuple[str, str, str], tmp_path: Path
 ) -> None:
     store, victim, _ = trained
@@ -43,7 +43,7 @@ def test_the_bank_is_filled_once_and_quality_is_told(
     assert 0 <= gradient["deletion"] <= 1
     assert 0 <= gradient["insertion"] <= 1
     assert deeplift["completeness"] < 0.01
-    assert "attention" in attention["refused"]  # a convolution has no weights to show
+    assert "attention" in attention["refused"]  # a convolution has no attention weights
     again = json.loads(CliRunner().invoke(app, call).stdout)["explainers"]
     assert [line.get("made") for line in again] == [0, 0, None]
     measured = {name: value for name, value in gradient.items() if name != "made"}
@@ -57,13 +57,13 @@ def test_one_utterance_is_drawn_with_its_audio(
     out = tmp_path / "one.png"
     call = [store, victim, "gradient", "--bank", str(tmp_path / "bank")]
     call += ["--utterances", "1", "--quality", "0", "--plot", name, "--out", str(out)]
-    told = CliRunner().invoke(app, [*call, "--corpus", "demo"])
-    assert told.exit_code == 0, told.output
-    assert str(out) in told.stdout.replace("\n", "")
+    result = CliRunner().invoke(app, [*call, "--corpus", "demo"])
+    assert result.exit_code == 0, result.output
+    assert str(out) in result.stdout.replace("\n", "")
     with_audio = out.read_bytes()
     assert with_audio.startswith(b"\x89PNG")
     assert CliRunner().invoke(app, call).exit_code == 0
     assert out.read_bytes() != with_audio  # waveform and spectrogram are drawn only where known
-    unknown = CliRunner().invoke(app, [*call, "--plot", "nobody"])
+    unknown = CliRunner().invoke(app, [*call, "--plot", "unknown"])
     assert isinstance(unknown.exception, SigmaError)
-    assert "nobody" in str(unknown.exception)
+    assert "unknown" in str(unknown.exception)

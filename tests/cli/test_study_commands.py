@@ -99,20 +99,20 @@ def values_of(*arguments: str, status: int = 0) -> dict[str, Any]:
 
 def test_a_dry_run_tells_what_is_there_and_writes_nothing(study_file: Path, done: Path) -> None:
     new = study_file.parent / "new"
-    told = values_of("run", str(study_file), "--dry-run", "--out", str(new))
+    values = values_of("run", str(study_file), "--dry-run", "--out", str(new))
     assert not new.exists()
-    assert told["cells"] == 2
-    assert [stage["name"] for stage in told["stages"]] == [
+    assert values["cells"] == 2
+    assert [stage["name"] for stage in values["stages"]] == [
         "features", "victims", "explanations", "floors", "attacks",
     ]  # fmt: skip
-    assert all(stage["cached"] == 0 for stage in told["stages"])
-    assert told["seconds"] > 0
-    # The disk is told as it is taken: features and maps make nearly all of it.
+    assert all(stage["cached"] == 0 for stage in values["stages"])
+    assert values["seconds"] > 0
+    # The disk is values as it is taken: features and maps make nearly all of it.
     files = [
         path for room in ("features", "saliency", "attacks") for path in (done / room).rglob("*")
     ]
     taken = sum(path.stat().st_size for path in files if path.is_file())
-    assert told["bytes"] == pytest.approx(taken, rel=0.15)
+    assert values["bytes"] == pytest.approx(taken, rel=0.15)
     again = values_of("run", str(study_file), "--dry-run", "--out", str(done))
     assert all(stage["cached"] == stage["total"] > 0 for stage in again["stages"])
     assert (again["seconds"], again["bytes"]) == (0, 0)
@@ -124,9 +124,9 @@ def test_the_schema_knows_every_section() -> None:
 
 
 def test_status_of_a_finished_run_and_of_no_run(done: Path, tmp_path: Path) -> None:
-    told = values_of("status", str(done))
-    assert told["state"] == "finished"
-    assert all(stage["done"] == stage["total"] for stage in told["stages"])
+    values = values_of("status", str(done))
+    assert values["state"] == "finished"
+    assert all(stage["done"] == stage["total"] for stage in values["stages"])
     assert "finished" in said("status", str(done))
     with pytest.raises(RunError, match="is not the folder of a run"):
         CliRunner().invoke(app, ["status", str(tmp_path)], catch_exceptions=False)
@@ -137,10 +137,13 @@ def test_diff_finds_what_was_changed(study_file: Path, done: Path, tmp_path: Pat
     other = tmp_path / "other"
     shutil.copytree(done, other)
     ss.run(study_file, out=other, overrides=["attacks.0.steps=1", "evaluation.exemplars=1"])
-    told = values_of("diff", str(done), str(other), status=1)
-    assert {one["what"] for one in told["settings"]} == {"attacks.0.steps", "evaluation.exemplars"}
-    assert told["victims"] == []
-    assert told["environment"] == []
+    values = values_of("diff", str(done), str(other), status=1)
+    assert {one["what"] for one in values["settings"]} == {
+        "attacks.0.steps",
+        "evaluation.exemplars",
+    }
+    assert values["victims"] == []
+    assert values["environment"] == []
     assert "all 0 rows" not in said("diff", str(done), str(other), status=1)
 
 
@@ -154,9 +157,9 @@ def test_gc_keeps_what_the_study_needs(study_file: Path, done: Path, tmp_path: P
     (folder / "attacks" / ".part-00000.0a1b2c3d.parquet").write_text("left behind")
     asked = CliRunner().invoke(app, ["gc", str(folder)], input="n\n")
     assert "3 items" in asked.stdout
-    told = values_of("gc", str(folder), "--yes")
-    assert told["removed"]
-    assert len(told["paths"]) == 3
+    values = values_of("gc", str(folder), "--yes")
+    assert values["removed"]
+    assert len(values["paths"]) == 3
     assert {path.relative_to(folder) for path in folder.rglob("*")} == before
     (tmp_path / "photographs").mkdir()
     with pytest.raises(RunError, match="there is no run in"):
@@ -168,15 +171,15 @@ def test_an_audit_ends_in_a_verdict(done: Path, study_file: Path) -> None:
     (victim,) = (done / "victims").iterdir()
     out = done.parent / "audit"
     shutil.copytree(done / "features", out / "features")
-    told = values_of(
+    values = values_of(
         "audit", str(victim), str(study_file.parent / "corpus.csv"), "--out", str(out),
         "--utterances", "4", "--set", 'executor={name="inline"}', "--set", "evaluation.exemplars=0",
         "--set", "consistency.settings={steps=2}", "--set", "budgets.sparsity=[0.01]",
     )  # fmt: skip
-    assert told["verdict"].startswith("It recognises the emotions with")
-    assert "right answers" in told["verdict"]
-    assert (out / "verdict.txt").read_text("utf-8").strip() == told["verdict"]
-    assert Path(told["report"]).exists()
+    assert values["verdict"].startswith("It recognises the emotions with")
+    assert "right answers" in values["verdict"]
+    assert (out / "verdict.txt").read_text("utf-8").strip() == values["verdict"]
+    assert Path(values["report"]).exists()
     rows = pl.read_parquet(out / "rows.parquet")
     fold = ss.load_victim(victim).fold
     assert fold is not None

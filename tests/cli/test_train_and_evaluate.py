@@ -61,7 +61,7 @@ def sigma_ser(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def told(result: Result) -> dict[str, Any]:
+def json_of(result: Result) -> dict[str, Any]:
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.stdout)
     return found
@@ -76,7 +76,7 @@ def trained(store: Path, release: Path, tmp_path_factory: pytest.TempPathFactory
         "--head", "linear", "--head", "emobox", "--set", "epochs=8", "--set", "batch_size=8",
         "--set", "learning_rate=0.01", "--set", "patience=4", "--json",
     ]  # fmt: skip
-    return command, told(sigma_ser(*command))
+    return command, json_of(sigma_ser(*command))
 
 
 def test_one_command_trains_all_folds_and_averages_them(trained) -> None:
@@ -98,7 +98,7 @@ def test_what_is_trained_is_kept_and_never_overwritten(trained) -> None:
     command, said = trained
     weights = Path(said["victims"][0]["folder"]) / "victim.safetensors"
     before = weights.stat().st_mtime_ns
-    again = told(sigma_ser(*command))
+    again = json_of(sigma_ser(*command))
     timeless = [{**victim, "seconds": 0} for victim in said["victims"]]
     assert [{**victim, "seconds": 0} for victim in again["victims"]] == timeless
     assert weights.stat().st_mtime_ns == before
@@ -110,7 +110,7 @@ def test_evaluate_scores_the_test_part_per_class_and_speaker(trained, store, rel
     _, said = trained
     victim = said["victims"][1]
     part = ["--root", release, "--protocol", "iemocap4-loso5"]
-    scores = told(sigma_ser("evaluate", victim["folder"], store, *part, "--json"))
+    scores = json_of(sigma_ser("evaluate", victim["folder"], store, *part, "--json"))
     for name in ("uar", "uar_low", "uar_high", "accuracy", "macro_f1", "calibration_error"):
         assert scores[name] == pytest.approx(victim[name])
     assert scores["accuracy_low"] <= scores["accuracy"] <= scores["accuracy_high"]
@@ -123,11 +123,11 @@ def test_evaluate_scores_the_test_part_per_class_and_speaker(trained, store, rel
     assert np.mean(recalls) == pytest.approx(scores["uar"])
     whole = sigma_ser("evaluate", victim["folder"], store)
     assert whole.stdout.startswith("80 utterances (all): UAR")
-    assert "Classes, and what they were taken for" in whole.stdout
+    assert "Scores per class and confusion matrix (columns: predicted class)" in whole.stdout
 
 
 def test_hardening_is_an_option_of_the_same_command(store, release, tmp_path: Path) -> None:
-    said = told(
+    said = json_of(
         sigma_ser(
             "train", store, "--root", release, "--protocol", "iemocap4-loso5", "--out", tmp_path,
             "--fold", "test-Ses03", "--seed", "1", "--seed", "2", "--set", "epochs=2",
@@ -179,13 +179,13 @@ def test_a_part_or_fold_that_does_not_exist_is_named(trained, store, release) ->
 def test_a_fold_of_the_same_name_that_the_victim_did_not_learn_from_is_refused(
     store, release, tmp_path
 ) -> None:
-    """Else most of its test part would be recordings that the victim has heard."""
+    """Otherwise most of its test part would be training recordings of the victim."""
     kfold = ["--root", release, "--protocol", "speaker-kfold"]
     few = ["--fold", "speakers-1", "--head", "linear", "--set", "epochs=1", "--out", tmp_path]
-    folder = told(sigma_ser("train", store, *kfold, *few, "--json"))["victims"][0]["folder"]
-    told(sigma_ser("evaluate", folder, store, *kfold, "--json"))
+    folder = json_of(sigma_ser("train", store, *kfold, *few, "--json"))["victims"][0]["folder"]
+    json_of(sigma_ser("evaluate", folder, store, *kfold, "--json"))
     other = [*kfold, "--split-seed", "1"]
     wrong = sigma_ser("evaluate", folder, store, *other)
     assert isinstance(wrong.exception, ss.SigmaError)
-    assert "not the one that the victim learnt from" in str(wrong.exception)
-    told(sigma_ser("evaluate", folder, store, *other, "--fold", "speakers-1", "--json"))
+    assert "not the one that the victim was trained on" in str(wrong.exception)
+    json_of(sigma_ser("evaluate", folder, store, *other, "--fold", "speakers-1", "--json"))

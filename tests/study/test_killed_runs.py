@@ -97,7 +97,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(
         check=False,
     )
     assert f"cannot go on in {folder}" in done.stdout, done.stderr
-    assert "what is finished is kept" in done.stdout
+    assert "completed results are kept" in done.stdout
     assert not [path for path in folder.rglob("*") if path.name.startswith(".part-")]
     again = ss.run(small_study, out=folder)
     assert_frame_equal(again.rows.drop(TIMING_COLUMNS), finished.rows.drop(TIMING_COLUMNS))

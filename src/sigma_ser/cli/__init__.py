@@ -1,4 +1,7 @@
-"""The command line, one file a command, thin; heavy rooms are imported when a command runs."""
+"""The command line, one thin module per command.
+
+Heavy packages are imported when a command runs, so `--help` is immediate.
+"""
 
 from __future__ import annotations
 

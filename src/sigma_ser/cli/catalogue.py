@@ -1,4 +1,4 @@
-"""`sigma-ser list`: what is registered."""
+"""`sigma-ser list`: the registered components."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import typer
 
 
 def list_names(
-    kind: Annotated[str | None, typer.Argument(help="attack, explainer, head ...")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="Kind of component, such as attack, explainer or head. [default: all]"),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object and nothing else.")
     ] = False,
 ) -> None:
-    """Show which attacks, explainers, heads, corpora, protocols and encoders there are."""
+    """List the registered attacks, explainers, heads, corpora, protocols and encoders."""
     from sigma_ser.core import registry
 
     kinds = registry.kinds() if kind is None else (kind,)

@@ -1,4 +1,4 @@
-"""`sigma-ser compare RUN RUN ...`: runs side by side."""
+"""`sigma-ser compare RUN RUN ...`: the success rates of several runs in one table."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import typer
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs, two or more.")],
-    out: Annotated[Path, typer.Option(help="Folder of page and table.")] = Path("comparison"),
+    runs: Annotated[list[Path], typer.Argument(help="Folders of two or more finished runs.")],
+    out: Annotated[Path, typer.Option(help="Folder for the page and the table.")] = Path(
+        "comparison"
+    ),
 ) -> None:
-    """Put the success rates of several runs side by side."""
+    """Compare the attack success rates of several runs."""
     from sigma_ser.report.inputs import load_inputs
     from sigma_ser.report.side_by_side import write_comparison
 

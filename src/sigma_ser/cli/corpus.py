@@ -1,4 +1,4 @@
-"""`sigma-ser corpus`: what a corpus holds, what is wrong with it, and what its splits leak."""
+"""`sigma-ser corpus`: contents and defects of a corpus, and leakage between its splits."""
 
 from __future__ import annotations
 
@@ -17,50 +17,61 @@ if TYPE_CHECKING:
 
     from sigma_ser.core.progress import Progress
 
-app = typer.Typer(help="Check a corpus; show its splits and what they leak.", no_args_is_help=True)
+app = typer.Typer(help="Check a corpus and the leakage between its splits.", no_args_is_help=True)
 
 _SHOWN = 20
 
 
 @app.callback()
 def _corpus() -> None:
-    """Keep `check` a command of its own, though it is the only one."""
+    """Make `check` a subcommand although it is the only one."""
 
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A registered corpus: see `sigma-ser list corpus`.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of a registered corpus; `sigma-ser list corpus` lists them.")
+    ],
     root: Annotated[
-        str | None, typer.Argument(help="Its folder or manifest; the demo needs none.")
+        str | None,
+        typer.Argument(help="Folder or manifest of the corpus; not needed for the demo corpus."),
     ] = None,
     *,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on standard output.")
+        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that read; one for each processor.")
+        int | None,
+        typer.Option(min=1, help="Number of reading threads. [default: number of processors]"),
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="Also split by this protocol and show what leaks.")
+        str | None,
+        typer.Option(help="Also split the corpus by this protocol and report the leakage."),
     ] = None,
     folds: Annotated[
-        int | None, typer.Option(help="Number of folds, where the protocol lets you choose.")
+        int | None, typer.Option(help="Number of folds, for protocols with a variable number.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the protocol.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the protocol.")] = 0,
     manifest: Annotated[
-        Path | None, typer.Option(help="Write a Parquet manifest for later runs.")
+        Path | None, typer.Option(help="Write a manifest of the corpus to this Parquet file.")
     ] = None,
     max_seconds: Annotated[
-        float | None, typer.Option(min=0.025, help="Longer recordings go to quarantine.")
+        float | None,
+        typer.Option(
+            min=0.025, help="Maximum duration in seconds; longer recordings are quarantined."
+        ),
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Read every file, also those checked before.")
+        bool,
+        typer.Option(
+            "--again", help="Read every file again, including files that were already checked."
+        ),
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 if a file went to quarantine.")
+        bool, typer.Option("--strict", help="Exit with status 1 if a file is quarantined.")
     ] = False,
 ) -> None:
-    """Read every recording of a corpus once, and say what is there and what is wrong."""
+    """Read every recording of a corpus and report its contents and defects."""
     from sigma_ser.audio.recording import MAX_SECONDS
     from sigma_ser.corpora.corpus import load_corpus
     from sigma_ser.corpora.folds import make_folds
@@ -73,7 +84,7 @@ def check(
             workers=workers,
             max_seconds=MAX_SECONDS if max_seconds is None else max_seconds,
             again=again,
-            progress=_told(progress),
+            progress=_reporter(progress),
         )
     chosen = {} if folds is None else {"folds": folds}
     made = make_folds(corpus, protocol, seed=seed, **chosen) if protocol else []
@@ -93,24 +104,24 @@ def check(
         raise typer.Exit(1)
 
 
-def _told(progress: Progress) -> Callable[[int, int], None]:
-    """Tell what is done since the last call; the first tells what was checked before."""
+def _reporter(progress: Progress) -> Callable[[int, int], None]:
+    """A callback that reports progress; its first call sets the number of cached recordings."""
     before: list[int] = []
 
-    def tell(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         if before:
             progress.advance(done - before[-1])
         else:
             progress.stage("checking", total, cached=done)
         before[:] = [done]
 
-    return tell
+    return report
 
 
 def _show(console: Console, summary: dict[str, Any]) -> None:
-    """Tables for people."""
+    """Print the summary as text."""
     card, seconds = summary["card"], summary["seconds"]
-    # File names may look like rich's markup, so none of it is read as such.
+    # File names may contain rich markup, so it is not interpreted.
     out = _printer(console)
     out(f"{card['title']}  ({summary['root']})")
     for key in ("source", "licence", "citation"):
@@ -141,7 +152,7 @@ def _show(console: Console, summary: dict[str, Any]) -> None:
     for record in bad[:_SHOWN]:
         out(f"  {record['reason']}: {record['message']} [{_bytes(record['bytes'])}]")
     if len(bad) > _SHOWN:
-        out(f"  and {len(bad) - _SHOWN} more; --json lists all")
+        out(f"  and {len(bad) - _SHOWN} more; --json lists all of them")
     if "folds" in summary:
         _show_folds(console, summary)
     if "manifest" in summary:

@@ -1,4 +1,4 @@
-"""`sigma-ser diff RUN RUN`: which inputs and numbers of two runs differ."""
+"""`sigma-ser diff RUN RUN`: differences between the inputs and results of two runs."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ import typer
 
 
 def diff(
-    first: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    second: Annotated[Path, typer.Argument(help="Folder of another one.")],
+    first: Annotated[Path, typer.Argument(help="Folder of the first finished run.")],
+    second: Annotated[Path, typer.Argument(help="Folder of the second finished run.")],
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object and nothing else.")
     ] = False,
 ) -> None:
-    """Say which settings, versions, victims and cells of two runs differ; exit status 1 if any."""
+    """Report the settings, versions, victims and cells that differ between two runs.
+
+    The exit status is 1 if the runs differ.
+    """
     from sigma_ser.study.diff import compare_runs
 
-    told = compare_runs(first, second)
+    difference = compare_runs(first, second)
     if as_json:
-        typer.echo(json.dumps(told.as_values()))
+        typer.echo(json.dumps(difference.as_values()))
     else:
-        for line in told.lines():
+        for line in difference.lines():
             typer.echo(line)
-    if told.any:
+    if difference.any:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`sigma-ser doctor`: versions, devices, threads, disk."""
+"""`sigma-ser doctor`: versions, devices, threads and disk space of this installation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def doctor(
         bool, typer.Option("--json", help="Print one JSON object and nothing else.")
     ] = False,
 ) -> None:
-    """Show what this installation has, and what it lacks."""
+    """Show the versions, devices and optional dependencies of this installation."""
     found = _examine()
     if as_json:
         typer.echo(json.dumps(found))
@@ -50,7 +50,7 @@ def _examine() -> dict[str, Any]:
             for extra, module in extras.items()
         },
         **{
-            f"demo {name}": "shipped" if folder.is_dir() else "missing: install sigma-ser again"
+            f"demo {name}": "shipped" if folder.is_dir() else "missing: reinstall sigma-ser"
             for name, folder in shipped.items()
         },
     }

@@ -1,4 +1,4 @@
-"""`sigma-ser evaluate VICTIM STORE`: how good a victim is, per class and per speaker."""
+"""`sigma-ser evaluate VICTIM STORE`: classification scores per class and per speaker."""
 
 from __future__ import annotations
 
@@ -15,38 +15,52 @@ if TYPE_CHECKING:
 
 def evaluate(
     victim: Annotated[
-        str, typer.Argument(help="Folder of a trained victim, hf:<id or folder>, or module:Class.")
+        str,
+        typer.Argument(
+            help="Victim: the folder of a trained victim, hf:<id or folder>, or module:Class."
+        ),
     ],
-    store: Annotated[Path, typer.Argument(help="Feature store: see `sigma-ser extract`.")],
+    store: Annotated[
+        Path, typer.Argument(help="Folder of a feature store; `sigma-ser extract` writes one.")
+    ],
     *,
     protocol: Annotated[
-        str | None, typer.Option(help="Score one part of a fold of this protocol.")
+        str | None,
+        typer.Option(help="Score one part of a fold of this protocol. [default: the whole store]"),
     ] = None,
     fold: Annotated[
-        str | None, typer.Option(help="That fold; of a trained victim, its own by default.")
+        str | None,
+        typer.Option(help="Name of the fold. [default: the fold that the victim was trained on]"),
     ] = None,
-    part: Annotated[str, typer.Option(help="`test`, `validation` or `train`.")] = "test",
-    split_seed: Annotated[int, typer.Option(help="Of the protocol, where it draws one.")] = 0,
-    root: Annotated[Path | None, typer.Option(help="Folder of the corpus.")] = None,
-    layer: Annotated[str, typer.Option(help="For hf: the hidden state of the store.")] = "-1",
+    part: Annotated[
+        str, typer.Option(help="Part of the fold: `test`, `validation` or `train`.")
+    ] = "test",
+    split_seed: Annotated[int, typer.Option(help="Random seed of the protocol.")] = 0,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the corpus, for scores per speaker.")
+    ] = None,
+    layer: Annotated[str, typer.Option(help="Hidden layer of the store, for hf: victims.")] = "-1",
     class_names: Annotated[
-        str | None, typer.Option(help="Foreign victims: class names in their order, a,b,c.")
+        str | None,
+        typer.Option(
+            help="Class names of hf: and module: victims, comma-separated, in order of the logits."
+        ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on standard output.")
+        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
     ] = False,
 ) -> None:
-    """Score a victim on a corpus: UAR with its interval, confusion, classes, speakers."""
+    """Score a victim on a corpus: UAR with interval, confusion matrix, classes and speakers."""
     import sigma_ser as ss
     from sigma_ser.core.errors import ConfigError
     from sigma_ser.corpora.folds import PARTS
     from sigma_ser.victims import evaluation
 
     if part not in PARTS:
-        raise ConfigError(f"--part takes {', '.join(PARTS)}, got {part!r}")
+        raise ConfigError(f"--part must be one of {', '.join(PARTS)}, got {part!r}")
     names = None if class_names is None else class_names.split(",")
     model = ss.load_victim(victim, layer=_layer(layer), class_names=names)
-    features = _heard(model, ss.FeatureStore(store))
+    features = _features_of(model, ss.FeatureStore(store))
     name = features.card["corpus"]["name"]
     ids, speakers = list(features.ids), None
     if protocol is not None or root is not None or name == "demo":
@@ -67,8 +81,8 @@ def _layer(text: str) -> int | str:
     return int(text) if text.removeprefix("-").isdigit() else text
 
 
-def _heard(victim: Victim, store: FeatureStore) -> FeatureStore:
-    """The store as the victim hears it, where it has learnt to weigh layers."""
+def _features_of(victim: Victim, store: FeatureStore) -> FeatureStore:
+    """The features that the victim receives, with its layer weights applied."""
     from sigma_ser.victims.checkpoint import TrainedVictim
 
     if isinstance(victim, TrainedVictim):
@@ -87,14 +101,14 @@ def _fold(folds: list[Any], name: str | None, victim: Victim) -> Any:
         return folds[0]
     if wanted not in known:
         raise ConfigError(
-            f"there is no fold {wanted!r}; give one of {', '.join(known)} with --fold"
+            f"there is no fold {wanted!r}; select one of {', '.join(known)} with --fold"
         )
-    learnt = getattr(card, "fold_key", None)
-    if name is None and learnt not in (None, known[wanted].key):
+    fold_key = getattr(card, "fold_key", None)
+    if name is None and fold_key not in (None, known[wanted].key):
         raise ConfigError(
-            f"the fold {wanted!r} of this protocol is not the one that the victim learnt from; "
-            "give protocol and --split-seed of its training, "
-            f"or --fold {wanted} to score it all the same"
+            f"the fold {wanted!r} of this protocol is not the one that the victim was trained on; "
+            "use the --protocol and --split-seed of its training, "
+            f"or --fold {wanted} to score it anyway"
         )
     return known[wanted]
 
@@ -116,7 +130,7 @@ def _show(scores: dict[str, Any]) -> None:
     )
     classes = Table(
         "true class", "utterances", "recall", "precision", "F1", *scores["class_names"],
-        title="Classes, and what they were taken for", box=box.SIMPLE,
+        title="Scores per class and confusion matrix (columns: predicted class)", box=box.SIMPLE,
     )  # fmt: skip
     for (name, own), row in zip(scores["classes"].items(), scores["confusion"], strict=True):
         rates = [_percent(own[rate]) for rate in ("recall", "precision", "f1")]

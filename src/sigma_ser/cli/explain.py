@@ -1,4 +1,4 @@
-"""`sigma-ser explain STORE VICTIM`: fills the mask bank and tells what each explainer is worth."""
+"""`sigma-ser explain STORE VICTIM`: fills the mask bank and measures explanation quality."""
 
 from __future__ import annotations
 
@@ -20,32 +20,48 @@ _MEASURES = (
 
 
 def explain(
-    store: Annotated[Path, typer.Argument(help="Feature store: see `sigma-ser extract`.")],
-    victim: Annotated[Path, typer.Argument(help="Folder of a trained victim.")],
+    store: Annotated[
+        Path, typer.Argument(help="Folder of a feature store; `sigma-ser extract` writes one.")
+    ],
+    victim: Annotated[Path, typer.Argument(help="Folder of the trained victim that is explained.")],
     explainers: Annotated[
-        list[str] | None, typer.Argument(help="See `sigma-ser list explainer`.")
+        list[str] | None,
+        typer.Argument(
+            help="Names of explainers; `sigma-ser list explainer` lists them. "
+            "[default: gradient, integrated-gradients]"
+        ),
     ] = None,
     *,
-    bank: Annotated[Path, typer.Option(help="Folder where the maps are kept.")] = Path("saliency"),
-    utterances: Annotated[int, typer.Option(min=1, help="How many are explained.")] = 100,
+    bank: Annotated[
+        Path, typer.Option(help="Folder of the mask bank, which stores the saliency maps.")
+    ] = Path("saliency"),
+    utterances: Annotated[
+        int, typer.Option(min=1, help="Maximum number of utterances to explain.")
+    ] = 100,
     explained: Annotated[
-        str, typer.Option("--class", help="The class explained: `predicted` or `true`.")
+        str, typer.Option("--class", help="Class to explain: `predicted` or `true`.")
     ] = "true",
     quality: Annotated[
-        int, typer.Option(min=0, help="On how many of them quality is measured.")
+        int, typer.Option(min=0, help="Number of these utterances on which quality is measured.")
     ] = 20,
-    plot: Annotated[str | None, typer.Option(help="Draw this utterance.")] = None,
-    out: Annotated[Path, typer.Option(help="The drawing: .png, .svg or .pdf.")] = Path(
+    plot: Annotated[
+        str | None, typer.Option(help="Id of an utterance whose explanations are drawn.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="File of the drawing: .png, .svg or .pdf.")] = Path(
         "explanation.png"
     ),
-    corpus: Annotated[str | None, typer.Option(help="Corpus of the audio to draw.")] = None,
+    corpus: Annotated[
+        str | None, typer.Option(help="Corpus of the store, to draw the waveform.")
+    ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of that corpus.")] = None,
-    sparsity: Annotated[float, typer.Option(help="Share of the mask that is drawn.")] = 0.01,
+    sparsity: Annotated[
+        float, typer.Option(help="Fraction of elements in the mask that is drawn.")
+    ] = 0.01,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on standard output.")
+        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
     ] = False,
 ) -> None:
-    """Explain utterances once, keep the maps, and measure how good they are."""
+    """Explain utterances, store the saliency maps, and measure their quality."""
     from sigma_ser.core.errors import ExplainerError
     from sigma_ser.encoders.store import FeatureStore
     from sigma_ser.explainers.explanation import make_explainer
@@ -72,7 +88,7 @@ def explain(
         return
     _show(lines)
     if drawn:
-        typer.echo(f"drawn: {drawn}")
+        typer.echo(f"drawing: {drawn}")
 
 
 def _measures(
@@ -84,7 +100,7 @@ def _measures(
     explained: str,
     count: int,
 ) -> dict[str, Any]:
-    """Fill the bank, then measure on the first `count` utterances."""
+    """Fill the bank, then measure quality on the first `count` utterances."""
     import torch
 
     from sigma_ser.evaluate.quality.measures import quality
@@ -98,17 +114,17 @@ def _measures(
         batch = store.batch(part)
         labels = explained_class(explained, victim, batch, true=store.labels(part))
         made += bank.fill(batch, labels)
-    told: dict[str, Any] = {"maps": len(ids), "made": made, "bank": str(bank.folder)}
+    result: dict[str, Any] = {"maps": len(ids), "made": made, "bank": str(bank.folder)}
     if not count:
-        return told
+        return result
     part = ids[:count]
     batch = store.batch(part)
     labels = explained_class(explained, victim, batch, true=store.labels(part))
     measures = quality(explainer, victim, batch, labels, known=bank.explain(batch, labels))
     for name, values in measures.items():
         mean = float(torch.nanmean(values.double().abs()))
-        told[name] = mean if math.isfinite(mean) else None
-    return told
+        result[name] = mean if math.isfinite(mean) else None
+    return result
 
 
 def _draw(
@@ -146,7 +162,7 @@ def _draw(
 
 
 def _waveform(name: str, corpus: str | None, folder: Path | None) -> Any:
-    """The audio at 16 kHz, where a corpus is given."""
+    """The audio at 16 kHz, or `None` without a corpus."""
     if corpus is None:
         return None
     from sigma_ser.audio.reading import read_audio
@@ -156,7 +172,7 @@ def _waveform(name: str, corpus: str | None, folder: Path | None) -> Any:
     for utterance in load_corpus(corpus, folder).utterances:
         if utterance.id == name:
             return read_audio(utterance.path)
-    raise CorpusError(f"corpus {corpus!r} has no utterance {name!r}; give the corpus of the store")
+    raise CorpusError(f"corpus {corpus!r} has no utterance {name!r}; use the corpus of the store")
 
 
 def _show(lines: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""`sigma-ser extract CORPUS`: features of a corpus into a store that studies can read."""
+"""`sigma-ser extract CORPUS`: extracts the features of a corpus into a feature store."""
 
 from __future__ import annotations
 
@@ -15,46 +15,63 @@ if TYPE_CHECKING:
 
 
 def extract(
-    corpus: Annotated[str, typer.Argument(help="A registered corpus: see `sigma-ser list`.")],
+    corpus: Annotated[
+        str, typer.Argument(help="Name of a registered corpus; `sigma-ser list corpus` lists them.")
+    ],
     *,
-    out: Annotated[Path, typer.Option(help="Folder of the store; new, or one to go on with.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the feature store; an incomplete store is completed.")
+    ],
     root: Annotated[
-        Path | None, typer.Option(help="Folder of the corpus; the demo needs none.")
+        Path | None, typer.Option(help="Folder of the corpus; not needed for the demo corpus.")
     ] = None,
-    encoder: Annotated[str, typer.Option(help="`demo`, a folder, or a Hugging Face id.")] = "demo",
+    encoder: Annotated[
+        str, typer.Option(help="Encoder: `demo`, a local folder, or a Hugging Face id.")
+    ] = "demo",
     layer: Annotated[
-        str | None, typer.Option(help="Number of a layer (-1 by default), `mean` or `all`.")
+        str | None, typer.Option(help="Encoder layer: a number, `mean` or `all`. [default: -1]")
     ] = None,
     revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit on the Hugging Face hub.")
+        str | None,
+        typer.Option(help="Branch, tag or commit of the encoder on the Hugging Face hub."),
     ] = None,
     context: Annotated[
-        str | None, typer.Option(help="Whisper alone: `full` (30 s) or `utterance`.")
+        str | None,
+        typer.Option(help="Input window of Whisper encoders: `full` (30 s) or `utterance`."),
     ] = None,
-    device: Annotated[str, typer.Option(help="`cpu`, `cuda`, `cuda:1` ...")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="Of the stored features.")] = "float16",
-    workers: Annotated[int, typer.Option(min=1, help="Processes; each holds the encoder.")] = 1,
+    device: Annotated[
+        str, typer.Option(help="Device of the encoder, such as `cpu`, `cuda` or `cuda:1`.")
+    ] = "cpu",
+    dtype: Annotated[str, typer.Option(help="Data type of the stored features.")] = "float16",
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of processes; each loads the encoder.")
+    ] = 1,
     gpus: Annotated[
-        str | None, typer.Option(help="A process for each of these devices, such as 0,1,2.")
+        str | None,
+        typer.Option(help="GPUs to use, comma-separated (0,1,2), with one process per GPU."),
     ] = None,
     allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read weights that are not safetensors.")
+        bool,
+        typer.Option(
+            "--allow-pickle",
+            help="Allow weights in pickle format. A pickle file can execute code when it is read.",
+        ),
     ] = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Check every shard and make damaged ones again.")
+        bool, typer.Option("--repair", help="Verify every shard and extract damaged shards again.")
     ] = False,
     compare: Annotated[
         bool,
-        typer.Option("--compare", help="Extract all layers, and tell what a probe reads in each."),
+        typer.Option("--compare", help="Extract all layers and score a linear probe on each."),
     ] = False,
     protocol: Annotated[
-        str, typer.Option(help="With --compare: how the probe's training and test parts are split.")
+        str, typer.Option(help="Split protocol of the probe, with --compare.")
     ] = "speaker-kfold",
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on standard output.")
+        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
     ] = False,
 ) -> None:
-    """Extract features; what is there already is not computed again."""
+    """Extract the features of a corpus; existing features are not computed again."""
     import sigma_ser as ss
     from sigma_ser.core.errors import ConfigError
     from sigma_ser.execution.executor import load_executor
@@ -62,7 +79,7 @@ def extract(
     from .progress import shown_progress
 
     if compare and layer not in {None, "all"}:
-        raise ConfigError(f"--compare looks at all layers; leave out --layer {layer}")
+        raise ConfigError(f"--compare uses all layers; remove --layer {layer}")
     layer = layer or ("all" if compare else "-1")
     visible = gpus.split(",") if gpus else None
     executor = (
@@ -82,7 +99,7 @@ def extract(
     with shown_progress() as progress:
         before: list[int] = []
 
-        def tell(done: int, total: int) -> None:
+        def report(done: int, total: int) -> None:
             if before:
                 progress.advance(done - before[-1])
             else:
@@ -90,7 +107,7 @@ def extract(
             before[:] = [done]
 
         store = ss.extract(
-            recordings, loaded, out, dtype, executor=executor, repair=repair, progress=tell
+            recordings, loaded, out, dtype, executor=executor, repair=repair, progress=report
         )
         probes = _probes(recordings, store, protocol, progress) if compare else None
     lengths = store.lengths(store.ids)
@@ -113,7 +130,7 @@ def extract(
         f"in {store.folder}"
     )
     for name, fault in store.quarantine.items():
-        typer.echo(f"left out: {name}: {fault}")
+        typer.echo(f"quarantined: {name}: {fault}")
     if probes is not None:
         _show(probes, protocol)
 
@@ -121,7 +138,7 @@ def extract(
 def _probes(
     corpus: Corpus, store: FeatureStore, protocol: str, progress: Progress
 ) -> list[dict[str, Any]]:
-    """What a linear probe reads in each layer."""
+    """Scores of a linear probe on each layer."""
     import dataclasses
 
     import sigma_ser as ss
@@ -134,7 +151,7 @@ def _probes(
 
 
 def _show(probes: list[dict[str, Any]], protocol: str) -> None:
-    """The probes as a table, the best layer in bold."""
+    """Print the scores of the probe, with the best layer in bold."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -152,8 +169,8 @@ def _show(probes: list[dict[str, Any]], protocol: str) -> None:
     console = Console()
     console.print(table)
     console.print(
-        f"A ridge classifier on time means, {protocol}. The best layer was chosen on these test "
-        "parts; compare recognisers on others."
+        f"Ridge classifier on features averaged over time, protocol {protocol}. The best layer is "
+        "selected on these test parts, so its score is optimistic."
     )
 
 
@@ -163,4 +180,4 @@ def _number(layer: str) -> int:
     try:
         return int(layer)
     except ValueError:
-        raise ConfigError(f"--layer takes a number, mean or all, got {layer!r}") from None
+        raise ConfigError(f"--layer must be a number, mean or all, got {layer!r}") from None

@@ -1,4 +1,4 @@
-"""`sigma-ser leaderboard FOLDER`: a page from a folder of entries."""
+"""`sigma-ser leaderboard FOLDER`: a page that ranks the entries of a folder."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import typer
 
 
 def leaderboard(
-    folder: Annotated[Path, typer.Argument(help="Folder of entries, one JSON file each.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of leaderboard entries, one JSON file each.")
+    ],
 ) -> None:
-    """Rank victims by what they withstood; see `sigma-ser report --entries`."""
+    """Rank victims by robust accuracy; `sigma-ser report --entries` writes the entries."""
     from sigma_ser.report.leaderboard import write_leaderboard
 
     typer.echo(write_leaderboard(folder))

@@ -11,40 +11,40 @@ from sigma_ser.core.progress import Progress
 
 
 class _Lines:
-    """A line when a stage begins, when it ends, and once a while in between."""
+    """One line at the start and end of a stage, and one every 30 seconds."""
 
     _EVERY = 30.0  # seconds
 
     def __init__(self) -> None:
         self._name, self._total, self._done = "", 0, 0
-        self._started = self._said = 0.0
+        self._started = self._printed = 0.0
 
     def stage(self, name: str, total: int, cached: int = 0) -> None:
         self._name, self._total, self._done = name, total, cached
-        self._started = self._said = time.monotonic()
-        there = f", {cached} already there" if cached else ""
-        self._say(f"{name}: {total}{there}")
+        self._started = self._printed = time.monotonic()
+        existing = f", {cached} already complete" if cached else ""
+        self._print(f"{name}: {total}{existing}")
 
     def advance(self, steps: int = 1) -> None:
         self._done += steps
         now = time.monotonic()
         if self._done == self._total:
-            self._say(f"{self._name}: done in {now - self._started:.1f} s")
-        elif now - self._said > self._EVERY:
-            self._said = now
-            self._say(f"{self._name}: {self._done} of {self._total}")
+            self._print(f"{self._name}: done in {now - self._started:.1f} s")
+        elif now - self._printed > self._EVERY:
+            self._printed = now
+            self._print(f"{self._name}: {self._done} of {self._total}")
 
     def note(self, text: str) -> None:
-        self._say(text)
+        self._print(text)
 
     @staticmethod
-    def _say(text: str) -> None:
+    def _print(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def shown_progress() -> Iterator[Progress]:
-    """A progress that people can watch."""
+    """Progress bars on a terminal, lines elsewhere."""
     if not sys.stderr.isatty():
         yield _Lines()
         return

@@ -1,4 +1,4 @@
-"""The root command: its sub-commands, and how an error looks."""
+"""The root command: its subcommands and its error handling."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from . import (
 
 app = typer.Typer(
     name="sigma-ser",
-    help="Sparse attacks guided by explanations, on speech emotion recognisers.",
-    epilog="Start with: sigma-ser demo",
+    help="Saliency-guided sparse attacks on speech emotion recognisers.",
+    epilog="To start, run: sigma-ser demo",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -68,17 +68,21 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def root(
     context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the full traceback of an error.")
+    ] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_print_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
-    """Sparse attacks guided by explanations, on speech emotion recognisers."""
+    """Saliency-guided sparse attacks on speech emotion recognisers."""
 
 
 def run_command_line() -> None:
-    """Run the command line; an error on purpose is one sentence and exit status 2."""
+    """Run the command line; a `SigmaError` is printed as one sentence with exit status 2."""
     try:
         app()
     except SigmaError as fault:
@@ -87,8 +91,8 @@ def run_command_line() -> None:
         typer.echo(f"sigma-ser: {fault}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as ended:
-        # Typer ends with this status, and without a word, when the user presses Ctrl-C.
+        # Typer exits with this status, without a message, on a keyboard interrupt.
         if isinstance(ended, SystemExit) and ended.code != 130:
             raise
-        typer.echo("sigma-ser: interrupted; what is finished is kept", err=True)
+        typer.echo("sigma-ser: interrupted; completed results are kept", err=True)
         sys.exit(130)
