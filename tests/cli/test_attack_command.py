@@ -42,19 +42,21 @@ def invoke(*arguments: object) -> Result:
 
 def test_a_grid_as_json_with_rows(study: tuple[Path, Path], tmp_path: Path) -> None:
     features, victim = study
-    out = tmp_path / "rows.parquet"
+    out = tmp_path / "run"
     done = invoke(
         victim, features, "oneshot", "dual-averaging(steps=3)", "--sparsity", 0.01, "--sparsity",
         0.1, "--epsilon", 1, "--explainer", "gradient", "--scope", 4, "--utterances", 6,
         "--batch-size", 4, "--out", out, "--json",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    cells = told["cells"]
+    result = json.loads(done.stdout)
+    cells = result["cells"]
+    assert result["rows"] == str(out / "rows.parquet")
+    assert (out / "report" / "index.html").is_file()
     assert len(cells) == 2 * 2 * 2
     assert [cell["explainer"] for cell in cells] == [None, "gradient"] * 4
     assert {cell["utterances"] for cell in cells} == {6}
-    rows = pl.read_parquet(out)
+    rows = pl.read_parquet(out / "rows.parquet")
     assert rows.columns == schema().names
     assert len(rows) == 8 * 6
     assert bool(rows["correct_before"].all())
@@ -79,15 +81,28 @@ def test_lines_without_a_terminal_and_a_refusal(study: tuple[Path, Path]) -> Non
     assert lines[2][6].endswith("of 3")
 
 
+def test_without_a_folder_nothing_stays_on_disk(
+    study: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert invoke(study[1], study[0], "oneshot", "--utterances", 2).exit_code == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_masks_of_another_victim(study: tuple[Path, Path], tmp_path: Path) -> None:
     features, victim = study
+    store = ss.FeatureStore(features)
+    fold = ss.Fold("all", train=store.ids[1:], validation=[], test=store.ids[:1])
+    other = ss.train(store, fold, head="linear", epochs=2, seed=1).save(tmp_path / "other")
     done = invoke(
-        victim, features, "pgd", "--explainer", "gradient", "--scope", 1, "--mask-victim", victim,
-        "--utterances", 3, "--json", "--out", tmp_path / "rows.parquet",
+        victim, features, "pgd", "--explainer", "gradient", "--scope", 1, "--mask-victim", other,
+        "--utterances", 3, "--json", "--out", tmp_path / "run",
     )  # fmt: skip
-    told = json.loads(done.stdout)
-    assert told["cells"][1]["mask_source"] == str(victim)
-    assert told["cells"][1]["asr"] >= 0
+    cells = {cell["mask_source"]: cell for cell in json.loads(done.stdout)["cells"]}
+    assert cells["other"]["asr"] >= 0
+    assert "keep_largest" in cells[None]["refused"]
+    rows = pl.read_parquet(tmp_path / "run" / "rows.parquet")
+    assert set(rows["victim"]) == {"victim"}
 
 
 def test_a_foreign_module(
@@ -106,17 +121,17 @@ def test_a_foreign_module(
     ids.write_text(json.dumps(list(ss.FeatureStore(study[0]).ids)), "utf-8")
     done = invoke("foreign_head:Pool", study[0], "oneshot", "--ids", ids, "--json")
     assert done.exit_code == 0, done.exception
-    told = json.loads(done.stdout)
-    assert told["utterances"] >= 1
-    assert told["cells"][0]["utterances"] == told["utterances"]
+    result = json.loads(done.stdout)
+    assert result["utterances"] >= 1
+    assert result["cells"][0]["utterances"] == result["utterances"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["oneshoot"], "did you mean oneshot"),
-        (["dual-averaging(steps=3"], "no closing bracket"),
-        (["dual-averaging(3)"], "settings need names"),
+        (["dual-averaging(steps=3"], "closing bracket is missing"),
+        (["dual-averaging(3)"], "expected key=value"),
         (["dual-averaging(pace=3)"], "has no setting 'pace'"),
         (["oneshot", "--sparsity", "0"], "must lie in (0, 1]"),
         (["oneshot", "--explainer", "gradeint"], "did you mean gradient"),

@@ -1,192 +1,181 @@
-"""`sigma-ser attack VICTIM FEATURES ATTACK ...`: attacks on one victim, at one budget or a grid."""
+"""`sigma-ser attack VICTIM FEATURES ATTACK ...`: attacks on one victim, at a grid of budgets."""
 
 from __future__ import annotations
 
-import ast
+import contextlib
 import itertools
 import json
-from collections.abc import Iterator
+import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .attack_table import shown_cells
-
 if TYPE_CHECKING:
-    import polars as pl
+    from sigma_ser.study.run import Study
 
-    from sigma_ser.core.contracts import Victim
-    from sigma_ser.core.features import FeatureBatch
-    from sigma_ser.encoders.store import FeatureStore
+_DEFAULT = ("dual-averaging", "sigma-autoattack")
+_CONDITION = ("attack", "explainer", "mask_source", "scope", "sparsity", "epsilon", "granularity")
+_FIGURES = (
+    "utterances", "asr", "asr_low", "asr_high", "l0_share", "linf", "forwards", "backwards",
+    "mask_forwards", "mask_backwards", "seconds",
+)  # fmt: skip
 
 
 def attack(
     victim: Annotated[
-        str, typer.Argument(help="Folder of a victim, `hf:<id>` or `package.module:Class`.")
+        str,
+        typer.Argument(help="Folder of a trained victim, `hf:<id>` or `package.module:Class`."),
     ],
-    features: Annotated[Path, typer.Argument(help="Feature store: see `sigma-ser extract`.")],
+    features: Annotated[Path, typer.Argument(help="Feature store that `sigma-ser extract` wrote.")],
     attacks: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names (see `sigma-ser list attack`, or `foolbox:LinfPGD`), with settings in "
-            'brackets where they are not the default: "dual-averaging(steps=50)". '
+            help="Names of attacks (see `sigma-ser list attack`, or `foolbox:LinfPGD`). Settings "
+            'are given in brackets: "dual-averaging(steps=50)". '
             "[default: dual-averaging, sigma-autoattack]"
         ),
     ] = None,
     *,
     sparsity: Annotated[
         list[float] | None,
-        typer.Option(help="Share of the elements that may change; repeatable. [default: 0.01]"),
+        typer.Option(help="Share of the elements that may change. Repeatable. [default: 0.01]"),
     ] = None,
     epsilon: Annotated[
         list[float] | None,
-        typer.Option(help="Bound in standard deviations; repeatable. [default: 0.5]"),
+        typer.Option(
+            help="Maximum change of an element, in standard deviations of its channel. Repeatable. "
+            "[default: 0.5]"
+        ),
     ] = None,
     granularity: Annotated[
-        str, typer.Option(help="`element`, `frame`, `channel` or `segment`.")
+        str,
+        typer.Option(
+            help="Units that are selected whole: `element`, `frame`, `channel` or `segment`."
+        ),
     ] = "element",
     explainer: Annotated[
         list[str] | None,
-        typer.Option(help="Attack inside the mask of this explanation; repeatable."),
+        typer.Option(help="Also attack inside the mask of this explainer. Repeatable."),
     ] = None,
     scope: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="The mask holds so many times k; repeatable. [default: 1, 8]"),
+        typer.Option(
+            min=1, help="Mask size as a multiple of the budget k. Repeatable. [default: 1, 8]"
+        ),
     ] = None,
     mask_victim: Annotated[
-        str | None, typer.Option(help="The victim that is explained; by default the attacked one.")
+        str | None,
+        typer.Option(help="Victim whose explanations make the masks. [default: the attacked one]"),
     ] = None,
     corpus: Annotated[
         str | None,
-        typer.Option(help="Extract this corpus into FEATURES first, with the victim's encoder."),
+        typer.Option(help="First extract this corpus into FEATURES, with the victim's encoder."),
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of that corpus.")] = None,
     ids: Annotated[
         Path | None,
         typer.Option(
-            help="Utterances to attack, a JSON list; by default any of the store, those that the "
-            "victim learnt from among them."
+            help="JSON list of the utterances to choose from. By default these are all utterances "
+            "of the store, including those that the victim was trained on."
         ),
     ] = None,
-    utterances: Annotated[int, typer.Option(min=1, help="At the most so many.")] = 48,
-    batch_size: Annotated[int, typer.Option(min=1)] = 16,
-    seed: Annotated[int, typer.Option(help="Of attacks that draw.")] = 0,
+    utterances: Annotated[
+        int, typer.Option(min=1, help="Maximum number of utterances to attack.")
+    ] = 48,
+    batch_size: Annotated[int, typer.Option(min=1, help="Number of utterances in a batch.")] = 16,
+    seed: Annotated[int, typer.Option(help="Random seed for stochastic attacks.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Write a row for each utterance, in Parquet.")
+        Path | None,
+        typer.Option(help="Keep the run in this folder: rows, page, tables and figures."),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on standard output.")
+        bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
-    """Attack the utterances that the victim recognises; every result is audited."""
-    from sigma_ser.attacks.factory import make_attack
-    from sigma_ser.core.budget import Budget
-    from sigma_ser.core.errors import BudgetError, ConfigError
-    from sigma_ser.explainers.explanation import make_explainer
+    """Attack utterances that the victim classifies correctly. Every perturbation is audited."""
+    import sigma_ser as ss
+    from sigma_ser.core.errors import ConfigError
+    from sigma_ser.study.attack import attack_study
 
-    from .attack_cells import Condition, Masks, rows_of, summary_of
+    from .progress import shown_progress
 
-    # Names and budgets first: a typo must not wait for the features.
-    made = [make_attack(name, **given) for name, given in map(_parsed, attacks or _DEFAULT)]
-    budgets = [
-        Budget(sparsity=k, epsilon=e, granularity=granularity)  # type: ignore[arg-type]
-        for e, k in itertools.product(epsilon or [0.5], sparsity or [0.01])
-    ]
-    explainers = {name: make_explainer(name) for name in explainer or []}
-    if mask_victim is not None and not explainers:
-        raise ConfigError("--mask-victim needs --explainer: the method that explains it")
-    scopes = scope or [1, 8]
-
-    store = _features(features, corpus, root, victim)
-    attacked = _victim(victim, store)
-    explained = attacked if mask_victim is None else _victim(mask_victim, store)
-    batches = list(_batches(store, attacked, ids, utterances, batch_size))
-    count = sum(len(part) for part, _ in batches)
-
-    cells: list[dict[str, Any]] = []
-    rows: list[pl.DataFrame] = []
-    refused = False
-    masks = Masks(explainers, explained, batches)
-    with shown_cells(as_json) as show:
-        try:
-            for one, budget in itertools.product(made, budgets):
-                ways = [(None, None), *itertools.product(explainers, scopes)]
-                for name, wide in ways if explainers else ways[:1]:
-                    where = Condition(
-                        str(attacks[made.index(one)]) if attacks else _DEFAULT[made.index(one)],
-                        one, budget, name, wide, "own" if mask_victim is None else mask_victim,
-                    )  # fmt: skip
-                    try:
-                        rows.append(rows_of(where, attacked, batches, masks, store, seed))
-                    except BudgetError as refusal:
-                        refused = True
-                        cells.append({**where.told(), "refused": str(refusal)})
-                    else:
-                        cells.append({**where.told(), **summary_of(rows[-1])})
-                    show(cells[-1])
-        finally:
-            if out is not None and rows:
-                _write(rows, out)
-    if as_json:
-        told = {"victim": victim, "features": str(features), "utterances": count, "cells": cells,
-                "rows": None if out is None else str(out)}  # fmt: skip
-        typer.echo(json.dumps(told))
-    if refused:
+    names, budgets = attacks or list(_DEFAULT), (sparsity or [0.01], epsilon or [0.5])
+    # Before the features are opened or extracted, so that a typo costs no time.
+    _check(names, *budgets, granularity, explainer or [])
+    if mask_victim is not None and not explainer:
+        raise ConfigError("--mask-victim needs --explainer, the method that explains that victim")
+    chosen = None if ids is None else _ids(ids)
+    if corpus is not None:
+        _extract(features, corpus, root, victim)
+    values = attack_study(
+        victim, features, names, sparsity=budgets[0], epsilon=budgets[1], granularity=granularity,
+        explainers=explainer or [], scopes=scope or [1, 8], mask_victim=mask_victim,
+        ids=chosen, utterances=utterances, batch_size=batch_size, seed=seed,
+    )  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sigma-ser-")))
+        with shown_progress() as progress, contextlib.redirect_stdout(sys.stderr):
+            study = ss.run(values, out=folder, progress=progress)
+        cells = _cells(study)
+        if as_json:
+            _print_json(study, values, cells, victim, features, None if out is None else folder)
+        else:
+            _print_table(cells)
+            if out is not None:
+                typer.echo(f"Report: {study.report}")
+    if any("refused" in cell for cell in cells):
         raise typer.Exit(1)
 
 
-_DEFAULT = ("dual-averaging", "sigma-autoattack")
-
-
-def _write(rows: list[pl.DataFrame], out: Path) -> None:
-    import polars as pl
-    import pyarrow.parquet as pq
-
-    from sigma_ser.core.files import whole_file
-    from sigma_ser.core.rows import schema
-
-    with whole_file(out) as aside:
-        pq.write_table(pl.concat(rows).to_arrow().cast(schema()), aside)
-
-
-def _parsed(text: str) -> tuple[str, dict[str, Any]]:
-    """`name(setting=value, ...)` as a name and its settings.
+def _check(
+    attacks: Sequence[str],
+    sparsity: Sequence[float],
+    epsilon: Sequence[float],
+    granularity: str,
+    explainers: Sequence[str],
+) -> None:
+    """Make every attack, budget and explainer once.
 
     Raises:
-        ConfigError: if it is written in another way.
+        SigmaError: if one of them does not exist or is out of range.
     """
+    import sigma_ser as ss
+    from sigma_ser.core.settings import parse_call
+
+    for name, settings in map(parse_call, attacks):
+        ss.make_attack(name, **settings)
+    for share, bound in itertools.product(sparsity, epsilon):
+        ss.Budget(sparsity=share, epsilon=bound, granularity=granularity)  # type: ignore[arg-type]
+    for name in explainers:
+        ss.make_explainer(name)
+
+
+def _ids(path: Path) -> list[str]:
     from sigma_ser.core.errors import ConfigError
 
-    name, bracket, inside = text.partition("(")
-    if not bracket:
-        return name, {}
     try:
-        if not inside.endswith(")"):
-            raise ValueError("no closing bracket")
-        call = ast.parse(f"_({inside}", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
-            raise ValueError("settings need names")
-        return name, {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
-    except (SyntaxError, ValueError) as fault:
-        raise ConfigError(
-            f'cannot read the attack {text!r} ({fault}); write it as "name(setting=value, ...)"'
-        ) from fault
+        names = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as fault:
+        raise ConfigError(f"--ids {path} cannot be read as a JSON list ({fault})") from fault
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"--ids {path} cannot be read as a JSON list of texts")
+    return names
 
 
-def _features(folder: Path, corpus: str | None, root: Path | None, victim: str) -> FeatureStore:
-    """The store; extracted first, where a corpus is named."""
+def _extract(folder: Path, corpus: str, root: Path | None, victim: str) -> None:
+    """Extract a corpus with the encoder that the victim was trained on."""
     import sigma_ser as ss
     from sigma_ser.core.errors import ConfigError
 
     from .progress import shown_progress
 
-    if corpus is None:
-        return ss.FeatureStore(folder)
     trained = ss.load_victim(Path(victim)) if Path(victim).is_dir() else None
     if trained is None:
         raise ConfigError(
-            "--corpus needs the folder of a trained victim, which knows its encoder; "
+            "--corpus needs the folder of a trained victim, whose card names its encoder; "
             "otherwise run `sigma-ser extract` and give its store"
         )
     card = trained.card.encoder
@@ -194,67 +183,83 @@ def _features(folder: Path, corpus: str | None, root: Path | None, victim: str) 
         str(card["name"]), layer=card["layer"], revision=card.get("revision"),
         context=card.get("context"),
     )  # fmt: skip
+    recordings = ss.load_corpus(corpus, root)
     with shown_progress() as progress:
-        told = iter((True,))
+        progress.stage("extracting", len(recordings))
+        before = 0
 
-        def tell(done: int, total: int) -> None:
-            if next(told, False):
-                progress.stage("extracting", total, cached=done)
-            else:
-                progress.advance(1)
+        def advance(done: int, total: int) -> None:
+            nonlocal before
+            progress.advance(done - before)
+            before = done
 
-        return ss.extract(ss.load_corpus(corpus, root), encoder, folder, progress=tell)
-
-
-def _victim(source: str, store: FeatureStore) -> Victim:
-    """A trained victim, which must know these features, or a foreign one in their scale."""
-    import sigma_ser as ss
-    from sigma_ser.victims.checkpoint import TrainedVictim
-
-    if ":" not in source or Path(source).is_dir():
-        victim = ss.load_victim(Path(source))
-        victim.check_encoder(store.card["encoder"])
-        return victim
-    statistics = store.statistics(store.ids)
-    layer = store.card["encoder"]["layer"] if source.startswith("hf:") else -1
-    foreign = ss.load_victim(
-        source, layer=layer, mean=statistics.mean, scale=statistics.std.clamp(min=1e-6)
-    )
-    if isinstance(foreign, TrainedVictim):
-        foreign.check_encoder(store.card["encoder"])
-    return foreign
+        ss.extract(recordings, encoder, folder, progress=advance)
 
 
-def _batches(
-    store: FeatureStore, victim: Victim, ids: Path | None, most: int, size: int
-) -> Iterator[tuple[FeatureBatch, Any]]:
-    """Batches of recognised utterances, at most `most` of them, with their classes.
+def _cells(study: Study) -> list[dict[str, Any]]:
+    """Success, size and cost of each cell in the order of the study, refused cells included."""
+    from sigma_ser.evaluate.summary import summarise
 
-    Raises:
-        ConfigError: if none is recognised, or `ids` is no list of ids.
-    """
-    import torch
+    by = [*_CONDITION, "attack_settings"]
+    cells = [
+        {name: line[name] for name in (*_CONDITION, *_FIGURES)}
+        for line in summarise(study.rows, by).to_dicts()
+    ]
+    # Several parts of one cell may have failed.
+    failed = {one["key"]: one for one in study.failures if one["condition"]}
+    refused = [
+        {name: one["condition"][name] for name in _CONDITION} | {"refused": one["reason"]}
+        for one in failed.values()
+    ]
+    order = [section.name for section in study.config.attacks]
+    return sorted(cells + refused, key=lambda cell: order.index(cell["attack"]))
 
-    from sigma_ser.core.errors import ConfigError
-    from sigma_ser.core.seeds import derive_seed
 
-    try:
-        names = list(store.ids) if ids is None else json.loads(ids.read_text("utf-8"))
-    except (OSError, ValueError) as fault:
-        raise ConfigError(f"--ids {ids} cannot be read as a JSON list ({fault})") from fault
-    known = victim.class_names or store.class_names
-    index = torch.tensor([known.index(c) if c in known else -1 for c in store.class_names])
-    # Any order but that of the names, which go by class and speaker.
-    names = sorted(names, key=derive_seed)
-    left = most
-    while names and left:
-        part, names = names[:size], names[size:]
-        batch, labels = store.batch(part), index[store.labels(part)]
-        with torch.no_grad():
-            right = victim(batch.x, batch.lengths).argmax(1) == labels
-        rows = right.nonzero()[:left, 0]
-        if len(rows):
-            left -= len(rows)
-            yield batch.select(rows), labels[rows]
-    if left == most:
-        raise ConfigError("the victim recognises none of these utterances: nothing to attack")
+def _print_json(
+    study: Study,
+    values: dict[str, Any],
+    cells: list[dict[str, Any]],
+    victim: str,
+    features: Path,
+    folder: Path | None,
+) -> None:
+    result = {
+        "victim": victim,
+        "features": str(features),
+        "utterances": len(values["evaluation"]["ids"]),
+        "cells": cells,
+        "run": None if folder is None else str(folder),
+        "rows": None if folder is None else str(study.layout.rows),
+    }
+    typer.echo(json.dumps(result))
+
+
+def _print_table(cells: Sequence[dict[str, Any]]) -> None:
+    """A table on a terminal, tab-separated lines elsewhere."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = _CONDITION[:6]
+    titles = (*(name.replace("_", " ") for name in shown), "success", "95 %", "passes", "s")
+    if not sys.stdout.isatty():
+        for line in (titles, *map(_line, cells)):
+            typer.echo("\t".join(line))
+        return
+    table = Table(*titles, box=box.SIMPLE)
+    for cell in cells:
+        table.add_row(*_line(cell))
+    Console().print(table)
+
+
+def _line(cell: dict[str, Any]) -> list[str]:
+    start = ["" if cell[name] is None else f"{cell[name]}" for name in _CONDITION[:6]]
+    if "refused" in cell:
+        return [*start, "refused", cell["refused"], "", ""]
+    return [
+        *start,
+        f"{100 * cell['asr']:.0f} % of {cell['utterances']}",
+        f"{100 * cell['asr_low']:.0f} to {100 * cell['asr_high']:.0f} %",
+        f"{cell['forwards'] + cell['backwards']:.0f}",
+        f"{cell['seconds']:.3f}",
+    ]

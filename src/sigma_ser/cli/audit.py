@@ -1,4 +1,4 @@
-"""`sigma-ser audit MODEL CORPUS`: where a recogniser breaks, on one page and in one sentence."""
+"""`sigma-ser audit MODEL CORPUS`: a robustness audit of one recogniser, with a report page."""
 
 from __future__ import annotations
 
@@ -14,34 +14,52 @@ import typer
 def audit(
     model: Annotated[
         str,
-        typer.Argument(help="Folder of a trained victim, hf:<id or folder>, or module:Name."),
+        typer.Argument(
+            help="Recogniser to audit: the folder of a trained victim, hf:<id or folder>, or "
+            "module:Name."
+        ),
     ],
     corpus: Annotated[
-        str, typer.Argument(help="A registered corpus, a manifest, or a folder of class folders.")
+        str,
+        typer.Argument(
+            help="Corpus to attack: a registered corpus, a manifest, or a folder with one "
+            "subfolder per class."
+        ),
     ],
     root: Annotated[Path | None, typer.Option(help="Folder of a registered corpus.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run; runs/audit-<model> by default.")
+        Path | None, typer.Option(help="Folder of the run. [default: runs/audit-<model>]")
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="Whose features module:Name knows; others say so themselves.")
+        str | None,
+        typer.Option(
+            help="Encoder whose features module:Name expects; other models record their encoder."
+        ),
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="Layer that is attacked: a number, `mean` or `all`.")
+        str | None,
+        typer.Option(help="Encoder layer whose features are attacked: a number, `mean` or `all`."),
     ] = None,
     epsilon: Annotated[
-        float, typer.Option(min=0, help="Largest move, in standard deviations of the channel.")
+        float,
+        typer.Option(
+            min=0, help="Maximum change of a feature value, in standard deviations of its channel."
+        ),
     ] = 0.5,
-    utterances: Annotated[int, typer.Option(min=1, help="How many are attacked.")] = 70,
+    utterances: Annotated[
+        int, typer.Option(min=1, help="Maximum number of utterances to attack.")
+    ] = 70,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the study."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override one value of the study; repeatable."
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object and nothing else.")
     ] = False,
 ) -> None:
-    """Audit a recogniser: strong attacks at three budgets, explanations, a page, a verdict."""
+    """Audit a recogniser with strong attacks at three budgets, and write a report page."""
     import sigma_ser as ss
     from sigma_ser.core.files import whole_file
     from sigma_ser.study.audit import audit_study, verdict
@@ -56,11 +74,11 @@ def audit(
     )  # fmt: skip
     with shown_progress() as progress, contextlib.redirect_stdout(sys.stderr):
         study = ss.run(values, out=out, overrides=settings or [], progress=progress)
-    said = verdict(study.rows, float(study.victims[0]["uar"]))
-    with whole_file(study.folder / "verdict.txt") as aside:
-        aside.write_text(said + "\n", "utf-8")
+    summary = verdict(study.rows, float(study.victims[0]["uar"]))
+    with whole_file(study.layout.verdict) as aside:
+        aside.write_text(summary + "\n", "utf-8")
     if as_json:
-        typer.echo(json.dumps({"verdict": said, **json.loads(results.as_json(study))}))
+        typer.echo(json.dumps({"verdict": summary, **json.loads(results.as_json(study))}))
     else:
         results.print_tables(study)
-        typer.echo(said)
+        typer.echo(summary)

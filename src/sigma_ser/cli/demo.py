@@ -1,4 +1,4 @@
-"""`sigma-ser demo`: the whole way on the embedded corpus and encoder, without a download."""
+"""`sigma-ser demo`: a complete study on the embedded corpus and encoder, without a download."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import typer
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+        bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
-    """Attack two small recognisers of synthetic emotional speech; takes a few minutes."""
+    """Attack two small emotion recognisers on synthetic speech; this takes a few minutes."""
     from sigma_ser.demo import study_path
 
     from .run import execute

@@ -1,4 +1,4 @@
-"""`sigma-ser gc RUN`: remove what the study in a folder does not need."""
+"""`sigma-ser gc RUN`: removes files that the study of a run does not use."""
 
 from __future__ import annotations
 
@@ -11,21 +11,29 @@ import typer
 
 def gc(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Remove the files without confirmation.")
+    ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object; asks nothing.")
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one JSON object to standard output; without --yes nothing is removed.",
+        ),
     ] = False,
 ) -> None:
-    """Remove what the study that was last run in a folder does not need."""
+    """Remove the files of a run that its latest study does not use."""
     from sigma_ser.core.errors import RunError
     from sigma_ser.runs.garbage import find_garbage, remove_garbage
+    from sigma_ser.runs.layout import RunLayout
     from sigma_ser.runs.lock import run_lock
 
-    # The lock is a file, which has no place in a folder that is none of ours.
-    if not (run / "status.json").is_file():
-        raise RunError(f"there is no run in {run}; give the folder that sigma-ser run wrote")
+    # The lock is a file, which must not be created in a folder that is not a run.
+    layout = RunLayout(run)
+    if not layout.status.is_file():
+        raise RunError(f"there is no run in {run}; pass a folder that was written by sigma-ser run")
     with run_lock(run):
-        garbage = find_garbage(run)
+        garbage = find_garbage(layout)
         if not as_json:
             for path in garbage.paths:
                 typer.echo(path.relative_to(run))

@@ -1,4 +1,4 @@
-"""`sigma-ser report RUN`: write page, tables and figures of a finished run again."""
+"""`sigma-ser report RUN`: write the page, tables and figures of a finished run again."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ import typer
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     audio: Annotated[
-        bool, typer.Option(help="Embed the recordings of the utterances shown.")
+        bool, typer.Option(help="Embed the recordings of the utterances that the page shows.")
     ] = True,
     entries: Annotated[
         Path | None, typer.Option(help="Also write leaderboard entries into this folder.")
     ] = None,
 ) -> None:
-    """Write the report of a run from its rows; nothing is computed again."""
+    """Write the report of a finished run again from its files; no result is recomputed."""
     from sigma_ser.report.inputs import load_inputs
     from sigma_ser.report.leaderboard import write_entries
     from sigma_ser.report.writer import write_report
 
-    inputs = load_inputs(run)
-    typer.echo(write_report(run, inputs, audio=audio))
+    typer.echo(write_report(run, audio=audio))
     if entries is not None:
-        for path in write_entries(entries, inputs):
+        for path in write_entries(entries, load_inputs(run)):
             typer.echo(path)

@@ -1,4 +1,4 @@
-"""What a finished study says: a table for people, one JSON object for programs."""
+"""Results of a finished study: tables on the terminal, or one JSON object."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _ATTACK_FIELDS = (
 
 
 def as_json(study: Study) -> str:
-    """Everything that was measured, as one JSON object; rates are fractions."""
+    """All results as one JSON object; rates are fractions in [0, 1]."""
     from sigma_ser.evaluate.cost import shared_masks
 
     config = study.config
     cells = pooled(study)
     return json.dumps(
         {
-            "corpus": ", ".join(section.name for section in config.corpus),
-            "encoder": ", ".join(section.name for section in config.encoder),
+            "corpus": ", ".join(section.name for section in config.corpus or ()),
+            "encoder": ", ".join(section.name for section in config.encoder or ()),
             "victims": [
                 {name: victim[name] for name in _VICTIM_FIELDS} for victim in study.victims
             ],
@@ -44,7 +44,7 @@ def as_json(study: Study) -> str:
 
 
 def pooled(study: Study) -> pl.DataFrame:
-    """One line for each condition, over all folds."""
+    """One line per condition, pooled over all folds."""
     from sigma_ser.core.rows import CELL_COLUMNS
     from sigma_ser.evaluate.summary import summarise
 
@@ -52,12 +52,12 @@ def pooled(study: Study) -> pl.DataFrame:
 
 
 def print_tables(study: Study) -> None:
-    """Print victims, then a table for each victim and budget, strongest attack first.
+    """Print the victims, then one table per victim and budget, strongest attack first.
 
-    Every line fits a terminal of 80 columns: a table that wraps is not read.
+    Every line fits a terminal of 80 columns.
     """
     console = Console()
-    victims = Table("victim", "fold", "UAR", "95 %", "accuracy", "tested", box=box.SIMPLE)
+    victims = Table("victim", "fold", "UAR", "95 % CI", "accuracy", "tested", box=box.SIMPLE)
     for victim in study.victims:
         victims.add_row(
             victim["name"],
@@ -76,24 +76,25 @@ def print_tables(study: Study) -> None:
         console.print(_heading(group.row(0, named=True)))
         console.print(_attacks(group))
     console.print(
-        "fooled: of the utterances recognised before. kept: what is left of the explanation, the "
-        "share of its most salient values that stay so. passes: through the victim, a mean per "
-        "utterance, without the explanation that made the mask."
+        "ASR: attack success rate, the share of correctly classified utterances that are "
+        "misclassified after the attack. overlap: share of the k most salient values that are "
+        "still among the k most salient after the attack. passes: mean number of forward and "
+        "backward passes per utterance, without the explanation that defines the mask."
     )
     _print_shared(console, study.rows)
     console.print(f"Report: {study.report}", soft_wrap=True)
 
 
 def _print_shared(console: Console, rows: pl.DataFrame) -> None:
-    """What masks cost that served several attacks or victims, a table for each budget."""
+    """Print the cost of masks that several attacks or victims share, one table per budget."""
     from sigma_ser.evaluate.cost import shared_masks
 
     shared = shared_masks(rows)
     for group in shared.partition_by(["granularity", "sparsity", "epsilon"], maintain_order=True):
-        told = _budget(group.row(0, named=True))
-        console.print(f"[bold]One explanation for many[/]: {told}")
-        table = Table("made once", box=box.SIMPLE, pad_edge=False)
-        for heading in ("uses", "passes", "free", "pays", "s", "free", "pays"):
+        budget = _budget(group.row(0, named=True))
+        console.print(f"[bold]Cost of shared masks[/]: {budget}")
+        table = Table("shared mask", box=box.SIMPLE, pad_edge=False)
+        for heading in ("uses", "passes", "native", "even", "s", "native", "even"):
             table.add_column(heading, justify="right", no_wrap=True)
         for line in group.iter_rows(named=True):
             table.add_row(
@@ -105,18 +106,22 @@ def _print_shared(console: Console, rows: pl.DataFrame) -> None:
         console.print(table)
     if len(shared):
         console.print(
-            "uses: attacks x victims. passes, s: of the explanation, made once, and of all these "
-            "attacks inside it, per utterance. free: of the same attacks, each with a free choice. "
-            "pays: from how many uses on the explanation costs no more."
+            "uses: number of attacks x victims. passes, s: passes and seconds per utterance of one "
+            "explanation and all attacks inside its mask. native: the same attacks without a "
+            "mask. even: number of uses from which the shared mask costs no more than that."
         )
 
 
 def _amounts(line: dict[str, Any], unit: str, digits: int) -> tuple[str, str, str]:
-    """Once, free, and from how many uses on once is no more; what no clock told is n/a."""
-    once, free, uses = (line[f"{part}_{unit}"] for part in ("once", "native", "break_even"))
-    if once is None:
-        return "n/a", f"{free:.{digits}f}", "n/a"
-    return f"{once:.{digits}f}", f"{free:.{digits}f}", "never" if uses is None else f"{uses:.0f}"
+    """Cost of a shared mask, cost without a mask, and break-even number of uses.
+
+    Costs that were not measured are shown as n/a.
+    """
+    shared, native, uses = (line[f"{part}_{unit}"] for part in ("once", "native", "break_even"))
+    if shared is None:
+        return "n/a", f"{native:.{digits}f}", "n/a"
+    even = "never" if uses is None else f"{uses:.0f}"
+    return f"{shared:.{digits}f}", f"{native:.{digits}f}", even
 
 
 def _heading(cell: dict[str, Any]) -> str:
@@ -126,16 +131,16 @@ def _heading(cell: dict[str, Any]) -> str:
 def _budget(cell: dict[str, Any]) -> str:
     whole = "" if cell["granularity"] == "element" else f", in whole {cell['granularity']}s"
     return (
-        f"{100 * cell['sparsity']:g} % of the values{whole}, each by at most "
-        f"{cell['epsilon']:g} deviations"
+        f"{100 * cell['sparsity']:g} % of the values{whole}, each changed by at most "
+        f"{cell['epsilon']:g} SD"
     )
 
 
 def _attacks(cells: pl.DataFrame) -> Table:
     """The attacks of one victim at one budget."""
-    table = Table("attack", "inside", box=box.SIMPLE, pad_edge=False)
+    table = Table("attack", "mask", box=box.SIMPLE, pad_edge=False)
     table.columns[1].min_width = 24
-    for heading in ("fooled", "95 %", "kept", "passes"):
+    for heading in ("ASR", "95 % CI", "overlap", "passes"):
         table.add_column(heading, justify="right", no_wrap=True)
     for cell in cells.iter_rows(named=True):
         table.add_row(
@@ -151,7 +156,7 @@ def _attacks(cells: pl.DataFrame) -> Table:
 
 def _mask(cell: dict[str, Any]) -> str:
     if cell["explainer"] is None:
-        return "free choice"
+        return "native"
     source = "" if cell["mask_source"] == "own" else f" of {cell['mask_source']}"
     times = "" if cell["scope"] in (None, 1) else f" x{cell['scope']}"
     return f"{cell['explainer']}{source}{times}"

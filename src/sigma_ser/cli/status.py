@@ -1,4 +1,4 @@
-"""`sigma-ser status RUN`: where a run stands, from another terminal."""
+"""`sigma-ser status RUN`: the progress of a run, from another terminal."""
 
 from __future__ import annotations
 
@@ -16,28 +16,30 @@ def status(
         bool, typer.Option("--json", help="Print one JSON object and nothing else.")
     ] = False,
 ) -> None:
-    """Show how far a run is; it may be running, finished, failed or stopped."""
+    """Show the state of a run (running, finished, failed or stopped) and its progress."""
+    from sigma_ser.runs.layout import RunLayout
     from sigma_ser.runs.status import read_status
     from sigma_ser.study.scheduler import read_failures
 
-    told = read_status(run)
-    told["failures"] = len(read_failures(run)) if told["state"] == "finished" else 0
+    layout = RunLayout(run)
+    state = read_status(layout)
+    state["failures"] = len(read_failures(layout)) if state["state"] == "finished" else 0
     if as_json:
-        typer.echo(json.dumps(told))
+        typer.echo(json.dumps(state))
         return
-    ago = time.time() - told["updated"]
-    where = f"process {told['process']} on {told['host']}"
-    match told["state"]:
+    ago = time.time() - state["updated"]
+    where = f"process {state['process']} on {state['host']}"
+    match state["state"]:
         case "running":
-            typer.echo(f"running ({where}), last heard of {ago:.0f} s ago")
+            typer.echo(f"running ({where}), last update {ago:.0f} s ago")
         case "stopped":
-            typer.echo(f"stopped: {where} is gone; run the study again, it goes on where it was")
+            typer.echo(f"stopped: {where} no longer exists; run the study again to continue")
         case "failed":
-            typer.echo(f"failed: {told['reason']}")
+            typer.echo(f"failed: {state['reason']}")
         case _:
-            took = told["updated"] - told["started"]
-            typer.echo(f"finished in {took:.0f} s, {told['failures']} shards given up")
-    for stage in told["stages"]:
+            took = state["updated"] - state["started"]
+            typer.echo(f"finished in {took:.0f} s, {state['failures']} shards failed")
+    for stage in state["stages"]:
         typer.echo(_line(stage))
 
 
@@ -48,5 +50,5 @@ def _line(stage: dict[str, Any]) -> str:
     fresh = done - stage["cached"]
     if fresh > 0 and done < total:
         seconds = (time.time() - stage["began"]) * (total - done) / fresh
-        left = f", about {seconds:.0f} s to go"
+        left = f", about {seconds:.0f} s remaining"
     return f"  {stage['name']:<13} {done} of {total} {share}{left}"

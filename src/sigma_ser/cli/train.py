@@ -1,4 +1,4 @@
-"""`sigma-ser train STORE`: heads on the folds of a protocol, in one command."""
+"""`sigma-ser train STORE`: train heads on the folds of a protocol."""
 
 from __future__ import annotations
 
@@ -15,46 +15,71 @@ from .progress import shown_progress
 if TYPE_CHECKING:
     from sigma_ser.corpora.folds import Fold
     from sigma_ser.encoders.store import FeatureStore
-    from sigma_ser.victims.checkpoint import TrainedVictim
     from sigma_ser.victims.settings import AdversarialTraining
 
 _SCORES = ("uar", "uar_low", "uar_high", "accuracy", "macro_f1", "calibration_error")
 
 
 def train(
-    store: Annotated[Path, typer.Argument(help="Feature store: see `sigma-ser extract`.")],
+    store: Annotated[Path, typer.Argument(help="Feature store that `sigma-ser extract` wrote.")],
     *,
-    out: Annotated[Path, typer.Option(help="Folder; each victim gets one of its own in it.")],
-    protocol: Annotated[str, typer.Option(help="See `sigma-ser list protocol`.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the victims; each gets a folder of its own in it.")
+    ],
+    protocol: Annotated[str, typer.Option(help="Split protocol; see `sigma-ser list protocol`.")],
     head: Annotated[
-        list[str] | None, typer.Option(help="See `sigma-ser list head`; may be repeated; or `all`.")
+        list[str] | None,
+        typer.Option(
+            help="Head to train, see `sigma-ser list head`; `all` trains every head. Repeatable. "
+            "[default: mlp]"
+        ),
     ] = None,
     root: Annotated[
-        Path | None, typer.Option(help="Folder of the corpus; the demo needs none.")
+        Path | None, typer.Option(help="Folder of the corpus. The demo corpus needs none.")
     ] = None,
     fold: Annotated[
-        list[str] | None, typer.Option(help="Folds by name, may be repeated; all by default.")
+        list[str] | None, typer.Option(help="Name of a fold. Repeatable. [default: all folds]")
     ] = None,
-    split_seed: Annotated[int, typer.Option(help="Of the protocol, where it draws one.")] = 0,
+    split_seed: Annotated[
+        int, typer.Option(help="Random seed of the split, for protocols that draw one.")
+    ] = 0,
     seed: Annotated[
-        list[int] | None, typer.Option(help="Of the training, may be repeated; 0 by default.")
+        list[int] | None, typer.Option(help="Random seed of the training. Repeatable. [default: 0]")
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A setting: epochs=20, noise=0.3, head.hidden=64 ..."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Set one value of the training (epochs=20) or of the head (head.hidden=64). "
+            "Repeatable.",
+        ),
     ] = None,
     adversarial: Annotated[
-        str | None, typer.Option(help="Also train on features attacked by this attack.")
+        str | None,
+        typer.Option(
+            help="Train adversarially with this attack; settings are given in brackets: "
+            '"pgd0(steps=5)".'
+        ),
     ] = None,
-    sparsity: Annotated[float, typer.Option(help="Of that attack: share of elements.")] = 0.01,
-    epsilon: Annotated[float, typer.Option(help="Of that attack: in units of scale.")] = 0.5,
-    steps: Annotated[int | None, typer.Option(min=1, help="Of that attack, if it has.")] = None,
-    share: Annotated[float, typer.Option(help="Weight of the attacked features, to 1.")] = 0.5,
+    sparsity: Annotated[
+        float, typer.Option(help="Share of the elements that this attack may change.")
+    ] = 0.01,
+    epsilon: Annotated[
+        float,
+        typer.Option(
+            help="Maximum change of an element in this attack, in standard deviations of its "
+            "channel."
+        ),
+    ] = 0.5,
+    share: Annotated[
+        float, typer.Option(help="Weight of the adversarial loss, between 0 and 1.")
+    ] = 0.5,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on standard output.")
+        bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
-    """Train heads on the folds of a protocol; victims that are there already are kept."""
+    """Train heads on the folds of a protocol. Victims that exist already are kept."""
     import sigma_ser as ss
     from sigma_ser.core import registry
 
@@ -65,13 +90,13 @@ def train(
     for name in heads:
         registry.get("head", name)
     training, head_settings = _settings(changes or [])
-    plan = _plan(adversarial, sparsity, epsilon, steps, share)
+    hardening = _hardening(adversarial, sparsity, epsilon, share)
     lines = []
     with shown_progress() as progress:
         tasks = [(h, f, s) for h in heads for f in folds for s in seed or [0]]
         progress.stage("training", len(tasks))
         for name, one, number in tasks:
-            line = _one(features, one, name, number, head_settings, plan, training, out)
+            line = _one(features, one, name, number, head_settings, hardening, training, out)
             lines.append(line)
             progress.note(
                 f"{name}, {one.name}, seed {number}: UAR {100 * line['uar']:.1f} % on "
@@ -91,25 +116,25 @@ def _one(
     head: str,
     seed: int,
     head_settings: dict[str, Any],
-    plan: AdversarialTraining | None,
+    hardening: AdversarialTraining | None,
     training: dict[str, Any],
     out: Path,
 ) -> dict[str, Any]:
-    """Train and save one victim, or find it; what it is and how good."""
+    """Train and save one victim, or load it; its settings and scores."""
     import sigma_ser as ss
-    from sigma_ser.core.files import safe_name, write_json
+    from sigma_ser.core.files import safe_name
+    from sigma_ser.victims.training import trained_before
 
     folder = out / safe_name(f"{head}-{fold.name}-{seed}")
-    wanted = {"head_settings": head_settings, "training": training, "fold": fold.key,
-              "store": store.key, "adversarial": plan.described() if plan else None}  # fmt: skip
-    asked = folder / "asked.json"
     started = time.perf_counter()
-    victim = _there(folder, asked, wanted)
+    victim = trained_before(
+        folder, store=store, fold=fold, head=head, seed=seed, head_settings=head_settings,
+        training=training, adversarial=hardening,
+    )  # fmt: skip
     if victim is None:
         victim = ss.train(
-            store, fold, head, seed, head_settings=head_settings, adversarial=plan, **training
+            store, fold, head, seed, head_settings=head_settings, adversarial=hardening, **training
         )
-        write_json(asked, wanted)
         victim.save(folder)
     test = victim.card.metrics["test"]
     return {
@@ -124,21 +149,6 @@ def _one(
     }
 
 
-def _there(folder: Path, asked: Path, wanted: dict[str, Any]) -> TrainedVictim | None:
-    """The victim of an earlier run of the same command."""
-    from sigma_ser.core.errors import VictimError
-    from sigma_ser.victims.checkpoint import CARD
-    from sigma_ser.victims.loading import load_victim
-
-    if not (folder / CARD).is_file():
-        return None
-    if not asked.is_file() or json.loads(asked.read_text("utf-8")) != wanted:
-        raise VictimError(
-            f"{folder} holds a victim that was trained otherwise; choose another --out"
-        )
-    return load_victim(folder)
-
-
 def _chosen(folds: Sequence[Fold], names: Sequence[str] | None) -> list[Fold]:
     from sigma_ser.core.errors import ConfigError
 
@@ -151,19 +161,12 @@ def _chosen(folds: Sequence[Fold], names: Sequence[str] | None) -> list[Fold]:
 
 def _settings(changes: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """`--set` options: those of the training, and those of the head (`head.hidden=64`)."""
-    from sigma_ser.core.errors import ConfigError
+    from sigma_ser.core.settings import parse_assignment
     from sigma_ser.victims.settings import TrainingSettings
 
     training: dict[str, Any] = {}
     head: dict[str, Any] = {}
-    for change in changes:
-        key, equals, text = change.partition("=")
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = None
-        if not equals or not isinstance(value, int | float):
-            raise ConfigError(f"--set takes key=number, such as epochs=20, got {change!r}")
+    for key, value in map(parse_assignment, changes):
         if key.startswith("head."):
             head[key.removeprefix("head.")] = value
         else:
@@ -172,21 +175,22 @@ def _settings(changes: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     return training, head
 
 
-def _plan(
-    name: str | None, sparsity: float, epsilon: float, steps: int | None, share: float
+def _hardening(
+    attack: str | None, sparsity: float, epsilon: float, share: float
 ) -> AdversarialTraining | None:
-    if name is None:
+    if attack is None:
         return None
     import sigma_ser as ss
+    from sigma_ser.core.settings import parse_call
     from sigma_ser.victims.settings import AdversarialTraining
 
-    attack = ss.make_attack(name, **({} if steps is None else {"steps": steps}))
+    name, settings = parse_call(attack)
     budget = ss.Budget(sparsity=sparsity, epsilon=epsilon)
-    return AdversarialTraining(attack=attack, budget=budget, share=share)
+    return AdversarialTraining(attack=ss.make_attack(name, **settings), budget=budget, share=share)
 
 
 def _means(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Over the folds and seeds of each head."""
+    """Mean scores over the folds and seeds of each head."""
     means = []
     for head in dict.fromkeys(line["head"] for line in lines):
         own = [line for line in lines if line["head"] == head]
@@ -203,7 +207,8 @@ def _show(lines: Sequence[dict[str, Any]], means: Sequence[dict[str, Any]]) -> N
 
     table = Table(
         "head", "fold", "seed", "UAR", "95 %", "acc.", "F1", "ECE", "epochs", "s",
-        box=box.SIMPLE, caption="Per cent. F1 is the mean over classes, ECE the calibration error.",
+        box=box.SIMPLE,
+        caption="In per cent. F1: mean over classes. ECE: expected calibration error.",
     )  # fmt: skip
     scores = ("accuracy", "macro_f1", "calibration_error")
     for line in [*lines, *means]:

@@ -28,7 +28,7 @@ class Fold:
         test: ids that are attacked and scored.
 
     Raises:
-        CorpusError: if an id is in two parts, or the training or the test part is empty.
+        CorpusError: if an id is in two parts, or the test part is empty, or only the training part.
 
     >>> fold = Fold("one", train=["b", "a"], validation=[], test=["c"])
     >>> fold.train, Fold.from_json(fold.to_json()) == fold
@@ -50,7 +50,8 @@ class Fold:
         if len(set(together)) < len(together):
             twice = next(one for one in sorted(together) if together.count(one) > 1)
             raise CorpusError(f"fold {name} has {twice!r} more than once; parts must be disjoint")
-        for part in ("train", "test"):
+        # Without train and validation parts it serves victims that are loaded, not trained.
+        for part in ("train", "test") if self.train or self.validation else ("test",):
             if not getattr(self, part):
                 raise CorpusError(f"fold {name} has no utterance in its {part} part")
 

@@ -1,14 +1,11 @@
-"""Tables of statistics over a run, computed from its rows and from nothing else."""
+"""Statistical tables over a run, computed from its rows and from nothing else."""
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sigma_ser.core.files import whole_file
 from sigma_ser.core.rows import CELL_COLUMNS, CONSISTENCY_METRICS
 from sigma_ser.statistics.bootstrap import mean_intervals
 
@@ -16,7 +13,7 @@ from .cost import amortised_cost
 from .fronts import at_matched_success, fronts
 from .groups import by_group, worst_case
 from .paired import paired_comparisons
-from .rates import UTTERANCE, needed
+from .rates import UTTERANCE, correct_rows
 from .summary import summarise
 from .transfer import mask_transfer, replay_transfer
 
@@ -27,13 +24,12 @@ _REPEATED = ("fold", "victim_seed", "attack_seed")
 _POOLED = [name for name in CELL_COLUMNS if name not in _REPEATED]
 
 
-def write_analysis(folder: Path, rows: pl.DataFrame, replays: pl.DataFrame | None) -> None:
-    """Write `analysis/*.csv`; a table without a line is left out. See docs/studies.md for each.
+def statistical_tables(rows: pl.DataFrame, replays: pl.DataFrame | None) -> dict[str, pl.DataFrame]:
+    """All statistical tables of a run by name; some have no lines. See docs/studies.md for each.
 
     Args:
-        folder: of the run.
         rows: of the run.
-        replays: what other victims said to the perturbations, where they were asked.
+        replays: predictions of other victims on its perturbations, where there are any.
     """
     cells = summarise(rows, _POOLED)
     tables = {
@@ -50,13 +46,7 @@ def write_analysis(folder: Path, rows: pl.DataFrame, replays: pl.DataFrame | Non
     }  # fmt: skip
     if replays is not None:
         tables["replay_transfer"] = replay_transfer(replays)
-    target = folder / "analysis"
-    if target.exists():
-        shutil.rmtree(target)
-    for name, table in tables.items():
-        if len(table):
-            with whole_file(target / f"{name}.csv") as aside:
-                table.write_csv(aside)
+    return tables
 
 
 def consistency_intervals(rows: pl.DataFrame) -> pl.DataFrame:
@@ -70,7 +60,7 @@ def consistency_intervals(rows: pl.DataFrame) -> pl.DataFrame:
     """
     import polars as pl
 
-    right = needed(rows, *_POOLED, *UTTERANCE, *CONSISTENCY_METRICS)
+    right = correct_rows(rows, *_POOLED, *UTTERANCE, *CONSISTENCY_METRICS)
     lines = []
     for names, group in right.group_by(_POOLED, maintain_order=True):
         values = group.select(pl.col(CONSISTENCY_METRICS).cast(pl.Float64)).to_numpy()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from sigma_ser.core import registry
-from sigma_ser.core.errors import ConfigError, RunError
+from sigma_ser.core.errors import RunError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -26,8 +25,9 @@ class LostTaskError(RunError):
 class Executor(Protocol):
     """Applies one function to many independent tasks.
 
-    What comes out depends on function and task alone, never on the executor, on the number of
-    workers or on the order in which they end.
+    The results depend on the function and the tasks alone, never on the executor, the number of
+    workers or the order in which tasks end. A function that is a context manager is entered once in
+    each worker, so that it can keep files open between tasks.
     """
 
     @property
@@ -65,17 +65,13 @@ def load_executor(name: str = "inline", workers: int | None = None, **settings: 
     >>> ordered(executor, len, ["a", "bcd"])
     [1, 3]
     """
-    kind = registry.get("executor", name)
-    known = [
-        parameter for parameter in inspect.signature(kind).parameters if parameter != "workers"
-    ]
-    for setting in settings:
-        if setting not in known:
-            near = difflib.get_close_matches(setting, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none'}"
-            raise ConfigError(f"the executor {name!r} has no setting {setting!r}; {hint}")
-    executor: Executor = kind(workers=workers, **settings)
+    executor: Executor = registry.make("executor", name, {"workers": workers, **settings})
     return executor
+
+
+def entered(function: Callable[[Task], Result]) -> AbstractContextManager[object]:
+    """The context of a function: its own where it is a context manager, else an empty one."""
+    return function if isinstance(function, AbstractContextManager) else nullcontext()
 
 
 def ordered(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from sigma_ser.core.errors import ConfigError
 from sigma_ser.core.registry import register
 
-from .executor import Result, Task
+from .executor import Result, Task, entered
 
 
 @register("executor", "inline")
@@ -32,8 +32,9 @@ class Inline:
         self, function: Callable[[Task], Result], tasks: Sequence[Task]
     ) -> Iterator[tuple[int, Result]]:
         """Yield `(position, result)` in the order of the tasks."""
-        for position, task in enumerate(tasks):
-            yield position, function(task)
+        with entered(function):
+            for position, task in enumerate(tasks):
+                yield position, function(task)
 
     def __repr__(self) -> str:
         return "Inline()"

@@ -39,7 +39,7 @@ class Slack:
             self._level = anonymous_bytes()
 
 
-def let_tables_go() -> None:
+def release_freed_tables() -> None:
     """Let polars, which has an allocator of its own, give memory back when it is freed.
 
     By itself it waits for a second or more, in which one table comes after the other. Takes effect

@@ -1,17 +1,16 @@
-"""What a report is made from."""
+"""What a report is made from: the files of a run folder, and nothing else."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core.errors import RunError
-from sigma_ser.core.files import write_json
 from sigma_ser.core.rows import read_rows
+from sigma_ser.runs.files import read_object, read_objects
+from sigma_ser.runs.layout import RunLayout
 
 from .exemplar import Exemplar
 
@@ -32,10 +31,10 @@ class ReportInputs:
         leakage: the lines of the leakage report, each a mapping with the same keys.
         corpus_card: what is known about the corpus.
         encoder_card: what is known about the encoder.
-        environment: versions, device, threads.
+        environment: versions and machine.
         study_text: the study file, as text.
         exemplars: attacked utterances in full.
-        replays: perturbations shown to other victims, the columns of `replays.parquet`.
+        replays: perturbations replayed on other victims, the columns of `replays.parquet`.
         seconds: wall time of the whole run, where known.
     """
 
@@ -52,51 +51,66 @@ class ReportInputs:
     seconds: float | int | None = None
 
 
-# What a run's folder holds elsewhere: rows.parquet, replays.parquet and exemplars/.
-_ELSEWHERE = ("rows", "exemplars", "replays")
-
-
-def save_inputs(folder: Path, inputs: ReportInputs) -> None:
-    """Write `report/inputs.json`: all but what has files of its own."""
-    rest = {
-        item.name: getattr(inputs, item.name)
-        for item in dataclasses.fields(inputs)
-        if item.name not in _ELSEWHERE
-    }
-    # Cards may hold paths and the like; the page shows their text.
-    write_json(folder / "report" / "inputs.json", json.loads(json.dumps(rest, default=str)))
+_AGAIN = "run its study again, which is quick where everything is finished"
+_VICTIM_KEYS = ("name", "fold", "uar", "confusion")
+# What identifies the cell of an exemplar.
+_CELL = ("utterance", "victim", "attack", "explainer", "scope", "sparsity", "epsilon")
 
 
 def load_inputs(folder: Path) -> ReportInputs:
-    """The inputs of the report of a finished run.
+    """The results of a finished run.
 
     Args:
-        folder: a run's folder, with `rows.parquet`, `report/inputs.json` and `exemplars/`.
+        folder: the run folder.
 
     Raises:
-        RunError: if the folder is not that of a finished run.
+        RunError: if it is not the folder of a finished run, or a file is damaged.
     """
+    layout = RunLayout(folder)
+    for path in (layout.rows, layout.provenance, layout.study, layout.victims):
+        if not path.is_file():
+            raise RunError(
+                f"{folder} is not the folder of a finished run (it has no {path.name}); give one, "
+                "or finish it with sigma-ser run"
+            )
+    rows = read_rows(layout.rows)
+    known = read_object(layout.provenance, ("leakage", "corpus", "encoder"), _AGAIN)
+    stamp = read_object(layout.page_stamp, (), _AGAIN) if layout.page_stamp.is_file() else {}
+    return ReportInputs(
+        name=str(read_object(layout.study, ("name",), _AGAIN)["name"]),
+        rows=rows,
+        victims=read_objects(layout.victims, _VICTIM_KEYS, _AGAIN),
+        leakage=known["leakage"],
+        corpus_card=known["corpus"],
+        encoder_card=known["encoder"],
+        environment=read_object(layout.environment, (), _AGAIN),
+        study_text=_text(layout.study_text),
+        exemplars=_exemplars(layout, rows),
+        replays=_replays(layout),
+        seconds=stamp.get("seconds"),
+    )
+
+
+def _exemplars(layout: RunLayout, rows: pl.DataFrame) -> list[Exemplar]:
+    """The exemplars of the rows; those of an earlier state of the study may lie there too."""
+    known = set(rows.select(_CELL).unique().iter_rows())
+    found = [Exemplar.load(path) for path in sorted(layout.exemplars.glob("*.safetensors"))]
+    return [one for one in found if tuple(getattr(one, key) for key in _CELL) in known]
+
+
+def _replays(layout: RunLayout) -> pl.DataFrame | None:
     import polars as pl
 
-    here = [item for item in dataclasses.fields(ReportInputs) if item.name not in _ELSEWHERE]
-    needed = {item.name for item in here
-              if item.default is item.default_factory is dataclasses.MISSING}  # fmt: skip
+    if not layout.replays.exists():
+        return None
     try:
-        rest = json.loads((folder / "report" / "inputs.json").read_text("utf-8"))
-        names = set(rest) if isinstance(rest, dict) else set()
-        if not needed <= names <= {item.name for item in here}:
-            raise ValueError("another version wrote its report")
-        kept = folder / "replays.parquet"
-        replays = pl.read_parquet(kept, glob=False) if kept.exists() else None
-    except (OSError, ValueError, pl.exceptions.PolarsError) as fault:
-        raise RunError(
-            f"{folder} is not the folder of a finished run ({fault}); "
-            "give one, or finish it with sigma-ser run"
-        ) from fault
-    rows = read_rows(folder / "rows.parquet")
-    # Exemplars of an earlier state of the study may lie there too: the rows decide.
-    keys = ("utterance", "victim", "attack", "explainer", "scope", "sparsity", "epsilon")
-    known = set(rows.select(keys).unique().iter_rows())
-    exemplars = [Exemplar.load(path) for path in sorted((folder / "exemplars").glob("*"))]
-    shown = [one for one in exemplars if tuple(getattr(one, key) for key in keys) in known]
-    return ReportInputs(rows=rows, exemplars=shown, replays=replays, **rest)
+        return pl.read_parquet(layout.replays, glob=False)
+    except (OSError, pl.exceptions.PolarsError) as fault:
+        raise RunError(f"{layout.replays} is damaged ({fault}); {_AGAIN}") from fault
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, ValueError) as fault:
+        raise RunError(f"{path} cannot be read ({fault}); {_AGAIN}") from fault

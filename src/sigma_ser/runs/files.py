@@ -1,4 +1,4 @@
-"""Small files of a run, read so that damage is one sentence and never a traceback."""
+"""Small files of a run, read so that damage is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sigma_ser.core.errors import RunError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# What to do about a damaged artefact: the next run makes what is missing, and nothing else.
-MAKE_ANEW = "delete it and run again: it is made anew, and the rest is kept"
+# What to do about a damaged artefact: the next run computes what is missing and nothing else.
+MAKE_ANEW = "delete it and run again: it is computed again, and the rest is kept"
 
 
 def read_object(path: Path, keys: Iterable[str], advice: str) -> dict[str, Any]:
@@ -24,15 +24,15 @@ def read_object(path: Path, keys: Iterable[str], advice: str) -> dict[str, Any]:
     Args:
         path: of the file.
         keys: what must be in it.
-        advice: what to do about a missing or damaged file; ends the sentence.
+        advice: what to do about a missing or damaged file; the end of the sentence.
 
     Raises:
-        RunError: if it is not there, damaged, or another version wrote it.
+        RunError: if it is missing or damaged, or another version wrote it.
     """
     values = _read(path, advice)
     lacking = [key for key in keys if not isinstance(values, dict) or key not in values]
     if not isinstance(values, dict) or lacking:
-        what = f"has no {lacking[0]!r}" if lacking else "is no JSON object"
+        what = f"has no {lacking[0]!r}" if lacking else "is not a JSON object"
         raise RunError(
             f"{path} {what}: it is damaged, or another version of sigma-ser wrote it; {advice}"
         )
@@ -51,7 +51,7 @@ def read_objects(path: Path, keys: Iterable[str], advice: str) -> list[dict[str,
     )
     if not whole:
         raise RunError(
-            f"{path} is no list of objects with {', '.join(keys)}: it is damaged, or another "
+            f"{path} is not a list of objects with {', '.join(keys)}: it is damaged, or another "
             f"version of sigma-ser wrote it; {advice}"
         )
     return list(values)
@@ -89,7 +89,7 @@ def read_part(path: Path, columns: pa.Schema) -> pa.Table:
     try:
         return pq.ParquetFile(path).read().select(columns.names).cast(columns)
     except (OSError, pa.ArrowException, KeyError) as fault:
-        # Pages that cannot be unpacked are an OSError, too, but without a number.
+        # A page that cannot be decompressed is an OSError as well, but without a number.
         if isinstance(fault, OSError) and fault.errno is not None:
             raise
         raise RunError(f"{path} is damaged ({fault}); {MAKE_ANEW}") from fault

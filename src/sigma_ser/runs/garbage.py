@@ -1,79 +1,74 @@
-"""What a run's folder holds that its study does not need: found, and removed when asked."""
+"""What a run folder holds that its study does not need: found, and removed on request."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sigma_ser.core.errors import RunError
-from sigma_ser.core.files import content_key, write_json
+from sigma_ser.core.files import write_json
 from sigma_ser.core.rows import read_rows
 
-from sigma_ser.study.artifacts import RunPaths
 from .files import MAKE_ANEW, read_object
-from sigma_ser.study.steps import Plan
+from .layout import STEP_FOLDERS, RunLayout, exemplar_key
 
-_PLAN = "plan.json"
-_AGAIN = "again, which takes a moment where it is finished"
-# Rooms of a run whose folders and files are named by keys.
-_KEYED = ("features", "victims", "universal", "floors", "attacks", "replays")
-_ASIDE = re.compile(r"^\..+\.[0-9a-f]{8}(\.[a-z]+)?$")
+_AGAIN = "again, which is quick where everything is finished"
+# Names of files that are being written; see `core.files.whole_file`.
+_PARTIAL = re.compile(r"^\..+\.[0-9a-f]{8}(\.[a-z]+)?$")
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """Files and folders that no study in the folder needs, and what they take."""
+    """Files and folders that the study of a run folder does not need, and their size."""
 
     paths: tuple[Path, ...]
     bytes: int
 
 
-def remember_plan(plan: Plan, paths: RunPaths) -> None:
-    """Write the keys that a study needs, beside those of other studies in the same folder."""
-    victims = [step.key for step in plan.victims]
-    needed = {
-        "features": sorted({step.setting.features for step in plan.victims}),
-        "victims": victims,
-        "universal": [step.key for step in plan.universals],
-        "saliency": [step.key for step in plan.saliencies],
-        "floors": [step.key for step in plan.floors],
-        "attacks": [step.key for step in plan.attacks],
-        "replays": [step.key for step in plan.replays],
-    }
-    write_json(paths.folder / _PLAN, {"study": plan.study.name, "needs": needed})
+def write_plan(layout: RunLayout, study: str, needs: Mapping[str, Sequence[str]]) -> None:
+    """Record what a study needs.
+
+    Args:
+        layout: of the run folder.
+        study: name of the study.
+        needs: names of artefacts, for each of `STEP_FOLDERS` and for `saliency`.
+    """
+    write_json(layout.plan, {"study": study, "needs": {key: list(needs[key]) for key in needs}})
 
 
-def remove_asides(folder: Path) -> None:
-    """Remove what killed processes left half-written; only while the folder is locked."""
-    for path in _asides(folder):
+def remove_partial_files(layout: RunLayout) -> None:
+    """Remove half-written files of killed processes; only while the folder is locked."""
+    for path in _partial_files(layout.folder):
         path.unlink(missing_ok=True)
 
 
-def find_garbage(folder: Path) -> Garbage:
-    """What the last study that was run in a folder does not need.
+def find_garbage(layout: RunLayout) -> Garbage:
+    """What the last study that ran in a folder does not need.
 
     Raises:
-        RunError: if no study was run there, or what is known of it is damaged: then nothing could
-            be told from garbage.
+        RunError: if no study ran there, or the record of it is damaged: then nothing could be
+            distinguished from garbage.
     """
-    if not (folder / _PLAN).is_file():
+    if not layout.plan.is_file():
         raise RunError(
-            f"{folder} is not the folder of a run of this version (it has no {_PLAN}); run the "
-            f"study {_AGAIN}"
+            f"{layout.folder} is not a run folder of this version (it has no {layout.plan.name}); "
+            f"run the study {_AGAIN}"
         )
-    needs = read_object(folder / _PLAN, ["needs"], f"run the study {_AGAIN}")["needs"]
-    if not isinstance(needs, dict) or not {*_KEYED, "saliency"} <= needs.keys():
-        raise RunError(f"{folder / _PLAN} is of another version; run the study {_AGAIN}")
-    found = list(_asides(folder))
-    for room in _KEYED:
-        found += [path for path in _children(folder / room) if path.name not in needs[room]]
-    found += _unused_maps(folder, needs)
-    found += _unused_exemplars(folder, needs)
-    # Of what lies inside another thing that goes, nothing more is said.
+    needs = read_object(layout.plan, ["needs"], f"run the study {_AGAIN}")["needs"]
+    if not isinstance(needs, dict) or not {*STEP_FOLDERS, "saliency"} <= needs.keys():
+        raise RunError(f"{layout.plan} is of another version; run the study {_AGAIN}")
+    found = list(_partial_files(layout.folder))
+    for name in STEP_FOLDERS:
+        entries = _children(layout.folder / name)
+        found += [path for path in entries if path.name not in needs[name]]
+    found += _unused_maps(layout, needs)
+    found += _unused_exemplars(layout, needs)
+    # What lies inside a folder that is removed is not listed again.
     once = {path for path in found if not set(path.parents) & set(found)}
     return Garbage(tuple(sorted(once)), sum(_size(path) for path in once))
 
@@ -87,37 +82,35 @@ def remove_garbage(garbage: Garbage) -> None:
             path.unlink(missing_ok=True)
 
 
-def _unused_maps(folder: Path, needs: dict[str, list[str]]) -> Iterator[Path]:
-    done = folder / "saliency" / "done"
+def _unused_maps(layout: RunLayout, needs: Mapping[str, Any]) -> Iterator[Path]:
     banks = set()
-    for step in _children(done):
+    for step in _children(layout.explained):
         if step.name not in needs["saliency"]:
             yield step
             continue
         for part in step.glob("part-*.json"):
             banks.add(read_object(part, ["bank"], MAKE_ANEW)["bank"])
-    for path in _children(folder / "saliency"):
-        # The banks of universal maps are made again in a moment, if ever.
-        if path != done and path.name not in banks:
+    for path in _children(layout.mask_banks):
+        # The banks of universal maps are only read when those are computed.
+        if path != layout.explained and path.name not in banks:
             yield path
 
 
-def _unused_exemplars(folder: Path, needs: dict[str, list[str]]) -> Iterator[Path]:
-    """Exemplars are named by cell and utterance, so those of the cells that stay are counted up."""
-    rows = folder / "rows.parquet"
+def _unused_exemplars(layout: RunLayout, needs: Mapping[str, Any]) -> Iterator[Path]:
+    """Exemplars are named by cell and utterance; those of the cells that stay are listed."""
     names: list[str] = []
-    if rows.exists():
-        names = read_rows(rows)["utterance"].unique().to_list()
-    kept = {content_key([key, name]) for key in needs["attacks"] for name in names}
-    for path in _children(folder / "exemplars"):
+    if layout.rows.exists():
+        names = read_rows(layout.rows)["utterance"].unique().to_list()
+    kept = {exemplar_key(attack, name) for attack in needs["attacks"] for name in names}
+    for path in _children(layout.exemplars):
         if path.stem not in kept:
             yield path
 
 
-def _asides(folder: Path) -> Iterator[Path]:
+def _partial_files(folder: Path) -> Iterator[Path]:
     for place, _, names in os.walk(folder):
         for name in names:
-            if _ASIDE.match(name):
+            if _PARTIAL.match(name):
                 yield Path(place) / name
 
 

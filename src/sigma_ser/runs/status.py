@@ -1,32 +1,36 @@
-"""Where a run stands, told in its folder so that another terminal can see it."""
+"""The status of a run, kept in its folder so that another terminal can read it."""
 
 from __future__ import annotations
 
 import os
 import socket
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from sigma_ser.core.errors import RunError
 from sigma_ser.core.files import write_json
-
-from .lock import is_locked
 from sigma_ser.core.progress import Progress
-from .files import read_object
 
-_FILE = "status.json"
+from .files import read_object
+from .layout import RunLayout
+from .lock import is_locked
+
 _KEYS = ("state", "process", "host", "started", "updated", "reason", "stages")
 _STAGE_KEYS = ("name", "total", "cached", "done", "began")
-_EVERY = 1.0  # seconds between two notes
+_EVERY = 1.0  # seconds between two writes
 
 
-class Told:
-    """A progress that is also written to `status.json`."""
+class RecordedProgress:
+    """A progress that is also written to the status file of a run.
 
-    def __init__(self, folder: Path, progress: Progress) -> None:
-        self._folder = folder
+    Args:
+        layout: of the run folder.
+        progress: receives the same calls.
+    """
+
+    def __init__(self, layout: RunLayout, progress: Progress) -> None:
+        self._path = layout.status
         self._progress = progress
         self._written = 0.0
         self._values: dict[str, Any] = {
@@ -39,7 +43,7 @@ class Told:
             "stages": [],
         }
 
-    def __enter__(self) -> Told:
+    def __enter__(self) -> RecordedProgress:
         self._write()
         return self
 
@@ -58,7 +62,7 @@ class Told:
         try:
             self._write()
         except OSError:
-            # A full disk is being told of already.
+            # A full disk is the fault that is being reported.
             if fault is None:
                 raise
 
@@ -83,12 +87,12 @@ class Told:
 
     def _write(self) -> None:
         self._values["updated"] = time.time()
-        write_json(self._folder / _FILE, self._values)
+        write_json(self._path, self._values)
         self._written = time.monotonic()
 
 
-def read_status(folder: Path) -> dict[str, Any]:
-    """What a run last told, with `state` set right where it was killed.
+def read_status(layout: RunLayout) -> dict[str, Any]:
+    """The last status of a run; `state` is `stopped` where the process was killed.
 
     Returns:
         `state` (`running`, `finished`, `failed`, `stopped`), `process`, `host`, `started`,
@@ -96,18 +100,18 @@ def read_status(folder: Path) -> dict[str, Any]:
         from the start), `done`, `began`.
 
     Raises:
-        RunError: if no run was ever begun there, or what it told is damaged.
+        RunError: if no run was started there, or the file is damaged.
     """
-    path = folder / _FILE
+    path = layout.status
     if not path.is_file():
         raise RunError(
-            f"{folder} is not the folder of a run (it has no {_FILE}); give the folder that "
+            f"{layout.folder} is not a run folder (it has no {path.name}); give the folder that "
             "sigma-ser run wrote"
         )
     values = read_object(path, _KEYS, "run the study again, which writes it anew")
     for stage in values["stages"]:
         if not set(_STAGE_KEYS) <= set(stage):
             raise RunError(f"{path} is damaged; run the study again, which writes it anew")
-    if values["state"] == "running" and not is_locked(folder):
+    if values["state"] == "running" and not is_locked(layout.folder):
         values["state"] = "stopped"
     return values

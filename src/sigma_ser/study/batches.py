@@ -1,4 +1,4 @@
-"""One batch of a part with all that is known of it: features, classes, victim, maps, mask."""
+"""One batch of a part, with its features, classes, victim, maps and mask."""
 
 from __future__ import annotations
 
@@ -6,26 +6,42 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.contracts import Explanation, MapKind, Victim
+from sigma_ser.core.errors import StoreError
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.utterance import Utterance
-from sigma_ser.execution.memory import Slack
+from sigma_ser.explainers.relative_time import unfold
 from sigma_ser.masks.bank import MaskBank
+from sigma_ser.masks.combine import consensus
+from sigma_ser.masks.topk import topk_mask
+from sigma_ser.runs.files import read_tensors
 
-from .artifacts import class_indices, load_bank, load_victim, victim_store
-from .masking import make_mask
-from .steps import AttackStep, FloorStep, SaliencyStep, UniversalStep, VictimStep
+from .artifacts import Artifacts
+from .config import CONSENSUS
+from .steps import AttackStep, FloorStep, MaskStep, SaliencyStep, UniversalStep, VictimStep
 from .tasks import PartTask
+
+# Encoders that frame alike may still differ by this many frames at the end of an utterance.
+_FRAME_TOLERANCE = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
-    """One batch of a part: `rows` says where in the part it lies."""
+class StepBatch:
+    """One batch of a part, as a victim receives it.
 
+    Args:
+        artifacts: what is open of the run.
+        task: the part.
+        batch: the features, `(B, T, D)`.
+        labels: class indices of the victim, `(B,)`.
+        rows: which utterances of the part these are.
+    """
+
+    artifacts: Artifacts
     task: PartTask
     batch: FeatureBatch
     labels: Int[Tensor, "B"]
@@ -33,38 +49,37 @@ class Piece:
 
     @property
     def utterances(self) -> Sequence[Utterance]:
-        """What is known about each utterance."""
+        """The recordings, with what is known about them."""
         return self.task.utterances[self.rows]
 
     @cached_property
     def victim(self) -> Victim:
         """The victim of the step."""
-        return load_victim(self.task.paths, self.task.step.victim)
+        return self.artifacts.victim(self.task.step.victim)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """In the order of the logits; those of the corpus where the victim names none."""
-        step = self.task.step.victim
-        return self.victim.class_names or victim_store(self.task.paths, step).class_names
+        return self.victim.class_names or self.artifacts.view(self.task.step.victim).class_names
 
     def bank(self, step: SaliencyStep | UniversalStep) -> MaskBank:
         """The maps of one explainer on one victim."""
-        return load_bank(self.task.paths, step, self.task.seed)
+        return self.artifacts.bank(step, self.task.seed)
 
-    def seen_by(self, victim: VictimStep) -> Piece:
+    def for_victim(self, victim: VictimStep) -> StepBatch:
         """The same utterances as features and classes of another victim."""
-        return piece_of(self.task, victim, self.rows)
+        return step_batch(self.artifacts, self.task, victim, self.rows)
 
     def mask(self, step: FloorStep | AttackStep) -> Bool[Tensor, "B T D"] | None:
-        """The mask of a cell, out of the banks; native cells have none."""
+        """The mask of a cell, from the banks; `None` for native attacks."""
         if step.mask is None or step.scope is None:
             return None
-        return make_mask(self, step.mask, Budget(**step.budget), step.scope)
+        return _mask(self, step.mask, step.budget, step.scope)
 
 
 @dataclass(frozen=True)
-class AsKept:
-    """The explainer of a bank, with every map rounded as the bank keeps it."""
+class StoredExplainer:
+    """The explainer of a bank, with every map rounded as the bank stores it."""
 
     bank: MaskBank
 
@@ -85,20 +100,56 @@ class AsKept:
         return self.bank.as_stored(self.bank.explainer(victim, batch, labels, seeds=seeds), batch)
 
 
-# Of this process, whatever it works on.
-_SLACK = Slack()
-
-
-def pieces(task: PartTask) -> Iterator[Piece]:
-    """The batches of a part; what is in them is fixed by the plan."""
+def step_batches(task: PartTask, artifacts: Artifacts) -> Iterator[StepBatch]:
+    """The batches of a part; their composition is fixed by the plan."""
     for start in range(0, len(task.utterances), task.batch_size):
-        yield piece_of(task, task.step.victim, slice(start, start + task.batch_size))
-        _SLACK.give_back()
+        rows = slice(start, start + task.batch_size)
+        yield step_batch(artifacts, task, task.step.victim, rows)
+        artifacts.give_back_memory()
 
 
-def piece_of(task: PartTask, victim: VictimStep, rows: slice) -> Piece:
+def step_batch(artifacts: Artifacts, task: PartTask, victim: VictimStep, rows: slice) -> StepBatch:
     """Some utterances of a part, as features and classes of a victim."""
-    store = victim_store(task.paths, victim)
+    view = artifacts.view(victim)
     ids = [utterance.id for utterance in task.utterances[rows]]
-    labels = class_indices(task.paths, victim, store.labels(ids), store.class_names)
-    return Piece(task, store.batch(ids), labels, rows)
+    labels = artifacts.class_indices(victim, view.labels(ids), view.class_names)
+    return StepBatch(artifacts, task, view.batch(ids), labels, rows)
+
+
+def _mask(here: StepBatch, mask: MaskStep, budget: Budget, scope: int) -> Bool[Tensor, "B T D"]:
+    """The elements that an attack may change: from one map, a consensus, or a universal map."""
+    batch = here.batch
+    if mask.universal is not None:
+        path = here.artifacts.layout.universal(mask.universal.key)
+        saliency = unfold(read_tensors(path)["map"], batch.lengths)
+        return topk_mask(saliency, batch.lengths, budget, scope)
+    if mask.source == CONSENSUS:
+        maps = []
+        for step in mask.maps:
+            there = here.for_victim(step.victim)
+            maps.append(there.bank(step).scores(there.batch, there.labels))
+        return topk_mask(consensus(maps, batch.lengths), batch.lengths, budget, scope)
+    (step,) = mask.maps
+    there = here.for_victim(step.victim)
+    if step.victim.setting == here.task.step.victim.setting:
+        return there.bank(step).mask(there.batch, there.labels, budget, scope)
+    # Between encoders only frames carry over, and there may be one more or fewer of them.
+    scores = there.bank(step).scores(there.batch, there.labels).sum(2)
+    fitted = _fitted(scores, there.batch.lengths, batch.lengths)
+    return topk_mask(fitted[:, :, None].expand(batch.x.shape), batch.lengths, budget, scope)
+
+
+def _fitted(
+    scores: Float[Tensor, "B S"], lengths: Int[Tensor, "B"], wanted: Int[Tensor, "B"]
+) -> Float[Tensor, "B T"]:
+    """Frame scores at other lengths: surplus frames are cut, missing ones rank last."""
+    if bool(((lengths - wanted).abs() > _FRAME_TOLERANCE).any()):
+        raise StoreError(
+            f"an utterance differs by more than {_FRAME_TOLERANCE} frames between the two "
+            "encoders; masks carry over only between encoders of the same framing"
+        )
+    fitted = scores.new_zeros(len(scores), int(wanted.max()))
+    for row, length in enumerate(wanted.tolist()):
+        shared = min(length, int(lengths[row]))
+        fitted[row, :shared] = scores[row, :shared]
+    return fitted

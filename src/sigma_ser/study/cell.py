@@ -1,4 +1,4 @@
-"""Attack one batch and tell everything about it: a list for each column of the rows."""
+"""Attack one batch and measure everything about it: a list for each column of the rows."""
 
 from __future__ import annotations
 
@@ -9,64 +9,64 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from sigma_ser.core.budget import Budget
+from sigma_ser.attacks.factory import make_attack
 from sigma_ser.core.contracts import Attack, AttackResult
 from sigma_ser.core.rows import CONSISTENCY_METRICS, schema
 from sigma_ser.core.seeds import utterance_seeds
+from sigma_ser.evaluate.consistency.measures import consistency
 from sigma_ser.evaluate.outcome import outcome
 from sigma_ser.runs.files import read_tensors
 
-from .artifacts import mask_seconds
-from .batches import AsKept, Piece
+from .batches import StepBatch, StoredExplainer
 from .steps import AttackStep
 from .transfer import Perturbations
 
+Columns = dict[str, list[Any]]
+
+
+def attack_of(step: AttackStep) -> Attack:
+    """The attack of a cell, with its settings."""
+    return make_attack(step.attack, **step.settings)
+
 
 def run_attack(
-    piece: Piece, step: AttackStep, attack: Attack, mask: Bool[Tensor, "B T D"] | None
+    here: StepBatch, step: AttackStep, attack: Attack, mask: Bool[Tensor, "B T D"] | None
 ) -> AttackResult:
-    """The attack of a cell on one batch, with the seeds that belong to its utterances."""
-    seeds = utterance_seeds(piece.batch.ids, step.seed, "attack", step.attack)
-    return attack(
-        piece.victim,
-        piece.batch,
-        piece.labels,
-        Budget(**step.budget),
-        mask=mask,
-        seeds=seeds,
-    )
+    """The attack of a cell on one batch, with the seeds of its utterances."""
+    seeds = utterance_seeds(here.batch.ids, step.seed, "attack", step.attack)
+    return attack(here.victim, here.batch, here.labels, step.budget, mask=mask, seeds=seeds)
 
 
 def measure(
-    piece: Piece, step: AttackStep, attack: Attack, kept: Perturbations | None = None
-) -> dict[str, list[Any]]:
-    """All columns of `core.rows` for one batch of a cell; `kept` gets the perturbations."""
-    mask = piece.mask(step)
+    here: StepBatch, step: AttackStep, attack: Attack, kept: Perturbations | None = None
+) -> Columns:
+    """All columns of `core.rows` for one batch of a cell; `kept` collects the perturbations."""
+    mask = here.mask(step)
     started = time.perf_counter()
-    result = run_attack(piece, step, attack, mask)
+    result = run_attack(here, step, attack, mask)
     seconds = time.perf_counter() - started
     if kept is not None:
-        kept.add(piece.batch, result.x_adv)
+        kept.add(here.batch, result.x_adv)
     columns = {
-        **_condition(piece, step, attack),
+        **_condition(here, step, attack),
         **outcome(
-            piece.victim,
-            piece.batch,
-            piece.labels,
-            Budget(**step.budget),
+            here.victim,
+            here.batch,
+            here.labels,
+            step.budget,
             result,
             seconds=seconds,
-            class_names=piece.class_names,
+            class_names=here.class_names,
         ),
-        **_mask_costs(piece, step),
-        **_consistency(piece, step, result, mask),
+        **_mask_costs(here, step),
+        **_consistency(here, step, result, mask),
     }
-    return {name: columns.get(name, [None] * len(piece.batch)) for name in schema().names}
+    return {name: columns.get(name, [None] * len(here.batch)) for name in schema().names}
 
 
-def _condition(piece: Piece, step: AttackStep, attack: Attack) -> dict[str, list[Any]]:
-    """What was done to which utterance."""
-    setting, budget = step.victim.setting, Budget(**step.budget)
+def _condition(here: StepBatch, step: AttackStep, attack: Attack) -> Columns:
+    """Victim, attack, mask and budget, and the utterance they were applied to."""
+    setting, utterances = step.victim.setting, here.utterances
     same: dict[str, Any] = {
         "corpus": setting.corpus,
         "protocol": setting.protocol,
@@ -75,46 +75,32 @@ def _condition(piece: Piece, step: AttackStep, attack: Attack) -> dict[str, list
         "layer": setting.layer,
         "victim": step.victim.name,
         "victim_seed": step.victim.seed,
-        "attack": step.attack,
         "attack_settings": repr(attack),
-        "attack_seed": step.seed,
-        "explainer": None if step.mask is None else step.mask.explainer,
-        "mask_source": step.mask_source,
-        "scope": step.scope,
-        "granularity": budget.granularity,
-        "sparsity": budget.sparsity,
-        "epsilon": float(budget.epsilon),
+        **step.condition,
     }
-    people = piece.utterances
     return {
-        **{name: [value] * len(people) for name, value in same.items()},
-        "utterance": [utterance.id for utterance in people],
-        "speaker": [utterance.speaker for utterance in people],
-        "text_id": [utterance.text_id for utterance in people],
-        "label": [utterance.label for utterance in people],
-        "duration": [utterance.seconds for utterance in people],
+        **{name: [value] * len(utterances) for name, value in same.items()},
+        "utterance": [utterance.id for utterance in utterances],
+        "speaker": [utterance.speaker for utterance in utterances],
+        "text_id": [utterance.text_id for utterance in utterances],
+        "label": [utterance.label for utterance in utterances],
+        "duration": [utterance.seconds for utterance in utterances],
     }
 
 
-def _mask_costs(piece: Piece, step: AttackStep) -> dict[str, list[Any]]:
-    count = len(piece.batch)
-    if step.mask is None or step.mask.universal is not None:
-        # A universal map was made once, from other utterances: these bear nothing of it.
-        free: dict[str, list[Any]] = {
-            "mask_forwards": [0] * count,
-            "mask_backwards": [0] * count,
-            "mask_seconds": [0.0] * count,
-        }
-        return free
+def _mask_costs(here: StepBatch, step: AttackStep) -> Columns:
+    """Passes and seconds of the explanations behind the mask, per utterance."""
+    count = len(here.batch)
     forwards, backwards = torch.zeros(2, count, dtype=torch.long)
     seconds: list[float | None] = [0.0] * count
-    for one in step.mask.maps:
-        seen = piece.seen_by(one.victim)
-        told = seen.bank(one).explain(seen.batch, seen.labels)
-        forwards += told.forwards
-        backwards += told.backwards
-        known = mask_seconds(piece.task.paths, one)
-        times = [known[name] for name in piece.batch.ids]
+    # A universal map was estimated once, from other utterances, so these bear no cost.
+    for one in step.mask.maps if step.mask is not None else ():
+        there = here.for_victim(one.victim)
+        explanation = there.bank(one).explain(there.batch, there.labels)
+        forwards += explanation.forwards
+        backwards += explanation.backwards
+        known = here.artifacts.mask_seconds(one)
+        times = [known[name] for name in here.batch.ids]
         seconds = [
             None if total is None or more is None else total + more
             for total, more in zip(seconds, times, strict=True)
@@ -127,32 +113,30 @@ def _mask_costs(piece: Piece, step: AttackStep) -> dict[str, list[Any]]:
 
 
 def _consistency(
-    piece: Piece, step: AttackStep, result: AttackResult, mask: Bool[Tensor, "B T D"] | None
-) -> dict[str, list[Any]]:
-    """What is left of the explanation, with its floor."""
-    from sigma_ser.evaluate.consistency.measures import consistency
-
+    here: StepBatch, step: AttackStep, result: AttackResult, mask: Bool[Tensor, "B T D"] | None
+) -> Columns:
+    """Consistency of the explanation before and after the attack, with its floor."""
     if step.reference is None or step.floor is None:
         return {}
-    task, bank = piece.task, piece.bank(step.reference)
+    task, bank = here.task, here.bank(step.reference)
     scores = consistency(
-        AsKept(bank),
-        piece.victim,
-        piece.batch,
+        StoredExplainer(bank),
+        here.victim,
+        here.batch,
         result.x_adv,
-        piece.labels,
-        Budget(**step.budget),
+        here.labels,
+        step.budget,
         mask=mask,
         frame_seconds=step.victim.setting.frame_seconds,
-        clean=bank.explain(piece.batch, piece.labels).saliency,
-        seeds=bank.seeds(piece.batch),
+        clean=bank.explain(here.batch, here.labels).saliency,
+        seeds=bank.seeds(here.batch),
     )
-    floors = read_tensors(task.paths.floor(step.floor, task.part))
-    scores |= {name: values[piece.rows] for name, values in floors.items()}
+    floors = read_tensors(task.layout.floor(step.floor.key, task.part))
+    scores |= {name: values[here.rows] for name, values in floors.items()}
     kept = ["mask_mass"] + [
         f"{metric}{suffix}" for metric in CONSISTENCY_METRICS for suffix in ("", "_own", "_floor")
     ]
     return {
-        "consistency_explainer": [step.reference.explainer] * len(piece.batch),
+        "consistency_explainer": [step.reference.explainer] * len(here.batch),
         **{name: scores[name].tolist() for name in kept if name in scores},
     }

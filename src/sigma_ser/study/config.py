@@ -63,6 +63,12 @@ class EncoderSection(_OpenSection):
     layer: OneOrMore[Layer] = Field([-1], description="one, or a list: each is run")
 
 
+class FeaturesSection(_Section):
+    """Features that are there already, in place of an encoder."""
+
+    store: Path = Field(description="folder that `sigma-ser extract` wrote")
+
+
 class AdversarialSection(_OpenSection):
     """Training on attacked features, too. Other keys are settings of the attack."""
 
@@ -83,7 +89,10 @@ class VictimSection(_OpenSection):
     name: str | None = Field(None, description="in the rows; the head's name by default")
     seeds: list[int] = Field([0], min_length=1)
     head_settings: dict[str, Any] = {}
-    adversarial: AdversarialSection | None = Field(None, description="harden it while it trains")
+    adversarial: AdversarialSection | None = Field(
+        None, description="adversarial training with this attack"
+    )
+    attacked: bool = Field(True, description="false: its explanations make masks for others only")
 
     @model_validator(mode="after")
     def _one_origin(self) -> VictimSection:
@@ -134,6 +143,9 @@ class EvaluationSection(_Section):
     """How many test utterances are attacked, and in which batches."""
 
     utterances: int | None = Field(None, ge=1, description="per fold, stratified; all by default")
+    ids: list[str] | None = Field(
+        None, min_length=1, description="attack exactly these utterances of the test part"
+    )
     batch_size: int = Field(32, ge=1)
     seed: int = 0
     exemplars: int = Field(3, ge=0, description="utterances the report shows in full")
@@ -158,8 +170,9 @@ class StudyConfig(_Section):
     """A whole study."""
 
     name: str
-    corpus: OneOrMore[CorpusSection]
-    encoder: OneOrMore[EncoderSection]
+    corpus: OneOrMore[CorpusSection] | None = None
+    encoder: OneOrMore[EncoderSection] | None = None
+    features: FeaturesSection | None = None
     victims: list[VictimSection] = Field(min_length=1)
     explainers: dict[str, dict[str, Any]] = Field(
         {}, description="settings by name; `name` in them makes an alias"
@@ -180,6 +193,20 @@ class StudyConfig(_Section):
             )
         return name
 
+    @model_validator(mode="after")
+    def _inputs_are_named(self) -> StudyConfig:
+        for name in ("corpus", "encoder") if self.features is None else ():
+            if getattr(self, name) is None:
+                raise ValueError(f"the key {name!r} is missing (or a store under [features])")
+        if self.features is not None and self.encoder is not None:
+            raise ValueError("give an encoder or a store under [features], not both")
+        if self.corpus is None and any(one.load is None for one in self.victims):
+            raise ValueError(
+                "a head needs a corpus and a protocol to be trained; a store alone serves victims "
+                "that are loaded"
+            )
+        return self
+
 
 def study_schema() -> dict[str, Any]:
     """The JSON schema of a study file, for editors that complete and check TOML."""
@@ -191,8 +218,11 @@ def study_schema() -> dict[str, Any]:
     }
     places = [schema, *schema["$defs"].values()]
     for name, one in ((n, p) for place in places for n, p in place["properties"].items()):
-        # These take one value for a list of one.
-        if name in {"corpus", "encoder", "protocol", "layer"} and one.get("type") == "array":
-            place = {key: one.pop(key) for key in ("type", "items", "minItems") if key in one}
-            one["anyOf"] = [place["items"], place]
+        # These take one value for a list of one, and some of them null.
+        lists = [place for place in (one, *one.get("anyOf", ())) if place.get("type") == "array"]
+        if name in {"corpus", "encoder", "tracking", "protocol", "layer"} and lists:
+            (place,) = lists
+            array = {key: place.pop(key) for key in ("type", "items", "minItems") if key in place}
+            others = [other for other in one.get("anyOf", ()) if other]
+            one["anyOf"] = [array["items"], array, *others]
     return schema

@@ -12,11 +12,12 @@ from sigma_ser.core.errors import RunError
 from sigma_ser.core.rows import CELL_COLUMNS, TIMING_COLUMNS, read_rows
 from sigma_ser.evaluate.result_names import cell_names, flattened, victim_names
 from sigma_ser.runs.files import read_object, read_objects
+from sigma_ser.runs.layout import RunLayout
 
 if TYPE_CHECKING:
     import polars as pl
 
-_ADVICE = "run its study again, which takes a moment where it is finished"
+_ADVICE = "run its study again, which is quick where everything is finished"
 _VICTIM_KEYS = ("fold", "name", "uar")
 _KEYS = [name for name in CELL_COLUMNS if name != "attack_settings"]
 
@@ -85,19 +86,17 @@ def compare_runs(first: Path, second: Path) -> Difference:
     """
     from sigma_ser.evaluate.summary import summarise
 
-    for folder in (first, second):
-        if not (folder / "rows.parquet").is_file():
+    layouts = (RunLayout(first), RunLayout(second))
+    for layout in layouts:
+        if not layout.rows.is_file():
             raise RunError(
-                f"{folder} is not the folder of a finished run (it has no rows.parquet); give "
-                "one, or finish it with sigma-ser run"
+                f"{layout.folder} is not the folder of a finished run (it has no "
+                f"{layout.rows.name}); give one, or finish it with sigma-ser run"
             )
-    folders = (first, second)
-    studies, surroundings = (
-        [read_object(folder / name, (), _ADVICE) for folder in folders]
-        for name in ("study.json", "environment.json")
-    )
-    victims = [read_objects(one / "victims.json", _VICTIM_KEYS, _ADVICE) for one in folders]
-    rows = [read_rows(folder / "rows.parquet") for folder in folders]
+    studies = [read_object(one.study, (), _ADVICE) for one in layouts]
+    surroundings = [read_object(one.environment, (), _ADVICE) for one in layouts]
+    victims = [read_objects(one.victims, _VICTIM_KEYS, _ADVICE) for one in layouts]
+    rows = [read_rows(one.rows) for one in layouts]
     cells = [summarise(one).to_dicts() for one in rows]
     return Difference(
         _changes(*(flattened(study) for study in studies)),

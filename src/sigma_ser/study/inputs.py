@@ -148,7 +148,9 @@ def plan_study(
 def _from_store(config: StudyConfig, store: FeatureStore) -> list[StudyInput]:
     """The inputs of a study that names a feature store instead of an encoder."""
     if not store.complete:
-        raise StoreError(f"{store.folder} is incomplete; run `sigma-ser extract` again to finish it")
+        raise StoreError(
+            f"{store.folder} is incomplete; run `sigma-ser extract` again to finish it"
+        )
     if config.corpus is None:
         corpus = _corpus_of(store)
         test = config.evaluation.ids or store.ids

@@ -1,36 +1,56 @@
-"""Read a study file: what it includes, `--set`, and errors that name the key and its line."""
+"""Read a study file: includes, overrides, names, and errors that name the key and its line."""
 
 from __future__ import annotations
 
 import difflib
-import re
+import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from sigma_ser.attacks.factory import make_attack
+from sigma_ser.core import registry
 from sigma_ser.core.errors import ConfigError
+from sigma_ser.core.settings import check_settings, parse_assignment
+from sigma_ser.core.toml_lines import toml_lines
+from sigma_ser.encoders.encoder import load_encoder
+from sigma_ser.explainers.explanation import make_explainer
+from sigma_ser.victims.checkpoint import make_head
+from sigma_ser.victims.loading import load_victim
+from sigma_ser.victims.settings import TrainingSettings
 
-from .config import StudyConfig
+from .config import StudyConfig, VictimSection
+from .mask_sources import check_sources
+from .tracking import check_tracking
+
+
+@dataclass(frozen=True)
+class LoadedStudy:
+    """A study with the text that it was read from, as the run folder keeps it."""
+
+    config: StudyConfig
+    text: str
 
 
 @dataclass(frozen=True)
 class _Source:
-    """One study file: where it lies, its text and what it says itself."""
+    """One study file: its path, its text and its own values, without those that it includes."""
 
     path: Path
     text: str
     values: Mapping[str, Any]
 
 
-def load_study(path: Path | str, overrides: Sequence[str] = ()) -> StudyConfig:
+def load_study(path: Path | str, overrides: Sequence[str] = ()) -> LoadedStudy:
     """Read a study file.
 
-    `include = "other.toml"` (or a list) takes over the values of other files: a table is merged
-    key by key, anything else is replaced by the including file, and of several the later one wins.
+    `include = "other.toml"` (or a list) takes over the values of other files: tables are merged
+    key by key, other values are replaced by the including file, and of several files the later one
+    has precedence.
 
     Args:
         path: the TOML file; relative folders and includes in it are relative to it.
@@ -41,27 +61,52 @@ def load_study(path: Path | str, overrides: Sequence[str] = ()) -> StudyConfig:
     """
     sources: list[_Source] = []
     values = _read(Path(path), sources, ())
-    return _study(values, overrides, sources)
-
-
-def read_texts(path: Path | str) -> str:
-    """The text of a study file and, after it, of those that it includes."""
-    sources: list[_Source] = []
-    _read(Path(path), sources, ())
     own, *included = sources
-    return own.text + "".join(
+    text = own.text + "".join(
         f"\n# included: {source.path.name}\n"
         + "".join(f"# {line}\n" for line in source.text.splitlines())
         for source in included
     )
+    return LoadedStudy(_study(values, overrides, sources), _with_overrides(text, overrides))
 
 
 def parse_study(
     values: Mapping[str, Any], overrides: Sequence[str] = (), *, base: Path | None = None
-) -> StudyConfig:
+) -> LoadedStudy:
     """A study from plain values; relative folders in it are relative to `base`, where given."""
     merged: dict[str, Any] = _anchored(_plain(values), base) if base else _plain(values)
-    return _study(merged, overrides, [])
+    text = json.dumps(values, indent=2, default=str)
+    return LoadedStudy(_study(merged, overrides, []), _with_overrides(text, overrides))
+
+
+def check_names(config: StudyConfig) -> None:
+    """Make everything that a study names once, so that a typo costs no work.
+
+    Raises:
+        UnknownNameError: if something is not registered.
+        SigmaError: if it does not take its settings.
+    """
+    for corpus in config.corpus or ():
+        registry.get("corpus", corpus.name)
+        for protocol in corpus.protocol:
+            registry.get("protocol", protocol)
+    for victim in config.victims:
+        _check_victim(victim)
+    explainers = {name for section in config.attacks for name in section.explainers}
+    if config.consistency.explainer is not None:
+        explainers.add(config.consistency.explainer)
+    for name in sorted(explainers):
+        settings = dict(config.explainers.get(name, {}))
+        make_explainer(str(settings.pop("name", name)), **settings)
+    for section in config.attacks:
+        make_attack(section.name, **section.settings)
+    _check_keywords(load_encoder, "encoder", [section.settings for section in config.encoder or ()])
+    check_sources(config)
+    check_tracking(config)
+
+
+def _with_overrides(text: str, overrides: Sequence[str]) -> str:
+    return text + "".join(f"\n# --set {override}" for override in overrides)
 
 
 def _study(
@@ -130,6 +175,10 @@ def _anchored(values: dict[str, Any], base: Path) -> dict[str, Any]:
         root = corpus.get("root")
         if isinstance(root, str) and not Path(root).is_absolute():
             corpus["root"] = str((base / root).resolve())
+    for features in _tables(values.get("features")):
+        store = features.get("store")
+        if isinstance(store, str) and not Path(store).is_absolute():
+            features["store"] = str((base / store).resolve())
     # A name is a folder only where there is one.
     for place, key in ((values.get("encoder"), "name"), (values.get("victims"), "load")):
         for table in _tables(place):
@@ -153,15 +202,10 @@ def _plain(value: Any) -> Any:
 
 def _override(values: dict[str, Any], override: str) -> None:
     """Set one dotted key; a number steps into a list (`attacks.0.steps=5`)."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(
-            f"--set takes key=value, e.g. --set budgets.epsilon=[0.5], got {override!r}"
-        )
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
+        key, value = parse_assignment(override)
+    except ConfigError as fault:
+        raise ConfigError(f"--set: {fault}") from None
     *parents, last = key.split(".")
     place: Any = values
     try:
@@ -185,14 +229,14 @@ def _sentence(
     key = ".".join(path)
     match first["type"]:
         case "extra_forbidden":
-            said = f"there is no key {key!r}{_near(path)}"
+            problem = f"there is no key {key!r}{_near(path)}"
         case "missing":
-            said = f"the key {key!r} is missing"
+            problem = f"the key {key!r} is missing"
         case "value_error":
-            said = f"{key}: {first['ctx']['error']}"
+            problem = f"{key}: {first['ctx']['error']}" if key else str(first["ctx"]["error"])
         case _:
-            said = f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]}, got {first['input']!r}"
-    return f"{_where(path, sources, overrides)}: {said}"
+            problem = f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]}, got {first['input']!r}"
+    return f"{_where(path, sources, overrides)}: {problem}"
 
 
 def _where(path: Sequence[str], sources: Sequence[_Source], overrides: Sequence[str]) -> str:
@@ -206,7 +250,7 @@ def _where(path: Sequence[str], sources: Sequence[_Source], overrides: Sequence[
     # The longest part of the place that a file has; of equals the nearest file decides.
     best, depth = (sources[0], 0), 0
     for source in sources:
-        lines = _lines(source.text)
+        lines = toml_lines(source.text)
         for known in range(len(path), depth, -1):
             if tuple(path[:known]) in lines:
                 best, depth = (source, lines[tuple(path[:known])]), known
@@ -250,33 +294,20 @@ def _near(path: Sequence[str]) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(known)}"
 
 
-def _lines(text: str) -> dict[tuple[str, ...], int]:
-    """The line of each table and key of a TOML file, which `tomllib` does not tell."""
-    lines: dict[tuple[str, ...], int] = {}
-    table: tuple[str, ...] = ()
-    counts: dict[tuple[str, ...], int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"^\s*(\[\[?)([^\]]+)\]", line)
-        entry = re.match(r"^\s*([A-Za-z0-9_.\"'-]+)\s*=", line)
-        if header:
-            table = ()
-            *parents, last = _names(header[2])
-            for name in parents:
-                table = (*table, name)
-                # Below an array of tables, a header means the latest of them.
-                table = (*table, str(counts[table] - 1)) if table in counts else table
-            table = (*table, last)
-            if header[1] == "[[":
-                counts[table] = counts.get(table, 0) + 1
-                lines.setdefault(table, number)
-                table = (*table, str(counts[table] - 1))
-            lines.setdefault(table, number)
-        elif entry:
-            names = _names(entry[1])
-            for depth in range(1, len(names) + 1):
-                lines.setdefault((*table, *names[:depth]), number)
-    return lines
+def _check_victim(victim: VictimSection) -> None:
+    if victim.head is None:
+        _check_keywords(load_victim, "victims", [victim.settings])
+        return
+    make_head(victim.head, 2, 2, victim.head_settings)
+    TrainingSettings.of(victim.settings)
+    if victim.adversarial is not None:
+        make_attack(victim.adversarial.attack, **victim.adversarial.settings)
 
 
-def _names(dotted: str) -> list[str]:
-    return [name.strip().strip("\"'") for name in dotted.split(".")]
+def _check_keywords(
+    function: Callable[..., Any], place: str, given: Sequence[Mapping[str, Any]]
+) -> None:
+    """Check keywords of a function; its subject and layer are keys of the study's own."""
+    for settings in given:
+        supplied = ("name_or_path", "source", "layer")
+        check_settings(f"[{place}]", function, settings, ConfigError, supplied)

@@ -8,13 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sigma_ser import __version__
 from sigma_ser.core import registry
 from sigma_ser.core.budget import Budget
+from sigma_ser.core.errors import ConfigError
 from sigma_ser.core.files import content_key
+from sigma_ser.core.records import Records
+from sigma_ser.core.seeds import derive_seed
+from sigma_ser.core.utterance import Utterance
 
 from .config import CONSENSUS, UNIVERSAL, AttackSection, StudyConfig
 from .mask_sources import mask_owners
-from .sampling import attacked_parts, unattacked_part
 from .steps import (
     AttackStep,
     FloorStep,
@@ -34,8 +38,14 @@ if TYPE_CHECKING:
     from sigma_ser.corpora.folds import Fold
 
 
+# Utterances of one file of results: small enough to lose little, large enough to be few.
+PART_UTTERANCES = 256
+# Number of utterances behind a universal map: more of them change it little.
+UNIVERSAL_UTTERANCES = 128
+
+
 @dataclass(frozen=True)
-class Ground:
+class PlanInput:
     """One setting with its recordings and the folds that the study runs."""
 
     setting: Setting
@@ -43,37 +53,32 @@ class Ground:
     folds: Sequence[Fold]
 
 
-def budget_of(values: Mapping[str, Any]) -> Budget:
-    """The budget that a step names."""
-    return Budget(**values)
-
-
-def key_of_features(corpus: Corpus, encoder_key: str) -> str:
-    """Under which key the features of a corpus lie."""
-    return _key("features", corpus.key, encoder_key)
+def features_key(corpus: Corpus, encoder_key: str) -> str:
+    """Key of the features of a corpus under an encoder."""
+    return content_key(["features", versions(), corpus.key, encoder_key])
 
 
 def make_plan(
-    study: StudyConfig, grounds: Sequence[Ground], loaded: Mapping[str, str] | None = None
+    study: StudyConfig, inputs: Sequence[PlanInput], loaded: Mapping[str, str] | None = None
 ) -> Plan:
     """Plan a study.
 
     Args:
-        study: what is asked for.
-        grounds: its settings.
+        study: the configuration.
+        inputs: its settings, each with recordings and folds.
         loaded: fingerprint of each victim that is loaded and not trained, by its source.
 
     Raises:
         ConfigError: if the study names something that it does not define.
     """
-    return _Planner(study, grounds, loaded or {}).plan()
+    return _Planner(study, inputs, loaded or {}).plan()
 
 
 class _Planner:
     """Collects steps, each once."""
 
     def __init__(
-        self, study: StudyConfig, grounds: Sequence[Ground], loaded: Mapping[str, str]
+        self, study: StudyConfig, inputs: Sequence[PlanInput], loaded: Mapping[str, str]
     ) -> None:
         self.study = study
         self.loaded = loaded
@@ -81,16 +86,16 @@ class _Planner:
         self.samples: dict[tuple[str, str], tuple[Part, ...]] = {}
         self.sample_keys: dict[tuple[str, str], str] = {}
         self.universal_parts: dict[tuple[str, str], Part] = {}
-        for ground, fold in ((g, f) for g in grounds for f in g.folds):
-            place = ground.setting.features, fold.key
-            self.samples[place] = attacked_parts(study, ground.corpus, fold)
+        for one, fold in ((i, f) for i in inputs for f in i.folds):
+            place = one.setting.features, fold.key
+            self.samples[place] = attacked_parts(study, one.corpus, fold)
             self.sample_keys[place] = content_key(
                 [[one.id for one in part] for part in self.samples[place]]
             )
-            self.universal_parts[place] = unattacked_part(study, ground.corpus, fold)
+            self.universal_parts[place] = unattacked_part(study, one.corpus, fold)
         self.victims = [
-            victim for ground in grounds for fold in ground.folds
-            for victim in self._victims_of(ground.setting, fold)
+            victim for one in inputs for fold in one.folds
+            for victim in self._victims_of(one.setting, fold)
         ]  # fmt: skip
         self.universals: dict[str, UniversalStep] = {}
         self.saliencies: dict[str, SaliencyStep] = {}
@@ -102,10 +107,11 @@ class _Planner:
         return content_key([kind, self.versions, *parts])
 
     def plan(self) -> Plan:
-        for victim in self.victims:
+        attacked = [victim for victim in self.victims if victim.attacked]
+        for victim in attacked:
             self._cells(victim)
         if self.study.evaluation.replay:
-            for attack, victim in itertools.product(self.attacks.values(), self.victims):
+            for attack, victim in itertools.product(self.attacks.values(), attacked):
                 same = victim.sample == attack.victim.sample and victim.setting.layer != "all"
                 if same and victim.key != attack.victim.key:
                     key = self.key("replay", attack.key, victim.key)
@@ -141,7 +147,7 @@ class _Planner:
                 head = section.head or "loaded"
                 yield VictimStep(
                     key, setting, name, fold, head, section.head_settings, section.settings,
-                    seed, section.load, hardened,
+                    seed, section.load, hardened, section.attacked,
                 )  # fmt: skip
 
     def _cells(self, victim: VictimStep) -> None:
@@ -151,18 +157,20 @@ class _Planner:
                 victim, study.consistency.explainer, study.consistency.settings
             )
         for section, budget in itertools.product(study.attacks, budgets_of(study)):
-            for mask, scope in self._conditions(section, victim, str(budget["granularity"])):
+            for mask, scope in self._conditions(section, victim, budget.granularity):
                 floor = None
                 mask_key = None if mask is None else mask.key
                 if reference is not None:
-                    key = self.key("floor", victim.key, mask_key, scope, budget, reference.key)
+                    key = self.key(
+                        "floor", victim.key, mask_key, scope, _plain(budget), reference.key
+                    )
                     floor = self.floors.setdefault(
                         key, FloorStep(key, victim, budget, mask, scope, reference)
                     )
                 for seed in section.seeds or [study.evaluation.seed]:
                     key = self.key(
                         "attack", victim.key, section.name, section.settings, mask_key, scope,
-                        budget, None if reference is None else reference.key, seed,
+                        _plain(budget), None if reference is None else reference.key, seed,
                         study.evaluation.seed, study.evaluation.batch_size,
                         study.evaluation.replay, self.sample_keys[victim.sample],
                     )  # fmt: skip
@@ -202,8 +210,8 @@ class _Planner:
             yield MaskStep(explainer, UNIVERSAL, universal=self._universal(victim, explainer))
         else:
             for owner in owners:
-                told = self._saliency(owner, explainer)
-                yield MaskStep(explainer, own_or_name(told, victim), (told,))
+                saliency = self._saliency(owner, explainer)
+                yield MaskStep(explainer, own_or_name(saliency, victim), (saliency,))
 
     def _saliency(
         self, victim: VictimStep, explainer: str, extra: Mapping[str, Any] | None = None
@@ -227,23 +235,74 @@ class _Planner:
         )
 
 
-def budgets_of(study: StudyConfig) -> Iterator[dict[str, Any]]:
-    """Every budget of a study, as the arguments of `Budget`."""
+def budgets_of(study: StudyConfig) -> Iterator[Budget]:
+    """Every budget of a study."""
     budgets = study.budgets
     for granularity, epsilon, sparsity in itertools.product(
         budgets.granularity, budgets.epsilon, budgets.sparsity
     ):
-        yield {"sparsity": sparsity, "epsilon": epsilon, "granularity": granularity}
+        yield Budget(sparsity=sparsity, epsilon=epsilon, granularity=granularity)
 
 
-def _key(kind: str, *parts: Any) -> str:
-    return content_key([kind, versions(), *parts])
+def _plain(budget: Budget) -> dict[str, Any]:
+    """What a budget of a study is made of, for keys."""
+    return {
+        "sparsity": budget.sparsity,
+        "epsilon": budget.epsilon,
+        "granularity": budget.granularity,
+    }
 
 
 def versions() -> dict[str, str]:
     """What may change a number besides the inputs: part of every key."""
     import torch
 
-    from sigma_ser import __version__
-
     return {"sigma-ser": __version__, "torch": torch.__version__, "machine": platform.machine()}
+
+
+def attacked_parts(study: StudyConfig, corpus: Corpus, fold: Fold) -> tuple[Part, ...]:
+    """The attacked test utterances, of similar length in each part, in an order fixed by content.
+
+    The order follows the recordings and not their frames, so it is the same for every encoder.
+
+    Raises:
+        ConfigError: if `evaluation.ids` names an utterance outside the test part.
+    """
+    evaluation = study.evaluation
+    if evaluation.ids is not None:
+        unknown = set(evaluation.ids) - set(fold.test)
+        if unknown:
+            raise ConfigError(
+                f"evaluation.ids: {min(unknown)!r} is not in the test part of fold {fold.name}"
+            )
+        ids = list(evaluation.ids)
+    else:
+        ids = _stratified(corpus, fold.test, evaluation.utterances, evaluation.seed)
+    chosen = _by_length(corpus, ids)
+    return tuple(
+        chosen[start : start + PART_UTTERANCES] for start in range(0, len(chosen), PART_UTTERANCES)
+    )
+
+
+def unattacked_part(study: StudyConfig, corpus: Corpus, fold: Fold) -> Part:
+    """Utterances for a universal map: of the validation part, or the training part without one."""
+    ids = fold.validation or fold.train
+    kept = _stratified(corpus, ids, UNIVERSAL_UTTERANCES, study.evaluation.seed)
+    return _by_length(corpus, kept)
+
+
+def _by_length(corpus: Corpus, ids: Sequence[str]) -> Records[Utterance]:
+    ordered = sorted(ids, key=lambda name: (corpus[name].seconds, name))
+    return Records(Utterance, (corpus[name] for name in ordered))
+
+
+def _stratified(corpus: Corpus, ids: Sequence[str], wanted: int | None, seed: int) -> list[str]:
+    if wanted is None or wanted >= len(ids):
+        return list(ids)
+    by_class: dict[str, list[str]] = {}
+    for name in sorted(ids, key=lambda name: derive_seed("sample", seed, name)):
+        by_class.setdefault(corpus[name].label, []).append(name)
+    turns = itertools.chain.from_iterable(
+        itertools.zip_longest(*(by_class[label] for label in sorted(by_class)))
+    )
+    return list(itertools.islice((name for name in turns if name is not None), wanted))

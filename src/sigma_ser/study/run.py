@@ -1,4 +1,4 @@
-"""Run a study: corpora, features, victims, maps, attacks, rows; only what is missing."""
+"""Run a study: inputs, plan, tasks, rows, report; only what is missing is computed."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from sigma_ser.core.errors import RunError
 from sigma_ser.core.files import whole_file, write_json
 from sigma_ser.core.progress import Progress, Silent
 from sigma_ser.core.rows import read_rows
-from sigma_ser.execution.executor import Executor, load_executor
-from sigma_ser.execution.memory import Slack, bound_primitive_cache, let_tables_go
-from sigma_ser.runs.garbage import remember_plan, remove_asides
+from sigma_ser.execution.executor import load_executor
+from sigma_ser.execution.memory import Slack, bound_primitive_cache, release_freed_tables
+from sigma_ser.runs.garbage import remove_partial_files, write_plan
+from sigma_ser.runs.layout import RunLayout
 from sigma_ser.runs.lock import run_lock
 from sigma_ser.runs.provenance import environment
-from sigma_ser.runs.status import Told
+from sigma_ser.runs.status import RecordedProgress
 
-from .artifacts import RunPaths, close_opened
-from .collecting import collect
 from .config import StudyConfig
-from .inputs import Scene, make_plan_of, open_scenes
-from .loading import load_study, parse_study, read_texts
-from .names import check_names
-from .report import provenance, report_run, victim_scores
-from .scheduler import compute, read_failures
+from .exemplars import exemplar_tasks
+from .inputs import open_inputs, plan_study
+from .loading import LoadedStudy, check_names, load_study, parse_study
+from .report import collect, provenance, report_run, victim_scores
+from .scheduler import Scheduler, read_failures, stages
 from .tracking import track
 
 if TYPE_CHECKING:
@@ -40,8 +39,8 @@ if TYPE_CHECKING:
 class Study:
     """A finished run.
 
-    `folder` holds everything; `seconds` is the wall time of this call, of which little is left
-    where most was there already.
+    `folder` holds everything; `seconds` is the wall time of this call, which is short where most of
+    the results existed already.
     """
 
     config: StudyConfig
@@ -51,14 +50,14 @@ class Study:
     @cached_property
     def rows(self) -> pl.DataFrame:
         """One row for each utterance and cell, with the columns of `core.rows`."""
-        return read_rows(self.folder / "rows.parquet")
+        return read_rows(self.layout.rows)
 
     @cached_property
     def replays(self) -> pl.DataFrame | None:
-        """What other victims said to the perturbations; `None` unless `evaluation.replay`."""
+        """Predictions of other victims on the perturbations; `None` unless `evaluation.replay`."""
         import polars as pl
 
-        path = self.folder / "replays.parquet"
+        path = self.layout.replays
         return pl.read_parquet(path) if path.exists() else None
 
     @cached_property
@@ -69,20 +68,25 @@ class Study:
         return summarise(self.rows)
 
     @property
+    def layout(self) -> RunLayout:
+        """Paths of the run folder."""
+        return RunLayout(self.folder)
+
+    @property
     def victims(self) -> list[dict[str, Any]]:
         """Name, fold and test scores of each victim."""
-        values: list[dict[str, Any]] = json.loads((self.folder / "victims.json").read_text("utf-8"))
+        values: list[dict[str, Any]] = json.loads(self.layout.victims.read_text("utf-8"))
         return values
 
     @property
     def failures(self) -> list[dict[str, Any]]:
-        """Shards that could not be computed: where, which utterances, and why."""
-        return read_failures(self.folder)
+        """Tasks that could not be computed: where, which utterances, and why."""
+        return read_failures(self.layout)
 
     @property
     def report(self) -> Path:
         """The page."""
-        return self.folder / "report" / "index.html"
+        return self.layout.page
 
 
 def run(
@@ -96,62 +100,60 @@ def run(
 
     Args:
         study: a TOML file, or the same values as a mapping.
-        out: folder of the run; `runs/<name>` by default.
+        out: the run folder; `runs/<name>` by default.
         overrides: `a.b=value` each.
-        progress: is told where the run stands.
+        progress: is informed of stages and steps.
 
     Raises:
         ConfigError: if the study is wrong; nothing has been written then.
-        RunError: if the folder cannot be written or another run is at work in it.
+        RunError: if the folder cannot be written, or another run is working in it.
     """
     started = time.monotonic()
-    if isinstance(study, Mapping):
-        config, text = parse_study(study, overrides), json.dumps(study, indent=2, default=str)
-    else:
-        config = load_study(Path(study), overrides)
-        text = read_texts(Path(study))
-    folder = Path(out) if out is not None else Path("runs") / config.name
-    text += "".join(f"\n# --set {override}" for override in overrides)
+    loaded = (
+        parse_study(study, overrides)
+        if isinstance(study, Mapping)
+        else load_study(Path(study), overrides)
+    )
+    folder = (Path(out) if out is not None else Path("runs") / loaded.config.name).absolute()
     try:
-        _execute(config, folder.absolute(), text, progress or Silent(), started)
+        _execute(loaded, RunLayout(folder), progress or Silent(), started)
     except OSError as fault:
         raise RunError(
-            f"cannot go on in {folder}: {fault.strerror or fault}; mend that and run the same "
-            "command again, what is finished is kept"
+            f"cannot go on in {folder}: {fault.strerror or fault}; fix that and run the same "
+            "command again, finished results are kept"
         ) from fault
-    return Study(config, folder.absolute(), time.monotonic() - started)
+    return Study(loaded.config, folder, time.monotonic() - started)
 
 
-def _execute(
-    config: StudyConfig, folder: Path, text: str, progress: Progress, started: float
-) -> None:
+def _execute(loaded: LoadedStudy, layout: RunLayout, progress: Progress, started: float) -> None:
     bound_primitive_cache()
-    let_tables_go()
+    release_freed_tables()
     slack = Slack()
+    config = loaded.config
     # Whatever can be wrong with the study is found before anything is written.
-    executor: Executor = load_executor(config.executor.name, **config.executor.settings)
+    executor = load_executor(config.executor.name, **config.executor.settings)
     check_names(config)
-    scenes: list[Scene] = open_scenes(config)
-    close_opened()  # of an earlier run, whose files may have been deleted since
-    with run_lock(folder), Told(folder, progress) as told:
-        remove_asides(folder)
-        with whole_file(folder / "study.toml") as aside:
-            aside.write_text(text, "utf-8")
-        write_json(folder / "study.json", config.model_dump(mode="json"))
-        write_json(folder / "environment.json", environment())
-        paths = RunPaths(folder)
-        plan = make_plan_of(config, scenes, paths, told)
-        remember_plan(plan, paths)
-        known = provenance(scenes)
-        del scenes  # of a million recordings they weigh hundreds of megabytes
+    inputs = open_inputs(config, layout)
+    with run_lock(layout.folder), RecordedProgress(layout, progress) as recorded:
+        remove_partial_files(layout)
+        with whole_file(layout.study_text) as aside:
+            aside.write_text(loaded.text, "utf-8")
+        write_json(layout.study, config.model_dump(mode="json"))
+        write_json(layout.environment, environment())
+        plan = plan_study(config, inputs, recorded)
+        write_plan(layout, config.name, plan.needs())
+        write_json(layout.provenance, provenance(inputs))
+        del inputs  # the recordings of a large corpus would stay in memory during the attacks
         slack.give_back()
-        compute(plan, paths, executor, told)
-        close_opened()
+        scheduler = Scheduler(layout, executor, recorded)
+        for name, tasks in stages(plan, layout):
+            scheduler.stage(name, tasks)
         slack.give_back()
-        scores = victim_scores(plan, paths)
-        write_json(folder / "victims.json", scores)
-        collected = collect(plan, paths)
-        seconds = time.monotonic() - started
-        report_run(plan, paths, known, collected, text=text, seconds=seconds, progress=told)
+        write_json(layout.victims, victim_scores(plan, layout))
+        collected = collect(plan, layout)
+        scheduler.stage("exemplars", exemplar_tasks(plan, layout, collected.flipped))
+        recorded.stage("report", 1)
+        report_run(layout, collected, time.monotonic() - started)
+        recorded.advance()
         if config.tracking is not None:
-            track(config, folder, scores)
+            track(config, layout)

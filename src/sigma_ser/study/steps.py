@@ -1,11 +1,14 @@
-"""The steps of a study: what each one computes, from which others, and under which key it lies."""
+"""The steps of a study: what each one computes, from which others, and under which key."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sigma_ser.core.budget import Budget
+from sigma_ser.core.files import safe_name
 from sigma_ser.core.utterance import Utterance
 
 from .config import CONSENSUS, OWN, UNIVERSAL, StudyConfig
@@ -14,13 +17,16 @@ if TYPE_CHECKING:
     from sigma_ser.corpora.folds import Fold
 
 Part = Sequence[Utterance]
+# Digits of a key in the name of a folder that people read.
+_NAME_DIGITS = 8
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What holds for all victims of one corpus, protocol, encoder and layer; rows repeat it.
+    """What all victims of one corpus, protocol, encoder and layer share; rows repeat it.
 
-    `features` is the key of the features, `frame_seconds` the time from one frame to the next.
+    `features` is the key of the features and `store` the folder in which they lie;
+    `frame_seconds` is the time from one frame to the next.
     """
 
     corpus: str
@@ -28,11 +34,12 @@ class Setting:
     encoder: str
     layer: str
     features: str
+    store: Path
     frame_seconds: float
 
 
-class Keyed:
-    """Steps are what their keys say, so they compare and hash by them."""
+class KeyedStep:
+    """Steps compare and hash by their keys, which determine their results."""
 
     key: str
 
@@ -44,8 +51,8 @@ class Keyed:
 
 
 @dataclass(frozen=True, eq=False)
-class VictimStep(Keyed):
-    """Train one head on one fold with one seed, or take one that is there already."""
+class VictimStep(KeyedStep):
+    """Train one head on one fold with one seed, or load a victim and score it."""
 
     key: str
     setting: Setting = field(repr=False)
@@ -57,6 +64,12 @@ class VictimStep(Keyed):
     seed: int
     source: str | None = None
     adversarial: Mapping[str, Any] | None = None
+    attacked: bool = True
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder, for people: `mlp-test-OAF-0-1fcb7092`."""
+        return safe_name(f"{self.name}-{self.fold.name}-{self.seed}-{self.key[:_NAME_DIGITS]}")
 
     @property
     def sample(self) -> tuple[str, str]:
@@ -65,7 +78,7 @@ class VictimStep(Keyed):
 
 
 @dataclass(frozen=True, eq=False)
-class SaliencyStep(Keyed):
+class SaliencyStep(KeyedStep):
     """Explain the true class of each attacked utterance, once, for all masks and comparisons."""
 
     key: str
@@ -76,7 +89,7 @@ class SaliencyStep(Keyed):
 
 
 @dataclass(frozen=True, eq=False)
-class UniversalStep(Keyed):
+class UniversalStep(KeyedStep):
     """One map for a whole victim, from utterances that are not attacked."""
 
     key: str
@@ -91,7 +104,7 @@ class UniversalStep(Keyed):
 class MaskStep:
     """Whose maps make a mask: those of one victim, the mean of several, or a universal one.
 
-    Nothing is computed for it: masks come out of the maps in a moment.
+    It has no artefact of its own: a mask follows from the stored maps in a few milliseconds.
     """
 
     explainer: str
@@ -101,30 +114,30 @@ class MaskStep:
 
     @property
     def key(self) -> str:
-        """What it is made of."""
+        """From the keys of its maps."""
         kind = self.source if self.source in (CONSENSUS, UNIVERSAL) else ""
         return kind + "+".join(one.key for one in self.origins)
 
     @property
     def origins(self) -> tuple[SaliencyStep | UniversalStep, ...]:
-        """The steps that must have been done."""
+        """The steps whose results it needs."""
         return self.maps if self.universal is None else (self.universal,)
 
 
 @dataclass(frozen=True, eq=False)
-class FloorStep(Keyed):
-    """What a random perturbation in the same mask, with the same budget, leaves of a map."""
+class FloorStep(KeyedStep):
+    """Consistency under a random perturbation in the same mask, with the same budget."""
 
     key: str
     victim: VictimStep
-    budget: Mapping[str, Any]
+    budget: Budget
     mask: MaskStep | None
     scope: int | None
     reference: SaliencyStep
 
 
 @dataclass(frozen=True, eq=False)
-class AttackStep(Keyed):
+class AttackStep(KeyedStep):
     """One cell: one attack on one victim in one condition."""
 
     key: str
@@ -132,7 +145,7 @@ class AttackStep(Keyed):
     attack: str
     settings: Mapping[str, Any]
     seed: int
-    budget: Mapping[str, Any]
+    budget: Budget
     mask: MaskStep | None
     scope: int | None
     reference: SaliencyStep | None
@@ -149,26 +162,53 @@ class AttackStep(Keyed):
         """Whether it works inside the mask of a real explanation."""
         return self.mask is not None and self.mask.origins[0].name != "random"
 
+    @property
+    def condition(self) -> dict[str, Any]:
+        """Attack, mask and budget, under the names of the columns of the rows."""
+        return {
+            "attack": self.attack,
+            "attack_seed": self.seed,
+            "explainer": None if self.mask is None else self.mask.explainer,
+            "mask_source": self.mask_source,
+            "scope": self.scope,
+            "granularity": self.budget.granularity,
+            "sparsity": self.budget.sparsity,
+            "epsilon": float(self.budget.epsilon),
+        }
+
 
 @dataclass(frozen=True, eq=False)
-class ReplayStep(Keyed):
-    """The perturbations of one cell, shown to another victim of the same fold."""
+class ReplayStep(KeyedStep):
+    """The perturbations of one cell, replayed on another victim of the same fold."""
 
     key: str
     source: AttackStep
     victim: VictimStep
 
 
+@dataclass(frozen=True, eq=False)
+class ExemplarStep(KeyedStep):
+    """One utterance of a cell in full, for the page; which one is known after the attacks."""
+
+    key: str
+    source: AttackStep
+    utterance: str
+
+    @property
+    def victim(self) -> VictimStep:
+        """The attacked victim."""
+        return self.source.victim
+
+
 PartStep = SaliencyStep | FloorStep | AttackStep | ReplayStep
-Step = VictimStep | UniversalStep | PartStep
+Step = VictimStep | UniversalStep | PartStep | ExemplarStep
 
 
 @dataclass(frozen=True)
 class Plan:
     """All steps of a study, in the order in which the data flows.
 
-    `samples` holds for each features and fold the attacked utterances, in parts; `batch_size` and
-    `seed` say how the parts are worked through.
+    `samples` holds for each features and fold the attacked utterances, in parts.
     """
 
     study: StudyConfig = field(repr=False)
@@ -185,15 +225,48 @@ class Plan:
         return enumerate(self.samples[step.victim.sample])
 
     def utterances(self, step: PartStep) -> int:
-        """How many utterances a step works on."""
+        """Number of utterances that a step works on."""
         return sum(len(part) for part in self.samples[step.victim.sample])
+
+    def needs(self) -> dict[str, list[str]]:
+        """Names of the artefacts that the study needs, by the folder of the run they lie in."""
+        return {
+            "features": sorted({step.setting.store.name for step in self.victims}),
+            "victims": [step.folder for step in self.victims],
+            "universal": [step.key for step in self.universals],
+            "saliency": [step.key for step in self.saliencies],
+            "floors": [step.key for step in self.floors],
+            "attacks": [step.key for step in self.attacks],
+            "replays": [step.key for step in self.replays],
+        }
 
 
 def own_or_name(mask: SaliencyStep, target: VictimStep) -> str:
-    """What the rows call the source of a mask."""
+    """The name of a mask source in the rows."""
     source = mask.victim
     if source.key == target.key:
         return OWN
     if source.setting == target.setting:
         return source.name
     return f"{source.name}@{source.setting.encoder}:{source.setting.layer}"
+
+
+def described(step: Step) -> str:
+    """A step in the words of its study."""
+    match step:
+        case VictimStep():
+            text = f"{step.name} on {step.fold.name}"
+        case SaliencyStep():
+            text = f"{step.explainer} of {described(step.victim)}"
+        case UniversalStep():
+            text = f"universal {step.explainer} of {described(step.victim)}"
+        case FloorStep():
+            text = f"consistency floor of {described(step.victim)}"
+        case AttackStep():
+            mask = "" if step.mask is None else f" in {step.mask.explainer} of {step.mask.source}"
+            text = f"{step.attack}{mask} on {described(step.victim)}"
+        case ReplayStep():
+            text = f"{described(step.source)}, replayed on {step.victim.name}"
+        case ExemplarStep():
+            text = f"{step.utterance} under {described(step.source)}"
+    return text

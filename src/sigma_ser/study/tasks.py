@@ -1,13 +1,15 @@
-"""What can be done by itself: a victim, or one part of a step; its file, and what it needs."""
+"""Units of work: a victim, one part of a step, or an exemplar; its file and what it needs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from .artifacts import RunPaths
+from sigma_ser.runs.layout import RunLayout
+
 from .steps import (
     AttackStep,
+    ExemplarStep,
     FloorStep,
     Part,
     PartStep,
@@ -22,22 +24,23 @@ from .steps import (
 class VictimTask:
     """One victim to train, or to score where it is loaded."""
 
-    paths: RunPaths
+    layout: RunLayout
     step: VictimStep
+    part = 0
 
     @property
     def target(self) -> Path:
         """The file that is written last."""
-        return self.paths.victim(self.step) / "timing.json"
+        return self.layout.victim_timing(self.step.folder)
 
     @property
     def needs(self) -> tuple[Path, ...]:
-        """What must be there before."""
+        """Files of earlier stages without which the task cannot be done."""
         return ()
 
     @property
     def utterances(self) -> Part:
-        """Those that would be missing in the rows: none by itself."""
+        """Those that would be missing in the rows: none."""
         return ()
 
 
@@ -45,8 +48,8 @@ class VictimTask:
 class PartTask:
     """One part of one step; `utterances` go in batches of `batch_size`."""
 
-    paths: RunPaths
-    step: PartStep | UniversalStep
+    layout: RunLayout
+    step: PartStep | UniversalStep | ExemplarStep
     part: int
     utterances: Part
     batch_size: int
@@ -55,31 +58,37 @@ class PartTask:
     @property
     def target(self) -> Path:
         """The file that this task writes."""
-        match self.step:
+        layout, step = self.layout, self.step
+        match step:
             case SaliencyStep():
-                return self.paths.saliency(self.step, self.part)
+                return layout.saliency(step.key, self.part)
             case FloorStep():
-                return self.paths.floor(self.step, self.part)
+                return layout.floor(step.key, self.part)
             case AttackStep():
-                return self.paths.rows(self.step, self.part)
+                return layout.attack(step.key, self.part)
             case ReplayStep():
-                return self.paths.replay(self.step, self.part)
+                return layout.replay(step.key, self.part)
             case UniversalStep():
-                return self.paths.universal(self.step)
+                return layout.universal(step.key)
+            case ExemplarStep():
+                return layout.exemplar(step.key)
 
     @property
     def needs(self) -> tuple[Path, ...]:
         """Files of earlier stages without which the task cannot be done."""
-        paths, step = self.paths, self.step
-        needed = [VictimTask(paths, step.victim).target]
+        layout, step = self.layout, self.step
+        needed = [VictimTask(layout, step.victim).target]
         if isinstance(step, FloorStep | AttackStep) and step.mask is not None:
             needed += [
-                paths.universal(one) if isinstance(one, UniversalStep)
-                else paths.saliency(one, self.part)
+                layout.universal(one.key) if isinstance(one, UniversalStep)
+                else layout.saliency(one.key, self.part)
                 for one in step.mask.origins
             ]  # fmt: skip
         if isinstance(step, AttackStep) and step.floor is not None:
-            needed.append(paths.floor(step.floor, self.part))
-        if isinstance(step, ReplayStep):
-            needed.append(paths.rows(step.source, self.part))
+            needed.append(layout.floor(step.floor.key, self.part))
+        if isinstance(step, ReplayStep | ExemplarStep):
+            needed.append(layout.attack(step.source.key, self.part))
         return tuple(needed)
+
+
+Task = VictimTask | PartTask

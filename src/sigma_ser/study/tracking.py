@@ -1,15 +1,19 @@
-"""Tell a tracker what came of a study; the run's own files remain the truth."""
+"""Report the results of a study to experiment trackers; the run folder remains authoritative."""
 
 from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from sigma_ser.core import registry
 from sigma_ser.core.errors import ConfigError
+from sigma_ser.core.registry import register
+from sigma_ser.core.rows import read_rows
 from sigma_ser.evaluate.result_names import cell_names, flattened, victim_names
+from sigma_ser.runs.layout import RunLayout
 
 from .config import StudyConfig
 
@@ -24,23 +28,24 @@ class Tracker(Protocol):
         """One result; names are made of letters, digits and `/._-`."""
 
     def close(self) -> None:
-        """All is told."""
+        """End the run of the tracker."""
 
 
-def track(config: StudyConfig, folder: Path, victims: Sequence[Mapping[str, Any]]) -> None:
-    """Tell every tracker of the study its settings, the UAR of each victim and each cell's rate.
+def track(config: StudyConfig, layout: RunLayout) -> None:
+    """Send settings, the UAR of each victim and the success rate of each cell to every tracker.
 
     Raises:
         ConfigError: if the tracker's package is not installed.
     """
-    import polars as pl
-
     from sigma_ser.evaluate.summary import summarise
 
-    cells = summarise(pl.read_parquet(folder / "rows.parquet")).to_dicts()
+    cells = summarise(read_rows(layout.rows)).to_dicts()
+    victims = json.loads(layout.victims.read_text("utf-8"))
     settings = flattened(config.model_dump(mode="json"))
     for section in config.tracking or ():
-        tracker = _TRACKERS[section.name](config.name, folder, **section.settings)
+        tracker: Tracker = registry.make(
+            "tracker", section.name, section.settings, config.name, layout.folder
+        )
         tracker.settings(settings)
         for name, victim in zip(*victim_names(victims), victims, strict=True):
             tracker.number(_clean(f"uar/{name}"), victim["uar"])
@@ -64,6 +69,7 @@ def _package(name: str) -> Any:
         ) from None
 
 
+@register("tracker", "mlflow")
 class _Mlflow:
     """A run of MLflow; `uri` is its server or folder, `mlruns` beside the results by default."""
 
@@ -83,6 +89,7 @@ class _Mlflow:
         self._mlflow.end_run()
 
 
+@register("tracker", "tensorboard")
 class _TensorBoard:
     """Event files for TensorBoard, in `tensorboard/` of the run or in `folder`."""
 
@@ -102,6 +109,7 @@ class _TensorBoard:
         self._writer.close()
 
 
+@register("tracker", "trackio")
 class _Trackio:
     """A run of trackio; further keys go to `trackio.init`."""
 
@@ -124,18 +132,12 @@ class _Trackio:
         self._trackio.finish()
 
 
-_TRACKERS: dict[str, Any] = {
-    "mlflow": _Mlflow,
-    "tensorboard": _TensorBoard,
-    "trackio": _Trackio,
-}
-
-
 def check_tracking(config: StudyConfig) -> None:
-    """Find a tracker that is not installed before anything is computed.
+    """Check trackers and their settings before anything is computed.
 
     Raises:
-        ConfigError: names the package.
+        ConfigError: if a setting is unknown, or the package of a tracker is not installed.
     """
     for section in config.tracking or ():
+        registry.check("tracker", section.name, section.settings, config.name, Path())
         _package(section.name)

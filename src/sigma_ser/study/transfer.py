@@ -1,4 +1,4 @@
-"""Perturbations kept, and shown to other victims: do they carry over?"""
+"""Perturbations kept on disk and replayed on other victims: transfer."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigma_ser.core.features import FeatureBatch
-from sigma_ser.core.files import whole_file
+from sigma_ser.core.files import write_tensors
 from sigma_ser.core.rows import CELL_COLUMNS, schema
 from sigma_ser.runs.files import read_part, read_tensors
 
-from .batches import pieces
+from .artifacts import Artifacts
+from .batches import step_batches
+from .steps import ReplayStep
+from .tasks import PartTask
 
 if TYPE_CHECKING:
-    from .steps import ReplayStep
-    from .tasks import PartTask
+    import pyarrow as pa
 
 _TARGET_TEXT = ("target_victim", "utterance", "label", "prediction_before", "prediction_after")
 _TARGET_TRUTH = ("source_correct", "source_success", "correct_before", "success")
 
 
 @cache
-def replay_schema() -> Any:
-    """The columns of `replays.parquet`: those of the source's cell, then the target's answer.
+def replay_schema() -> pa.Schema:
+    """The columns of `replays.parquet`: those of the source's cell, then the target's predictions.
 
     `source_correct` and `source_success` are the source's own `correct_before` and `success`;
     `correct_before`, `prediction_before`, `prediction_after` and `success` the target's.
     """
     import pyarrow as pa
-
-    from sigma_ser.core.rows import schema
 
     rows = schema()
     return pa.schema(
@@ -46,7 +46,7 @@ def replay_schema() -> Any:
 
 
 class Perturbations:
-    """What attacks changed, of each utterance its changed elements alone."""
+    """Perturbed features of some utterances; only the changed elements are kept."""
 
     def __init__(self) -> None:
         self._tensors: dict[str, Tensor] = {}
@@ -60,15 +60,12 @@ class Perturbations:
             self._tensors[f"{name}/values"] = changed[places].contiguous()
 
     def save(self, path: Path) -> None:
-        """Write them, whole or not at all."""
-        from safetensors.torch import save_file
-
-        with whole_file(path) as aside:
-            save_file(self._tensors, aside)
+        """Write one file, whole or not at all."""
+        write_tensors(path, self._tensors)
 
     @classmethod
     def load(cls, path: Path, rows: Path) -> Perturbations:
-        """What `save` wrote.
+        """Read what `save` wrote.
 
         Args:
             path: that it was saved to.
@@ -81,7 +78,7 @@ class Perturbations:
         kept._tensors = read_tensors(
             path,
             f"delete the rows beside it, {rows.name}, and run again: the attack on this part is "
-            "made anew, and the rest is kept",
+            "computed again, and the rest is kept",
         )
         return kept
 
@@ -95,34 +92,34 @@ class Perturbations:
         return x
 
 
-def replay(task: PartTask, step: ReplayStep) -> None:
-    """Show the perturbations of one part to another victim and write its answers."""
+def replay(task: PartTask, step: ReplayStep, artifacts: Artifacts) -> pa.Table:
+    """The predictions of another victim on the perturbations of one part."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    rows = task.paths.rows(step.source, task.part)
-    source = read_part(rows, schema()).to_pydict()
-    kept = Perturbations.load(task.paths.perturbations(step.source, task.part), rows)
-    told: dict[str, list[Any]] = {name: source[name] for name in CELL_COLUMNS}
-    told |= {name: source[name] for name in ("utterance", "label")}
-    told |= {"source_correct": source["correct_before"], "source_success": source["success"]}
-    count = len(source["utterance"])
-    told |= {"target_victim": [step.victim.name] * count, "target_seed": [step.victim.seed] * count}
+    layout, key = task.layout, step.source.key
+    path = layout.attack(key, task.part)
+    source = read_part(path, schema()).to_pydict()
+    kept = Perturbations.load(layout.perturbations(key, task.part), path)
     before: list[int] = []
     after: list[int] = []
     truth: list[int] = []
-    for piece in pieces(task):
-        x_adv = kept.applied(piece.batch)
+    names: tuple[str, ...] = ()
+    for here in step_batches(task, artifacts):
+        x_adv = kept.applied(here.batch)
         with torch.inference_mode():
-            before += piece.victim(piece.batch.x, piece.batch.lengths).argmax(1).tolist()
-            after += piece.victim(x_adv, piece.batch.lengths).argmax(1).tolist()
-        truth += piece.labels.tolist()
-    names = piece.class_names
-    told |= {
+            before += here.victim(here.batch.x, here.batch.lengths).argmax(1).tolist()
+            after += here.victim(x_adv, here.batch.lengths).argmax(1).tolist()
+        truth += here.labels.tolist()
+        names = here.class_names
+    columns: dict[str, list[Any]] = {
+        **{name: source[name] for name in (*CELL_COLUMNS, "utterance", "label")},
+        "source_correct": source["correct_before"],
+        "source_success": source["success"],
+        "target_victim": [step.victim.name] * len(truth),
+        "target_seed": [step.victim.seed] * len(truth),
         "prediction_before": [names[one] for one in before],
         "prediction_after": [names[one] for one in after],
         "correct_before": [a == b for a, b in zip(before, truth, strict=True)],
         "success": [a != b for a, b in zip(after, truth, strict=True)],
     }
-    with whole_file(task.target) as aside:
-        pq.write_table(pa.Table.from_pydict(told, schema=replay_schema()), aside)
+    return pa.Table.from_pydict(columns, schema=replay_schema())

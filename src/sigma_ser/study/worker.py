@@ -1,170 +1,218 @@
-"""What a worker does: train, explain, take a floor, attack or replay one part of one step.
+"""What a worker does: train, explain, take a floor, attack, replay, or show one utterance in full.
 
-Each function takes a plain task, reads what earlier steps left on disk, writes one file whole, and
-does nothing if that file is there. What it writes depends on the task alone.
+A task reads what earlier steps left on disk and writes one file whole, unless that file is there.
+What it writes depends on the task alone.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 import torch
 
+from sigma_ser.attacks.factory import make_attack
 from sigma_ser.core.budget import Budget
-from sigma_ser.core.contracts import Attack
-from sigma_ser.core.files import whole_file, write_json
+from sigma_ser.core.errors import ConfigError, RunError, SigmaError, StoreError
+from sigma_ser.core.files import whole_file, write_json, write_tensors
 from sigma_ser.core.rows import schema
+from sigma_ser.evaluate.consistency.floor import consistency_floor
+from sigma_ser.explainers.relative_time import fold
+from sigma_ser.runs.layout import RunLayout
+from sigma_ser.victims.evaluation import evaluate
+from sigma_ser.victims.settings import AdversarialTraining
+from sigma_ser.victims.training import train
 
-from .artifacts import class_indices, load_store, load_victim, victim_store
-from .batches import AsKept, pieces
-from .cell import measure
-from .steps import AttackStep, FloorStep, ReplayStep, SaliencyStep, UniversalStep, VictimStep
-from .tasks import PartTask, VictimTask
+from .artifacts import Artifacts
+from .batches import StoredExplainer, step_batches
+from .cell import attack_of, measure
+from .exemplars import exemplar
+from .steps import (
+    AttackStep,
+    ExemplarStep,
+    FloorStep,
+    ReplayStep,
+    SaliencyStep,
+    UniversalStep,
+    VictimStep,
+)
+from .tasks import PartTask, Task, VictimTask
 from .transfer import Perturbations, replay
 
 if TYPE_CHECKING:
-    from sigma_ser.victims.settings import AdversarialTraining
+    import pyarrow as pa
 
 UNIVERSAL_BINS = 10
 
 
-def work(task: VictimTask | PartTask) -> Path:
+@dataclass(frozen=True)
+class Fault:
+    """What went wrong with one task; `final` where another attempt would end the same."""
+
+    reason: str
+    final: bool
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Does tasks of one run; entered once in each worker process, it keeps artefacts open."""
+
+    layout: RunLayout
+    _opened: list[Artifacts] = field(default_factory=list, compare=False, repr=False)
+
+    def __enter__(self) -> Worker:
+        self._opened.append(Artifacts(self.layout))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._opened.pop().__exit__(kind, fault, trace)
+
+    def __call__(self, task: Task) -> Fault | None:
+        """Do a task; a fault that may concern this task alone is returned, others are raised."""
+        try:
+            work(task, self._opened[-1])
+        except (OSError, ConfigError, RunError, StoreError):
+            # The disk, the study or the run folder is at fault: the next task would fail as well.
+            raise
+        except SigmaError as fault:
+            if isinstance(task, VictimTask):
+                raise
+            return Fault(str(fault), final=True)
+        except Exception as fault:
+            return Fault(f"{type(fault).__name__}: {fault}", final=False)
+        return None
+
+
+def work(task: Task, artifacts: Artifacts) -> Path:
     """Do one task, unless its file is there already; returns the file."""
-    if not task.target.exists():
-        if isinstance(task, VictimTask):
-            _prepare_victim(task)
-        else:
-            match task.step:
-                case UniversalStep():
-                    _universal(task, task.step)
-                case SaliencyStep():
-                    _explain(task, task.step)
-                case FloorStep():
-                    _floor(task, task.step)
-                case AttackStep():
-                    _attack(task, task.step)
-                case ReplayStep():
-                    replay(task, task.step)
+    if task.target.exists():
+        return task.target
+    if isinstance(task, VictimTask):
+        _prepare_victim(task, task.step, artifacts)
+        return task.target
+    match task.step:
+        case UniversalStep():
+            _universal(task, task.step, artifacts)
+        case SaliencyStep():
+            _explain(task, task.step, artifacts)
+        case FloorStep():
+            _floor(task, task.step, artifacts)
+        case AttackStep():
+            _attack(task, task.step, artifacts)
+        case ReplayStep():
+            _write_table(task.target, replay(task, task.step, artifacts))
+        case ExemplarStep():
+            exemplar(task, task.step, artifacts).save(task.target)
     return task.target
 
 
-def make_attack(step: AttackStep) -> Attack:
-    """The attack that a step names, with its settings."""
-    from sigma_ser.attacks.factory import attack
-
-    return attack(step.attack, **step.settings)
-
-
-def _prepare_victim(task: VictimTask) -> None:
-    from sigma_ser.victims.evaluation import evaluate
-    from sigma_ser.victims.training import train
-
-    step, folder = task.step, task.target.parent
-    store = load_store(task.paths, step.setting.features)
+def _prepare_victim(task: VictimTask, step: VictimStep, artifacts: Artifacts) -> None:
+    layout = task.layout
     started = time.perf_counter()
     if step.source is None:
         train(
-            store,
+            artifacts.store(step.setting),
             step.fold,
             step.head,
             step.seed,
             head_settings=step.head_settings,
             adversarial=_hardening(step),
             **step.training,
-        ).save(folder)
+        ).save(layout.victim(step.folder))
         write_json(task.target, {"train_seconds": time.perf_counter() - started})
         return
-    loaded, heard = load_victim(task.paths, step), victim_store(task.paths, step)
-    class_indices(task.paths, step, heard.labels([]), heard.class_names)
-    scores = evaluate(loaded, heard, step.fold.test)
-    write_json(folder / "card.json", {"source": step.source, "metrics": {"test": scores}})
+    loaded, view = artifacts.victim(step), artifacts.view(step)
+    artifacts.class_indices(step, view.labels([]), view.class_names)
+    scores = evaluate(loaded, view, step.fold.test)
+    card = {"source": step.source, "metrics": {"test": scores}}
+    write_json(layout.victim_card(step.folder), card)
     write_json(task.target, {"train_seconds": None})
 
 
 def _hardening(step: VictimStep) -> AdversarialTraining | None:
+    """Adversarial training, where the study asks for it."""
     if step.adversarial is None:
         return None
-    from sigma_ser.attacks.factory import attack
-    from sigma_ser.victims.settings import AdversarialTraining
-
-    named = dict(step.adversarial)
-    budget = Budget(sparsity=named.pop("sparsity"), epsilon=named.pop("epsilon"))
-    share = named.pop("share")
-    return AdversarialTraining(
-        attack=attack(named.pop("attack"), **named), budget=budget, share=share
-    )
+    settings = dict(step.adversarial)
+    budget = Budget(sparsity=settings.pop("sparsity"), epsilon=settings.pop("epsilon"))
+    share = settings.pop("share")
+    attack = make_attack(settings.pop("attack"), **settings)
+    return AdversarialTraining(attack=attack, budget=budget, share=share)
 
 
-def _universal(task: PartTask, step: UniversalStep) -> None:
-    from safetensors.torch import save_file
-
-    from sigma_ser.explainers.relative_time import fold
-
+def _universal(task: PartTask, step: UniversalStep, artifacts: Artifacts) -> None:
     total, passes = None, 0
-    for piece in pieces(task):
-        bank = piece.bank(step)
-        scores = bank.scores(piece.batch, piece.labels)
-        mean = fold(scores, piece.batch.lengths, bins=UNIVERSAL_BINS)[0] * len(piece.batch)
+    for here in step_batches(task, artifacts):
+        bank = here.bank(step)
+        scores = bank.scores(here.batch, here.labels)
+        mean = fold(scores, here.batch.lengths, bins=UNIVERSAL_BINS)[0] * len(here.batch)
         total = mean if total is None else total + mean
-        told = bank.explain(piece.batch, piece.labels)
-        passes += int(told.forwards.sum() + told.backwards.sum())
+        explanation = bank.explain(here.batch, here.labels)
+        passes += int(explanation.forwards.sum() + explanation.backwards.sum())
     assert total is not None
-    with whole_file(task.target) as aside:
-        save_file({"map": total / len(task.utterances)}, aside, {"passes": str(passes)})
+    maps = {"map": total / len(task.utterances)}
+    write_tensors(task.target, maps, {"passes": str(passes)})
 
 
-def _explain(task: PartTask, step: SaliencyStep) -> None:
+def _explain(task: PartTask, step: SaliencyStep, artifacts: Artifacts) -> None:
     seconds: dict[str, float | None] = {}
-    for piece in pieces(task):
+    for here in step_batches(task, artifacts):
         started = time.perf_counter()
-        made = piece.bank(step).fill(piece.batch, piece.labels)
-        each = (time.perf_counter() - started) / len(piece.batch)
-        # A map that was there already took its time in another run, or before this one was killed.
-        known = each if made == len(piece.batch) else None
-        seconds |= dict.fromkeys(piece.batch.ids, known)
-    write_json(task.target, {"bank": piece.bank(step).key, "seconds": seconds})
+        made = here.bank(step).fill(here.batch, here.labels)
+        each = (time.perf_counter() - started) / len(here.batch)
+        # The time of a map that was already there is unknown: another run or attempt spent it.
+        known = each if made == len(here.batch) else None
+        seconds |= dict.fromkeys(here.batch.ids, known)
+    bank = artifacts.bank(step, task.seed)
+    write_json(task.target, {"bank": bank.key, "seconds": seconds})
 
 
-def _floor(task: PartTask, step: FloorStep) -> None:
-    from safetensors.torch import save_file
-
-    from sigma_ser.evaluate.consistency.floor import consistency_floor
-
+def _floor(task: PartTask, step: FloorStep, artifacts: Artifacts) -> None:
     scores = []
-    for piece in pieces(task):
-        bank = piece.bank(step.reference)
+    for here in step_batches(task, artifacts):
+        bank = here.bank(step.reference)
         scores.append(
             consistency_floor(
-                AsKept(bank),
-                piece.victim,
-                piece.batch,
-                piece.labels,
-                Budget(**step.budget),
-                mask=piece.mask(step),
+                StoredExplainer(bank),
+                here.victim,
+                here.batch,
+                here.labels,
+                step.budget,
+                mask=here.mask(step),
                 frame_seconds=step.victim.setting.frame_seconds,
-                clean=bank.explain(piece.batch, piece.labels).saliency,
-                seeds=bank.seeds(piece.batch),
+                clean=bank.explain(here.batch, here.labels).saliency,
+                seeds=bank.seeds(here.batch),
             )
         )
     joined = {name: torch.cat([part[name] for part in scores]).double() for name in scores[0]}
-    with whole_file(task.target) as aside:
-        save_file(joined, aside)
+    write_tensors(task.target, joined)
 
 
-def _attack(task: PartTask, step: AttackStep) -> None:
+def _attack(task: PartTask, step: AttackStep, artifacts: Artifacts) -> None:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    attack = make_attack(step)
+    attack = attack_of(step)
     kept = Perturbations() if step.keep_perturbations else None
     tables = [
-        pa.Table.from_pydict(measure(piece, step, attack, kept), schema=schema())
-        for piece in pieces(task)
+        pa.Table.from_pydict(measure(here, step, attack, kept), schema=schema())
+        for here in step_batches(task, artifacts)
     ]
     if kept is not None:
         # Before the rows, whose presence says that all is there.
-        kept.save(task.paths.perturbations(step, task.part))
-    with whole_file(task.target) as aside:
-        pq.write_table(pa.concat_tables(tables), aside)
+        kept.save(task.layout.perturbations(step.key, task.part))
+    _write_table(task.target, pa.concat_tables(tables))
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
+    import pyarrow.parquet as pq
+
+    with whole_file(path) as aside:
+        pq.write_table(table, aside)

@@ -1,0 +1,125 @@
+"""The study of `sigma-ser attack`: a grid of attacks on one victim, on features that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sigma_ser.core.contracts import Victim
+from sigma_ser.core.errors import ConfigError
+from sigma_ser.core.files import safe_name
+from sigma_ser.core.seeds import derive_seed
+from sigma_ser.core.settings import parse_call
+from sigma_ser.encoders.store import FeatureStore
+from sigma_ser.victims.checkpoint import TrainedVictim
+
+from .artifacts import open_source
+
+
+def attack_study(
+    victim: str,
+    features: Path,
+    attacks: Sequence[str],
+    *,
+    sparsity: Sequence[float],
+    epsilon: Sequence[float],
+    granularity: str = "element",
+    explainers: Sequence[str] = (),
+    scopes: Sequence[int] = (1, 8),
+    mask_victim: str | None = None,
+    ids: Sequence[str] | None = None,
+    utterances: int = 48,
+    batch_size: int = 16,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The study of a grid of attacks, as the values of a study file.
+
+    Args:
+        victim: a trained victim's folder, or another source of `load_victim`.
+        features: a feature store.
+        attacks: each as `name` or `name(setting=value, ...)`.
+        sparsity: shares of the elements that may change.
+        epsilon: bounds in units of scale.
+        granularity: the units that are chosen whole.
+        explainers: the attacks also run inside the masks of these.
+        scopes: sizes of those masks as multiples of the budget.
+        mask_victim: the victim that is explained; `None` explains the attacked one.
+        ids: utterances to choose from; `None` is the whole store.
+        utterances: maximum number of utterances to attack, all of them classified correctly.
+        batch_size: utterances in a batch.
+        seed: of stochastic attacks.
+
+    Raises:
+        ConfigError: if the victim classifies none of the utterances correctly.
+        SigmaError: if the victim cannot be loaded, or was trained on other features.
+    """
+    store = FeatureStore(features)
+    chosen = _correctly_classified(store, victim, ids, utterances, batch_size)
+    victims: list[dict[str, Any]] = [{"load": _absolute(victim), "name": _title(victim)}]
+    source = "own"
+    if mask_victim is not None:
+        source = _title(mask_victim)
+        if source == victims[0]["name"]:
+            source += "-mask"
+        victims.append({"load": _absolute(mask_victim), "name": source, "attacked": False})
+    guided = {"explainers": list(explainers), "scopes": list(scopes), "mask_sources": [source]}
+    sections: list[dict[str, Any]] = []
+    for text in attacks:
+        name, settings = parse_call(text)
+        sections.append({"name": name, **settings, **(guided if explainers else {})})
+    return {
+        "name": f"attack-{safe_name(_title(victim))}",
+        "features": {"store": str(Path(features).absolute())},
+        "victims": victims,
+        "budgets": {
+            "sparsity": list(sparsity),
+            "epsilon": list(epsilon),
+            "granularity": [granularity],
+        },
+        "consistency": {"explainer": None},
+        "evaluation": {"ids": chosen, "batch_size": batch_size, "seed": seed, "exemplars": 0},
+        "executor": {"name": "inline"},
+        "attacks": sections,
+    }
+
+
+def _correctly_classified(
+    store: FeatureStore, source: str, ids: Sequence[str] | None, wanted: int, size: int
+) -> list[str]:
+    """Ids of utterances that the victim classifies correctly, at most `wanted`."""
+    victim = open_source(source, str(store.card["encoder"]["layer"]), {})
+    view = victim.view(store) if isinstance(victim, TrainedVictim) else _weighted(victim, store)
+    known = victim.class_names or view.class_names
+    index = torch.tensor([known.index(c) if c in known else -1 for c in view.class_names])
+    # The order of the names would follow class and speaker.
+    names = sorted(view.ids if ids is None else ids, key=derive_seed)
+    found: list[str] = []
+    for start in range(0, len(names), size):
+        part = names[start : start + size]
+        batch, labels = view.batch(part), index[view.labels(part)]
+        with torch.inference_mode():
+            correct = victim(batch.x, batch.lengths).argmax(1) == labels
+        found += [name for name, right in zip(part, correct.tolist(), strict=True) if right]
+        if len(found) >= wanted:
+            break
+    if not found:
+        raise ConfigError(
+            "the victim classifies none of these utterances correctly: nothing can be attacked"
+        )
+    return found[:wanted]
+
+
+def _weighted(victim: Victim, store: FeatureStore) -> FeatureStore:
+    weights = getattr(victim, "layer_weights", None)
+    return store if weights is None or store.layers == 1 else store.weighted(weights)
+
+
+def _absolute(source: str) -> str:
+    return str(Path(source).absolute()) if Path(source).exists() else source
+
+
+def _title(source: str) -> str:
+    return safe_name(source.removeprefix("hf:").replace(":", ".").rstrip("/").split("/")[-1])
