@@ -1,0 +1,184 @@
+"""Where everything lies in a run folder: the only module that knows these names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sigma_ser.core.files import content_key
+
+# Folders whose entries are named by the steps of a plan.
+STEP_FOLDERS = ("features", "victims", "universal", "floors", "attacks", "replays")
+
+
+def exemplar_key(attack: str, utterance: str) -> str:
+    """Key of one utterance of a cell, shown in full."""
+    return content_key([attack, utterance])
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """Paths inside one run folder; nothing is created.
+
+    Args:
+        folder: the run folder.
+    """
+
+    folder: Path
+
+    # What determines the run.
+
+    @property
+    def study_text(self) -> Path:
+        """The study file as it was written, with what it includes and every override."""
+        return self.folder / "study.toml"
+
+    @property
+    def study(self) -> Path:
+        """The study with every default filled in."""
+        return self.folder / "study.json"
+
+    @property
+    def environment(self) -> Path:
+        """Versions and machine of the last call."""
+        return self.folder / "environment.json"
+
+    @property
+    def provenance(self) -> Path:
+        """Cards of corpora and encoders, and the leakage report."""
+        return self.folder / "provenance.json"
+
+    @property
+    def plan(self) -> Path:
+        """Keys of everything that the study needs; garbage collection reads it."""
+        return self.folder / "plan.json"
+
+    # Where it stands.
+
+    @property
+    def lock(self) -> Path:
+        """Held while a run works in the folder."""
+        return self.folder / ".lock"
+
+    @property
+    def status(self) -> Path:
+        """State, stages and progress."""
+        return self.folder / "status.json"
+
+    @property
+    def failures(self) -> Path:
+        """Tasks that could not be computed."""
+        return self.folder / "failures.json"
+
+    # Artefacts of the steps.
+
+    def features(self, name: str) -> Path:
+        """Folder of a feature store."""
+        return self.folder / "features" / name
+
+    def victim(self, name: str) -> Path:
+        """Folder of a trained victim, or of the scores of a loaded one."""
+        return self.folder / "victims" / name
+
+    def victim_timing(self, name: str) -> Path:
+        """The file of a victim that is written last."""
+        return self.victim(name) / "timing.json"
+
+    def victim_card(self, name: str) -> Path:
+        """Description and scores of a victim."""
+        return self.victim(name) / "card.json"
+
+    def universal(self, key: str) -> Path:
+        """The universal map of a victim."""
+        return self.folder / "universal" / key / "map.safetensors"
+
+    @property
+    def mask_banks(self) -> Path:
+        """Folder of all mask banks."""
+        return self.folder / "saliency"
+
+    @property
+    def explained(self) -> Path:
+        """Folder that records which parts are in the banks."""
+        return self.mask_banks / "done"
+
+    def saliency(self, key: str, part: int) -> Path:
+        """Record that the maps of one part are in the bank, with the seconds they took."""
+        return self.explained / key / f"part-{part:05d}.json"
+
+    def floor(self, key: str, part: int) -> Path:
+        """Consistency floors of one part."""
+        return self.folder / "floors" / key / f"part-{part:05d}.safetensors"
+
+    def attack(self, key: str, part: int) -> Path:
+        """Rows of one part of a cell."""
+        return self.folder / "attacks" / key / f"part-{part:05d}.parquet"
+
+    def perturbations(self, key: str, part: int) -> Path:
+        """Perturbations of one part of a cell, where they are replayed on other victims."""
+        return self.folder / "attacks" / key / f"perturbations-{part:05d}.safetensors"
+
+    def replay(self, key: str, part: int) -> Path:
+        """Predictions of another victim on the perturbations of one part."""
+        return self.folder / "replays" / key / f"part-{part:05d}.parquet"
+
+    @property
+    def exemplars(self) -> Path:
+        """Folder of the utterances that the page shows in full."""
+        return self.folder / "exemplars"
+
+    def exemplar(self, key: str) -> Path:
+        """One utterance that the page shows in full."""
+        return self.exemplars / f"{key}.safetensors"
+
+    # Results.
+
+    @property
+    def rows(self) -> Path:
+        """All rows of the run."""
+        return self.folder / "rows.parquet"
+
+    @property
+    def replays(self) -> Path:
+        """All replays of the run; absent without any."""
+        return self.folder / "replays.parquet"
+
+    @property
+    def collected(self) -> Path:
+        """Which parts the rows and replays were joined from."""
+        return self.folder / "rows.json"
+
+    @property
+    def victims(self) -> Path:
+        """Test scores of every victim."""
+        return self.folder / "victims.json"
+
+    @property
+    def verdict(self) -> Path:
+        """The sentence of an audit."""
+        return self.folder / "verdict.txt"
+
+    @property
+    def analysis(self) -> Path:
+        """Folder of statistical tables."""
+        return self.folder / "analysis"
+
+    @property
+    def tables(self) -> Path:
+        """Folder of the tables of the page."""
+        return self.folder / "tables"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the figures."""
+        return self.folder / "figures"
+
+    @property
+    def page(self) -> Path:
+        """The HTML page."""
+        return self.folder / "report" / "index.html"
+
+    @property
+    def page_stamp(self) -> Path:
+        """What the page was written from, which tells whether it is current."""
+        return self.folder / "report" / "written.json"
