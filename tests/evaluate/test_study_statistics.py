@@ -23,11 +23,11 @@ LABELS = ("angry", "sad")
 
 
 def rows_of(*cells: dict[str, Any]) -> pl.DataFrame:
-    """Rows of cells; `fell` of each says which of its utterances were flipped."""
+    """Rows of cells; `flipped` of each marks its misclassified utterances."""
     lines = []
     for cell in cells:
-        fell = cell.pop("fell")
-        for number, success in enumerate(fell):
+        flipped = cell.pop("flipped")
+        for number, success in enumerate(flipped):
             line = dict.fromkeys(schema().names)
             line |= {
                 "corpus": "c", "protocol": "p", "fold": "f", "encoder": "e", "layer": "-1",
@@ -53,7 +53,7 @@ def test_pairs_agree_with_the_binomial_test_and_are_corrected_together() -> None
     rng = np.random.default_rng(0)
     outcomes = {name: (rng.random(40) < rate).tolist()
                 for name, rate in (("a", 0.2), ("b", 0.5), ("c", 0.8))}  # fmt: skip
-    rows = rows_of(*({"attack": name, "fell": fell} for name, fell in outcomes.items()))
+    rows = rows_of(*({"attack": name, "flipped": flipped} for name, flipped in outcomes.items()))
     pairs = paired_comparisons(rows.sample(fraction=1, shuffle=True, seed=1))
     assert len(pairs) == 3
     for pair in pairs.to_dicts():
@@ -68,16 +68,16 @@ def test_pairs_agree_with_the_binomial_test_and_are_corrected_together() -> None
     assert (pairs["p_holm"].to_numpy() >= false_discovery_control(pairs["p"].to_numpy())).all()
 
 
-def test_utterances_that_only_one_method_attacked_are_no_pair() -> None:
-    rows = rows_of({"fell": [True] * 4}, {"attack": "b", "fell": [False] * 2})
+def test_utterances_that_only_one_method_attacked_are_not_compared() -> None:
+    rows = rows_of({"flipped": [True] * 4}, {"attack": "b", "flipped": [False] * 2})
     (pair,) = paired_comparisons(rows).to_dicts()
     assert (pair["utterances"], pair["only_first"], pair["p"]) == (2, 2, 0.5)
 
 
-def test_more_seeds_that_say_the_same_change_no_test_and_no_interval() -> None:
-    fates = {"a": [True] * 8 + [False] * 4, "b": [False] * 12}
-    seeds = [rows_of(*({"attack": name, "fell": fell, "attack_seed": seed}
-                       for name, fell in fates.items())) for seed in range(3)]  # fmt: skip
+def test_seeds_with_equal_results_change_no_test_and_no_interval() -> None:
+    successes = {"a": [True] * 8 + [False] * 4, "b": [False] * 12}
+    seeds = [rows_of(*({"attack": name, "flipped": flipped, "attack_seed": seed}
+                       for name, flipped in successes.items())) for seed in range(3)]  # fmt: skip
     once, thrice = seeds[0], pl.concat(seeds)
     (one,), (many,) = (paired_comparisons(rows).to_dicts() for rows in (once, thrice))
     assert (many["utterances"], many["trials"], many["only_first"]) == (12, 36, 24)
@@ -85,8 +85,8 @@ def test_more_seeds_that_say_the_same_change_no_test_and_no_interval() -> None:
     for name in ("difference", "p", "p_holm"):
         assert many[name] == pytest.approx(one[name]), name
     by = [name for name in CELL_COLUMNS if name != "attack_seed"]
-    for told in (lambda rows: summarise(rows, by), lambda rows: by_group(rows, "speaker")):
-        ends = [told(rows).select("asr_low", "asr_high").to_numpy() for rows in (once, thrice)]
+    for table in (lambda rows: summarise(rows, by), lambda rows: by_group(rows, "speaker")):
+        ends = [table(rows).select("asr_low", "asr_high").to_numpy() for rows in (once, thrice)]
         np.testing.assert_allclose(*ends)
     both = consistency_intervals(once.with_columns(spearman=pl.col("confidence_before")))
     more = consistency_intervals(thrice.with_columns(spearman=pl.col("confidence_before")))
@@ -94,11 +94,11 @@ def test_more_seeds_that_say_the_same_change_no_test_and_no_interval() -> None:
     np.testing.assert_allclose(*ends)
 
 
-def test_worst_case_counts_an_utterance_that_falls_to_any_real_attack() -> None:
+def test_worst_case_counts_an_utterance_misclassified_under_any_real_attack() -> None:
     rows = rows_of(
-        {"fell": [True, False, False, False]},
-        {"attack": "b", "fell": [False, True, False, False]},
-        {"attack": "random", "fell": [False, False, True, False]},
+        {"flipped": [True, False, False, False]},
+        {"attack": "b", "flipped": [False, True, False, False]},
+        {"attack": "random", "flipped": [False, False, True, False]},
     )
     (case,) = worst_case(rows).to_dicts()
     assert (case["attacks"], case["utterances"], case["flipped"]) == (2, 4, 2)
@@ -106,14 +106,14 @@ def test_worst_case_counts_an_utterance_that_falls_to_any_real_attack() -> None:
     assert dict(labels.select("label", "flipped").iter_rows()) == {"angry": 1, "sad": 1}
 
 
-def test_groups_part_the_utterances() -> None:
-    rows = rows_of({"fell": [True, False, False, True]})
+def test_groups_partition_the_utterances() -> None:
+    rows = rows_of({"flipped": [True, False, False, True]})
     for column in ("label", "speaker", "confidence", "duration"):
         groups = by_group(rows, column)
         assert groups["utterances"].sum() == 4
         assert groups["flipped"].sum() == 2
-    told = by_group(rows, "confidence")
-    assert dict(told.select("confidence", "utterances").iter_rows()) == {
+    table = by_group(rows, "confidence")
+    assert dict(table.select("confidence", "utterances").iter_rows()) == {
         "0.5 to 0.7": 1,
         "0.7 to 0.9": 2,
         "over 0.9": 1,
@@ -123,14 +123,14 @@ def test_groups_part_the_utterances() -> None:
 def test_fronts_and_matched_success() -> None:
     half, most = [True, False] * 2, [True] * 3 + [False]
     rows = rows_of(
-        {"fell": half, "topk_intersection": 0.8},
-        {"fell": most, "topk_intersection": 0.4, "sparsity": 0.02},
-        {"attack": "b", "fell": half, "topk_intersection": 0.3},
-        {"attack": "random", "fell": most, "topk_intersection": 0.9},
+        {"flipped": half, "topk_intersection": 0.8},
+        {"flipped": most, "topk_intersection": 0.4, "sparsity": 0.02},
+        {"attack": "b", "flipped": half, "topk_intersection": 0.3},
+        {"attack": "random", "flipped": most, "topk_intersection": 0.9},
     )
     cells = summarise(rows)
-    told = fronts(cells)
-    on = told.filter("front_topk_intersection").select("attack", "sparsity").rows()
+    table = fronts(cells)
+    on = table.filter("front_topk_intersection").select("attack", "sparsity").rows()
     assert set(on) == {("a", 0.01), ("a", 0.02)}
     levels = at_matched_success(cells, [0.25, 0.6])
     (kept,) = levels.filter(pl.col("attack") == "a").to_dicts()
@@ -140,54 +140,54 @@ def test_fronts_and_matched_success() -> None:
 
 def test_mask_transfer_names_sources_and_compares_with_native_and_own() -> None:
     rows = rows_of(
-        {"fell": [True] * 4},
-        masked(fell=[True, True, False, False]),
-        masked("bilstm", fell=[True, False, False, False]),
+        {"flipped": [True] * 4},
+        masked(flipped=[True, True, False, False]),
+        masked("bilstm", flipped=[True, False, False, False]),
     )
-    told = mask_transfer(rows).sort("source_victim").to_dicts()
-    assert [(one["source_victim"], one["asr"]) for one in told] == [("bilstm", 0.25), ("mlp", 0.5)]
-    assert [one["of_native"] for one in told] == [0.25, 0.5]
-    assert [one["of_own"] for one in told] == [0.5, 1.0]
+    lines = mask_transfer(rows).sort("source_victim").to_dicts()
+    assert [(one["source_victim"], one["asr"]) for one in lines] == [("bilstm", 0.25), ("mlp", 0.5)]
+    assert [one["of_native"] for one in lines] == [0.25, 0.5]
+    assert [one["of_own"] for one in lines] == [0.5, 1.0]
     table = matrix(mask_transfer(rows), "source_victim", "attack")
     assert sorted(table.columns) == ["a", "source_victim"]
 
 
 def test_a_mask_under_two_names_counts_once() -> None:
     rows = rows_of(
-        masked(fell=[True, True, False, False]),
-        masked("mlp", fell=[True, True, False, False]),
-        masked(fell=[True] * 4, attack_seed=1),
+        masked(flipped=[True, True, False, False]),
+        masked("mlp", flipped=[True, True, False, False]),
+        masked(flipped=[True] * 4, attack_seed=1),
     )
-    (told,) = mask_transfer(rows).to_dicts()
-    assert (told["utterances"], told["flipped"]) == (8, 6)
+    (line,) = mask_transfer(rows).to_dicts()
+    assert (line["utterances"], line["flipped"]) == (8, 6)
 
 
-def test_replays_count_utterances_that_both_victims_knew() -> None:
-    rows = rows_of({"fell": [True, True, False, False]}).with_columns(
+def test_replays_count_utterances_that_both_victims_classify_correctly() -> None:
+    rows = rows_of({"flipped": [True, True, False, False]}).with_columns(
         target_victim=pl.lit("bilstm"),
         target_seed=pl.lit(0),
         source_correct=pl.Series([True, True, True, False]),
         source_success=pl.col("success"),
     )
-    (told,) = replay_transfer(rows).to_dicts()
-    assert (told["utterances"], told["flipped"], told["source_victim"]) == (3, 2, "mlp")
-    assert told["source_asr"] == pytest.approx(2 / 3)
+    (line,) = replay_transfer(rows).to_dicts()
+    assert (line["utterances"], line["flipped"], line["source_victim"]) == (3, 2, "mlp")
+    assert line["source_asr"] == pytest.approx(2 / 3)
 
 
-def test_a_mask_is_paid_for_once_and_unknown_times_are_not_counted() -> None:
+def test_a_mask_counts_once_and_unknown_times_do_not_count() -> None:
     explained = {"mask_forwards": 8, "mask_backwards": 4, "mask_seconds": None}
     rows = rows_of(
-        {"fell": [False] * 2, "forwards": 10, "backwards": 10},
-        {"attack": "b", "fell": [False] * 2, "forwards": 10, "backwards": 10},
-        masked(fell=[False] * 2, forwards=6, backwards=6, **explained),
-        masked(attack="b", fell=[False] * 2, forwards=6, backwards=6, **explained),
-        masked(attack="alone", fell=[False] * 2, **explained),
-        # One that is wrong from the start is not attacked, so it would make everything look cheap.
+        {"flipped": [False] * 2, "forwards": 10, "backwards": 10},
+        {"attack": "b", "flipped": [False] * 2, "forwards": 10, "backwards": 10},
+        masked(flipped=[False] * 2, forwards=6, backwards=6, **explained),
+        masked(attack="b", flipped=[False] * 2, forwards=6, backwards=6, **explained),
+        masked(attack="alone", flipped=[False] * 2, **explained),
+        # A misclassified utterance is not attacked, so it would lower all costs.
         *(
             {
                 **kind,
                 "attack": attack,
-                "fell": [True],
+                "flipped": [True],
                 "utterance": "wrong",
                 "forwards": 1,
                 "correct_before": False,

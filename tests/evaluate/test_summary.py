@@ -1,4 +1,4 @@
-"""Cells against a plain loop over the rows, and the edges: nothing right, nulls, NaNs."""
+"""Cells against counts by hand, and the edges: no correct utterance, nulls, NaNs."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def row(**given: Any) -> dict[str, Any]:
     return {**_CELL, **right, "correct_before": True, "success": False, **given}
 
 
-def fallen(**given: Any) -> dict[str, Any]:
+def flipped(**given: Any) -> dict[str, Any]:
     return row(prediction_after="sad", success=True, **given)
 
 
 def wrong(**given: Any) -> dict[str, Any]:
-    """Wrong from the start: an untargeted attack calls that a success."""
+    """Misclassified before the attack, which an untargeted attack counts as a success."""
     return row(
         prediction_before="sad", prediction_after="sad", correct_before=False, success=True, **given
     )
 
 
-def test_rates_count_what_their_names_say() -> None:
-    rows = [fallen(), fallen(), row(), row(), row(), wrong(), wrong(), wrong()]
+def test_rates_are_the_shares_that_their_names_define() -> None:
+    rows = [flipped(), flipped(), row(), row(), row(), wrong(), wrong(), wrong()]
     cell = summarise(frame(rows)).row(0, named=True)
     assert (cell["rows"], cell["utterances"], cell["flipped"]) == (8, 5, 2)
     assert cell["asr"] == 2 / 5
@@ -48,9 +48,11 @@ def test_rates_count_what_their_names_say() -> None:
     assert cell["asr_low"] < cell["asr"] < cell["asr_high"]
 
 
-def test_means_are_over_the_utterances_that_were_right() -> None:
+def test_means_are_over_the_correctly_classified_utterances() -> None:
     rows = [
-        fallen(spearman=0.2, linf=0.5, forwards=10, backwards=9, mask_forwards=2, mask_backwards=1),
+        flipped(
+            spearman=0.2, linf=0.5, forwards=10, backwards=9, mask_forwards=2, mask_backwards=1
+        ),
         row(spearman=0.6, linf=0.3, forwards=20, backwards=19, mask_forwards=2, mask_backwards=1),
         row(spearman=math.nan, forwards=0, backwards=0),
         wrong(spearman=-1.0, linf=9.0, forwards=900, backwards=900),
@@ -78,7 +80,7 @@ def test_cells_differ_in_any_column_nulls_included() -> None:
     assert summarise(frame(rows), pooled)["rows"].to_list() == [1, 1, 3]
 
 
-def test_a_cell_in_which_nothing_was_right_has_no_rate() -> None:
+def test_a_cell_without_correct_utterances_has_no_rate() -> None:
     cell = summarise(frame([wrong(), wrong()])).row(0, named=True)
     assert cell["utterances"] == 0
     assert cell["asr"] is cell["asr_low"] is cell["asr_high"] is cell["l0"] is None

@@ -47,7 +47,7 @@ def test_scores_agree_with_scikit_learn(sample: list[tuple[int, int]]) -> None:
     assert uar(confusion) == pytest.approx(expected.mean())
 
 
-def test_a_class_that_never_occurs_counts_neither_for_nor_against() -> None:
+def test_a_class_that_does_not_occur_has_no_influence() -> None:
     confusion = confusion_matrix(np.array([0, 0, 1]), np.array([0, 0, 1]), 3)
     assert uar(confusion) == 1.0
     assert np.isnan(recalls(confusion)[2])
@@ -74,7 +74,7 @@ def test_bootstrap_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> Non
     assert mean_interval(values, resamples=50) == pytest.approx(whole, abs=1e-12)
 
 
-def test_bootstrap_of_uar_covers_what_resampling_by_hand_gives() -> None:
+def test_bootstrap_of_uar_agrees_with_resampling_by_hand() -> None:
     rng = np.random.default_rng(5)
     labels = rng.integers(3, size=90)
     predictions = np.where(rng.random(90) < 0.7, labels, rng.integers(3, size=90))
@@ -87,7 +87,7 @@ def test_bootstrap_of_uar_covers_what_resampling_by_hand_gives() -> None:
     assert sum(map(sum, scores["confusion"])) == scores["test_utterances"] == 90
 
 
-def test_nothing_to_draw_from_has_no_interval() -> None:
+def test_an_empty_sample_has_no_interval() -> None:
     assert np.isnan(bootstrap_interval(lambda w: w.sum(1), 0)).all()
     assert np.isnan(mean_interval(np.array([np.nan]))).all()
 
@@ -119,7 +119,7 @@ def test_holm_rejects_what_stepping_down_rejects(values: list[float]) -> None:
     p_values = np.array(values)
     adjusted = holm(p_values)
     for level in (0.01, 0.05, 0.2, 0.5):
-        # Holm 1979: go through the sorted p-values, stop at the first above level / remaining.
+        # Holm 1979: step through the sorted p-values up to the first above level / remaining.
         rejected = set[int]()
         for step, index in enumerate(np.argsort(p_values, kind="stable")):
             if p_values[index] * (len(values) - step) > level:
@@ -140,13 +140,13 @@ def test_flipping_signs_by_utterance_agrees_with_all_choices_of_signs(given: lis
     assert sign_flip(single) == pytest.approx(mcnemar(single > 0, single < 0))
 
 
-def test_seeds_of_one_utterance_are_no_independent_trials() -> None:
+def test_seeds_of_one_utterance_are_not_independent_trials() -> None:
     rng = np.random.default_rng(0)
     seeds, utterances, studies = 5, 60, 400
     group = np.zeros(utterances, dtype=int)
-    naive = ours = alarms = mistaken = 0
+    naive = ours = false_positives = naive_false_positives = 0
     for _ in range(studies):
-        # Most utterances fall to every seed or to none, so that their seeds say the same again.
+        # Most utterances are misclassified under every seed or none: their seeds are correlated.
         chance = rng.beta(0.2, 0.3, utterances)
         hits = rng.binomial(seeds, chance)
         trials = np.full(utterances, seeds)
@@ -159,24 +159,24 @@ def test_seeds_of_one_utterance_are_no_independent_trials() -> None:
         suits = rng.random(utterances) < 0.5
         first = rng.random((seeds, utterances)) < np.where(suits, 0.9, 0.1)
         second = rng.random((seeds, utterances)) < np.where(suits, 0.1, 0.9)
-        mistaken += mcnemar(first.ravel(), second.ravel()) < 0.05
-        alarms += sign_flip(first.sum(0) - second.sum(0)) < 0.05
+        naive_false_positives += mcnemar(first.ravel(), second.ravel()) < 0.05
+        false_positives += sign_flip(first.sum(0) - second.sum(0)) < 0.05
     assert naive / studies < 0.75
     assert ours / studies > 0.92
-    assert mistaken / studies > 0.2
-    assert alarms / studies < 0.08
+    assert naive_false_positives / studies > 0.2
+    assert false_positives / studies < 0.08
 
 
-def test_the_same_seed_again_and_again_changes_nothing() -> None:
+def test_repeating_the_same_seed_changes_nothing() -> None:
     rng = np.random.default_rng(2)
-    fell, kept = rng.random(50) < 0.3, rng.normal(size=(50, 2))
+    flipped, kept = rng.random(50) < 0.3, rng.normal(size=(50, 2))
     owner = np.tile(np.arange(50), 3)
     once = mean_intervals(kept)
     np.testing.assert_allclose(mean_intervals(np.tile(kept, (3, 1)), owner=owner), once)
     narrower = mean_intervals(np.tile(kept, (3, 1)))
     assert (narrower[1] - narrower[0] < 0.8 * (once[1] - once[0])).all()
-    worth = effective_trials(3 * fell.astype(int), np.full(50, 3), np.zeros(50, dtype=int))
-    assert worth == pytest.approx([50.0])
+    effective = effective_trials(3 * flipped.astype(int), np.full(50, 3), np.zeros(50, dtype=int))
+    assert effective == pytest.approx([50.0])
     for none_or_all in (np.zeros(50, dtype=int), np.full(50, 3)):
-        worth = effective_trials(none_or_all, np.full(50, 3), np.zeros(50, dtype=int))
-        assert worth.tolist() == [50.0]
+        effective = effective_trials(none_or_all, np.full(50, 3), np.zeros(50, dtype=int))
+        assert effective.tolist() == [50.0]

@@ -1,10 +1,10 @@
-"""Amortised cost: one mask for many attacks and victims, against a choice of its own each time."""
+"""Amortised cost: one shared mask for many attacks and victims against native selection."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .rates import needed
+from .rates import correct_rows
 
 if TYPE_CHECKING:
     import polars as pl
@@ -14,10 +14,13 @@ _BUDGET = ("granularity", "sparsity", "epsilon")
 
 
 def shared_masks(rows: pl.DataFrame) -> pl.DataFrame:
-    """The lines of `amortised_cost` that tell of sharing: explanations that serve several uses.
+    """Select the lines of :func:`amortised_cost` in which an explanation serves several uses.
 
     Args:
         rows: the columns of `core.rows`.
+
+    Returns:
+        The columns of :func:`amortised_cost`; random masks are left out.
     """
     import polars as pl
 
@@ -25,12 +28,12 @@ def shared_masks(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def amortised_cost(rows: pl.DataFrame) -> pl.DataFrame:
-    """What a mask costs when it is made once, beside what it saves.
+    """Compare the cost of a shared mask with what it saves against native attacks.
 
-    All figures are means per utterance that was right before, over all folds and seeds: one that
-    is wrong from the start needs no attack and no mask. A mask is paid for once and used
-    by every attack and victim that ran in it; only attacks that also ran with a support of their
-    own choice on the same victim count, so that both sides do the same work.
+    All figures are means per correctly classified utterance, over all folds and seeds: an
+    utterance that is misclassified before the attack requires neither attack nor mask. A mask is
+    computed once and used by every attack and victim that ran in it. Only attacks that also ran
+    natively on the same victim count, so that both sides do the same work.
 
     Args:
         rows: the columns of `core.rows`.
@@ -39,12 +42,12 @@ def amortised_cost(rows: pl.DataFrame) -> pl.DataFrame:
         One line for each source victim, explainer, scope and budget: `attacks` and `victims` that
         used the mask, `uses` (pairs of them); `mask_passes` (forwards and backwards of the
         explanation), `masked_passes` (the attacks inside the mask, all uses together),
-        `once_passes` (their sum), `native_passes` (the same attacks free, all uses together),
-        `passes_ratio` (once / native), `break_even` (uses from which a mask made once costs no
-        more; null where attacks inside it are not cheaper at all); the same in seconds; and
-        `timed`, the share of utterances whose explanation was timed in this run. The seconds of a
-        mask that was there already are not known and never taken for its cost: where none is
-        known, seconds are null.
+        `once_passes` (their sum), `native_passes` (the same attacks without a mask, all uses
+        together), `passes_ratio` (once / native), `break_even_passes` (number of uses from which a
+        shared mask costs no more; null where attacks inside it are not cheaper); the same in
+        seconds; and `timed`, the share of utterances whose explanation was timed in this run. The
+        seconds of a mask that an earlier run computed are unknown and do not count as its cost:
+        where none is known, seconds are null.
     """
     import polars as pl
 
@@ -52,7 +55,7 @@ def amortised_cost(rows: pl.DataFrame) -> pl.DataFrame:
         f"{who}{unit}" for who in ("", "mask_") for unit in ("forwards", "backwards", "seconds")
     ]
     ran = ("victim", "attack", "attack_settings", "explainer", "scope", "mask_source")
-    rows = needed(rows, *_SETTING, *_BUDGET, *ran, *units).with_columns(
+    rows = correct_rows(rows, *_SETTING, *_BUDGET, *ran, *units).with_columns(
         (pl.col("forwards") + pl.col("backwards")).alias("passes"),
         (pl.col("mask_forwards") + pl.col("mask_backwards")).alias("mask_passes"),
         pl.when(pl.col("mask_source") == "own")
@@ -66,7 +69,7 @@ def amortised_cost(rows: pl.DataFrame) -> pl.DataFrame:
         pl.col("seconds").mean().alias("native_seconds"),
     )  # fmt: skip
     place = [*_SETTING, *_BUDGET, "source_victim", "explainer", "scope"]
-    # A universal map is not paid for by utterance, so it has no break-even here.
+    # A universal map has no cost per utterance, so it has no break-even point here.
     masked = rows.filter(pl.col("explainer").is_not_null() & (pl.col("mask_source") != "universal"))
     uses = masked.group_by(*place, "victim", "attack", "attack_settings", maintain_order=True).agg(
         pl.col("passes").mean().alias("masked_passes"),

@@ -1,4 +1,4 @@
-"""Trade-offs: which methods nobody beats, and what is left of explanations at the same success."""
+"""Trade-offs: Pareto fronts, and consistency of explanations at matched success rates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .paired import CONTEST, METHOD
 if TYPE_CHECKING:
     import polars as pl
 
-# What is compared over budgets: a victim, whatever the share and size of the moves.
+# Methods are compared on a victim over all budgets.
 _VICTIM = tuple(name for name in CONTEST if name not in ("sparsity", "epsilon"))
 CONSISTENCY: tuple[str, ...] = ("topk_intersection", "spearman", "cosine")
 LEVELS: tuple[float, ...] = (0.25, 0.5, 0.75, 0.9)
@@ -22,7 +22,14 @@ LEVELS: tuple[float, ...] = (0.25, 0.5, 0.75, 0.9)
 def undominated(
     gain: Float[np.ndarray, "N"], other: Float[np.ndarray, "N"]
 ) -> Bool[np.ndarray, "N"]:
-    """Which points no other one beats in both values, of which more is better; NaN never does.
+    """Mark the points of the Pareto front of two values, of which larger is better.
+
+    Args:
+        gain: `(N,)` one value of each point; a point with NaN is not on the front.
+        other: `(N,)` the other value of each point.
+
+    Returns:
+        `(N,)`, whether no other point is at least as good in both values and better in one.
 
     >>> undominated(np.array([1.0, 2.0, 2.0]), np.array([3.0, 1.0, 0.5])).tolist()
     [True, True, False]
@@ -30,22 +37,22 @@ def undominated(
     known = ~(np.isnan(gain) | np.isnan(other))
     at_least = (gain[None] >= gain[:, None]) & (other[None] >= other[:, None])
     better = (gain[None] > gain[:, None]) | (other[None] > other[:, None])
-    beaten = (at_least & better & known[None]).any(1)
-    front: Bool[np.ndarray, "N"] = known & ~beaten
+    dominated = (at_least & better & known[None]).any(1)
+    front: Bool[np.ndarray, "N"] = known & ~dominated
     return front
 
 
 def fronts(cells: pl.DataFrame) -> pl.DataFrame:
-    """Mark the cells that are on the front of success against consistency, and against cost.
+    """Mark the cells on the Pareto fronts of success against consistency, and against cost.
 
     Args:
-        cells: what `summarise` gives, pooled over folds and seeds.
+        cells: the result of `summarise`, pooled over folds and seeds.
 
     Returns:
         The columns of `CONTEST` and `METHOD`, `asr`, each consistency measure, `passes` (a mean per
-        utterance, with the explanation that made the mask), and `front_<measure>`, `front_passes`:
-        whether no other method on the same victim, over all budgets, has both more success and
-        more of the explanation left (fewer passes). Random controls are in no front.
+        utterance, including the explanation of the mask), and `front_<measure>`, `front_passes`:
+        whether no other method on the same victim, over all budgets, has both a higher success
+        rate and a higher consistency (fewer passes). Random controls are excluded.
     """
     import polars as pl
 
@@ -70,25 +77,25 @@ def fronts(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def at_matched_success(cells: pl.DataFrame, levels: Sequence[float] = LEVELS) -> pl.DataFrame:
-    """What each method leaves of the explanation where it succeeds equally often.
+    """Compare the consistency of methods at equal success rates.
 
-    Methods differ in strength, and who flips more moves more; so each is read between its budgets,
-    linearly, at the success rates of `levels`. A level that a method does not span is left out:
-    nothing is extrapolated.
+    A stronger attack also changes explanations more, so the consistency of each method is
+    interpolated linearly between its budgets at the success rates of `levels`. Levels outside the
+    range of a method are left out; there is no extrapolation.
 
     Args:
-        cells: what `summarise` gives, pooled over folds and seeds.
-        levels: success rates.
+        cells: the result of `summarise`, pooled over folds and seeds.
+        levels: success rates, in [0, 1].
 
     Returns:
-        The columns of `CONTEST` but the budget, those of `METHOD`, `level`, and each consistency
-        measure there.
+        The columns of `CONTEST` except the budget, those of `METHOD`, `level`, and each
+        consistency measure at that level.
     """
     import polars as pl
 
     lines: list[dict[str, Any]] = []
     place = [*_VICTIM, *METHOD]
-    # Of equal success rates the one that keeps most is read.
+    # Among equal success rates the highest consistency is used.
     rising = cells.drop_nulls("asr").sort("asr", CONSISTENCY[0])
     for names, part in rising.group_by(place, maintain_order=True):
         asr = part["asr"].to_numpy()

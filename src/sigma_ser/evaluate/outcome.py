@@ -1,4 +1,4 @@
-"""What an attack came to on each utterance: the columns of the rows that any attack fills."""
+"""Outcome of an attack on each utterance: the columns of `core.rows` common to all attacks."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ def outcome(
     seconds: float,
     class_names: Sequence[str],
 ) -> dict[str, list[Any]]:
-    """What came of an attack, how large it is, and what it cost.
+    """Compute predictions, success, size and cost of an attack.
 
     Args:
-        victim: the attacked one.
-        batch: the features before.
-        labels: true classes.
-        budget: what was allowed.
-        result: of the attack.
-        seconds: wall time of the whole batch, which is shared out by the passes that each
-            utterance asked for.
-        class_names: in the order of the logits; further classes are called by their numbers.
+        victim: the attacked victim.
+        batch: the clean features `(B, T, D)`.
+        labels: class indices of the true classes `(B,)`.
+        budget: the budget of the attack.
+        result: the result of the attack.
+        seconds: wall time of the whole batch; each utterance gets a share in proportion to its
+            forward and backward passes.
+        class_names: class names in the order of the logits; further classes are named by their
+            index.
 
     Returns:
-        Columns of `core.rows`, one value for each utterance.
+        Columns of `core.rows`, each a list of `B` values.
     """
     with torch.inference_mode():
         before = victim(batch.x, batch.lengths).softmax(1)

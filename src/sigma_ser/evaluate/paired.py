@@ -1,4 +1,4 @@
-"""Attacks compared in pairs on the same utterances: exact tests, corrected after Holm."""
+"""Paired comparisons of attacks on the same utterances: exact tests with Holm's correction."""
 
 from __future__ import annotations
 
@@ -10,60 +10,60 @@ from jaxtyping import Float, Int
 from sigma_ser.statistics.mcnemar import holm, mcnemar_counts
 from sigma_ser.statistics.sign_flip import sign_flip
 
-from .rates import UTTERANCE, needed
+from .rates import UTTERANCE, correct_rows
 
 if TYPE_CHECKING:
     import polars as pl
 
-# What is attacked, and under which budget: methods are compared within these.
+# Victim and budget: methods are compared within these.
 CONTEST: tuple[str, ...] = (
     "corpus", "protocol", "encoder", "layer", "victim", "granularity", "sparsity", "epsilon",
 )  # fmt: skip
-# What makes a method.
+# Columns that identify a method.
 METHOD: tuple[str, ...] = ("attack", "attack_settings", "explainer", "mask_source", "scope")
-# What makes one trial of a method; trials of one utterance stay together in every test.
+# Columns that identify a trial of a method; trials of one utterance stay together in every test.
 TRIAL: tuple[str, ...] = ("fold", "victim_seed", "attack_seed", "utterance")
 
 
 def paired_comparisons(rows: pl.DataFrame) -> pl.DataFrame:
-    """Every pair of methods on each victim and budget.
+    """Compare every pair of methods on each victim and budget.
 
     Args:
         rows: the columns of `core.rows`.
 
     Returns:
-        The columns of `CONTEST`; those of `METHOD` with `first_` and `second_` in front; then
-        `utterances` (right before the attack, attacked by both), `trials` (the same, each counted
-        once for every seed and fold that both had), `only_first` and `only_second` (trials in
-        which one alone flipped it), `difference` (of the success rates), `p` (exact: McNemar 1947
-        where each utterance was tried once, else `statistics.sign_flip`, which keeps the trials of
-        an utterance together) and `p_holm` (Holm 1979, over the pairs of the same victim and
-        budget).
+        The columns of `CONTEST`; those of `METHOD` with the prefixes `first_` and `second_`; then
+        `utterances` (correctly classified before, attacked by both), `trials` (the same, counted
+        once for every seed and fold that both have), `only_first` and `only_second` (trials in
+        which only one method succeeded), `difference` (of the success rates), `p` (exact: McNemar
+        1947 where each utterance has one trial, else `statistics.sign_flip`, which keeps the
+        trials of an utterance together) and `p_holm` (Holm 1979, over the pairs of the same victim
+        and budget).
     """
     import polars as pl
 
-    right = needed(rows, *CONTEST, *METHOD, *TRIAL, *UTTERANCE, "success")
+    correct = correct_rows(rows, *CONTEST, *METHOD, *TRIAL, *UTTERANCE, "success")
     kinds = {"_contest": CONTEST, "_method": METHOD, "_trial": TRIAL, "_utterance": UTTERANCE}
     for name, columns in kinds.items():
-        known = right.select(columns).unique(maintain_order=True).with_row_index(name)
-        right = right.join(known, on=columns, nulls_equal=True, maintain_order="left")
-    told = right.select(*kinds, "success").to_numpy().astype(np.int64)
-    contests = right.select(CONTEST).unique(maintain_order=True).rows()
-    methods = right.select(METHOD).unique(maintain_order=True).to_dicts()
+        known = correct.select(columns).unique(maintain_order=True).with_row_index(name)
+        correct = correct.join(known, on=columns, nulls_equal=True, maintain_order="left")
+    numbers = correct.select(*kinds, "success").to_numpy().astype(np.int64)
+    contests = correct.select(CONTEST).unique(maintain_order=True).rows()
+    methods = correct.select(METHOD).unique(maintain_order=True).to_dicts()
     lines: list[dict[str, Any]] = []
     for number, contest in enumerate(contests):
-        here = told[told[:, 0] == number]
+        here = numbers[numbers[:, 0] == number]
         named, method = _numbered(here[:, 1])
         trials, trial = _numbered(here[:, 2])
         utterances, utterance = _numbered(here[:, 3])
         owner = np.zeros(len(trials), dtype=np.int64)
         owner[trial] = utterance
         tried = np.zeros((len(named), len(trials)))
-        fell = np.zeros_like(tried)
+        flipped = np.zeros_like(tried)
         tried[method, trial] = 1.0
-        fell[method, trial] = here[:, 4]
-        # Counts of all pairs at once: trials of both, flipped by one and held by the other.
-        both, alone = tried @ tried.T, fell @ (tried - fell).T
+        flipped[method, trial] = here[:, 4]
+        # Counts of all pairs at once: trials of both, and successes of only one of them.
+        both, alone = tried @ tried.T, flipped @ (tried - flipped).T
         first, second = np.triu_indices(len(named), 1)
         met = both[first, second] > 0
         first, second = first[met], second[met]
@@ -73,7 +73,7 @@ def paired_comparisons(rows: pl.DataFrame) -> pl.DataFrame:
         repeated = len(trials) > len(utterances)
         if repeated:
             pairs = zip(first.tolist(), second.tolist(), strict=True)
-            p = np.array([_by_utterance(tried, fell, owner, *pair) for pair in pairs])
+            p = np.array([_by_utterance(tried, flipped, owner, *pair) for pair in pairs])
         else:
             p = mcnemar_counts(ahead, behind)
         adjusted = holm(p)
@@ -99,20 +99,20 @@ def paired_comparisons(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _by_utterance(
     tried: Float[np.ndarray, "M K"],
-    fell: Float[np.ndarray, "M K"],
+    flipped: Float[np.ndarray, "M K"],
     owner: Int[np.ndarray, "K"],
     one: int,
     other: int,
 ) -> float:
-    """The test of two methods whose trials belong to the utterances of `owner`."""
-    ahead = tried[one] * tried[other] * (fell[one] - fell[other])
+    """The sign-flip test of two methods; `owner` is the utterance of each trial."""
+    ahead = tried[one] * tried[other] * (flipped[one] - flipped[other])
     return sign_flip(np.rint(np.bincount(owner, weights=ahead)).astype(np.int64))
 
 
 def _numbered(
     values: Int[np.ndarray, "N"],
 ) -> tuple[Int[np.ndarray, "K"], Int[np.ndarray, "N"]]:
-    """Different values in the order in which they first occur, and which of them each one is."""
+    """Unique values in order of first occurrence, and the index into them of each value."""
     found, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     order = np.argsort(first)
     place = np.empty_like(order)

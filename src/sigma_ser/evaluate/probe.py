@@ -1,4 +1,4 @@
-"""Which layer knows the emotion: a linear probe on the time means of each hidden state."""
+"""Linear probes: the emotion information in each hidden state of an encoder."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from sigma_ser.statistics.classification import confusion_matrix, uar, uar_inter
 
 @dataclass(frozen=True, kw_only=True)
 class LayerProbe:
-    """What a linear probe reads from one layer.
+    """Score of a linear probe on one layer.
 
-    `layer` is the number to give `load_encoder(layer=...)`, or what the store holds; `uar`, with
-    its 95 % bootstrap interval, is of the test parts of all folds together.
+    `layer` is the value for `load_encoder(layer=...)`; `uar`, in [0, 1], with its 95 % bootstrap
+    interval, is computed on the test parts of all folds together.
     """
 
     layer: int | str
@@ -35,16 +35,19 @@ def probe_layers(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[LayerProbe]:
-    """The UAR of a ridge classifier on mean-pooled features, for each layer of a store.
+    """Train a ridge classifier on mean-pooled features of each layer, and measure its UAR.
 
-    A probe tells how much a layer holds that a line can read, and so which layer to choose; it is
-    no recogniser. Channels are standardised on the training part, the strength of the ridge is
-    chosen there by leave-one-out among 13 values.
+    A probe measures the linearly separable information of a layer, as a guide to the choice of the
+    layer; it is not a victim. Channels are standardised on the training part, where the penalty is
+    selected among 13 values by leave-one-out cross-validation.
 
     Args:
         store: features of one layer, or of all (`layer="all"`).
         folds: training and test parts; utterances without features are left out.
         progress: called with the number of layers done and their total number.
+
+    Returns:
+        One probe for each layer, from the first to the last.
 
     Raises:
         StoreError: if a part of a fold has no features, or a training part only one class.
@@ -57,23 +60,24 @@ def probe_layers(
     layers = range(store.layers) if store.layers > 1 else [store.card["encoder"]["layer"]]
     found = []
     for layer, features in zip(layers, np.split(means, store.layers, axis=1), strict=True):
-        truth, guessed = [], []
+        truth, predictions = [], []
         for fold in folds:
             train, test = _rows(fold.train, row_of), _rows(fold.test, row_of)
             if len(test) == 0 or len(np.unique(labels[train])) < 2:
                 raise StoreError(
-                    f"fold {fold.name} leaves the probe {len(train)} training utterances of "
-                    f"{len(np.unique(labels[train]))} classes and {len(test)} to test in this "
-                    "store; choose another protocol, or extract the whole corpus"
+                    f"fold {fold.name} has {len(train)} training utterances of "
+                    f"{len(np.unique(labels[train]))} classes and {len(test)} test utterances in "
+                    "this store, too few for a probe; choose another protocol, or extract the "
+                    "whole corpus"
                 )
             truth.append(labels[test])
-            guessed.append(_ridge(features[train], labels[train], features[test]))
-        said, right = np.concatenate(guessed), np.concatenate(truth)
-        low, high = uar_interval(right, said)
-        score = uar(confusion_matrix(right, said, len(store.class_names)))
+            predictions.append(_ridge(features[train], labels[train], features[test]))
+        predicted, true = np.concatenate(predictions), np.concatenate(truth)
+        low, high = uar_interval(true, predicted)
+        score = uar(confusion_matrix(true, predicted, len(store.class_names)))
         found.append(
             LayerProbe(
-                layer=layer, uar=score, uar_low=low, uar_high=high, test_utterances=len(right)
+                layer=layer, uar=score, uar_low=low, uar_high=high, test_utterances=len(true)
             )
         )
         if progress is not None:
@@ -82,7 +86,7 @@ def probe_layers(
 
 
 def _time_means(store: FeatureStore, ids: Sequence[str]) -> Float[np.ndarray, "N LD"]:
-    # One utterance after the other: all layers of a whole corpus would not fit into memory.
+    # One utterance at a time: all layers of a whole corpus would not fit into memory.
     return np.stack([store.features(name).mean(0).numpy() for name in ids])
 
 
@@ -98,5 +102,5 @@ def _ridge(
     from sklearn.preprocessing import StandardScaler
 
     model = make_pipeline(StandardScaler(), RidgeClassifierCV(np.logspace(-1, 5, 13)))
-    guessed: Int[np.ndarray, "m"] = model.fit(x, labels).predict(unseen)
-    return guessed
+    predictions: Int[np.ndarray, "m"] = model.fit(x, labels).predict(unseen)
+    return predictions

@@ -1,4 +1,4 @@
-"""Success rates of groups of rows, with intervals that know which rows are one utterance."""
+"""Success rates of groups of rows, with intervals that account for repeated utterances."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ from sigma_ser.statistics.proportion import effective_trials, wilson_interval
 if TYPE_CHECKING:
     import polars as pl
 
-# Rows that share these are the same recording, attacked again under other seeds.
+# Rows with the same values are trials of the same recording under other seeds.
 UTTERANCE: tuple[str, ...] = ("corpus", "utterance")
 
 
 def success_rates(rows: pl.DataFrame, place: Sequence[str], prefix: str = "") -> pl.DataFrame:
-    """`utterances`, `flipped`, `asr`, `asr_low`, `asr_high` (Wilson 95 %) of each group of rows.
+    """Compute the success rate of each group of rows, with its Wilson 95 % interval.
 
-    An utterance counts once for each of its seeds and folds, and in the interval as much as these
-    are worth together.
+    An utterance counts once for each of its seeds and folds in the rate; the interval uses the
+    effective number of independent trials.
 
     Args:
-        rows: with a column `success`, of utterances that were right before.
-        place: the columns that make a group.
-        prefix: goes in front of the names of the rate and its ends.
+        rows: rows of correctly classified utterances, with a column `success`.
+        place: the columns that define a group.
+        prefix: prefix of the columns of the rate and its interval.
+
+    Returns:
+        The columns of `place`, `utterances`, `flipped`, `asr`, `asr_low`, `asr_high`.
     """
     import polars as pl
 
@@ -42,11 +45,14 @@ def success_rates(rows: pl.DataFrame, place: Sequence[str], prefix: str = "") ->
     )
 
 
-def needed(rows: pl.DataFrame, *columns: str) -> pl.DataFrame:
-    """Of the rows that were right before the attack, these columns, each once.
+def correct_rows(rows: pl.DataFrame, *columns: str) -> pl.DataFrame:
+    """Select columns of the rows whose utterance was classified correctly before the attack.
 
-    A row has some sixty columns: whoever filters or joins all of them copies a large run again and
-    again.
+    A row has about sixty columns; a filter or join on all of them would copy a large run each time.
+
+    Args:
+        rows: the columns of `core.rows`.
+        columns: names of columns; repeated names are selected once.
     """
     import polars as pl
 
@@ -57,12 +63,15 @@ def needed(rows: pl.DataFrame, *columns: str) -> pl.DataFrame:
 def rate_interval(
     rows: pl.DataFrame, counted: pl.DataFrame, place: Sequence[str]
 ) -> tuple[Float[np.ndarray, "N"], Float[np.ndarray, "N"]]:
-    """Both ends of the interval of `flipped / utterances` of each line; NaN without an utterance.
+    """Compute the Wilson 95 % interval of `flipped / utterances` of each group.
 
     Args:
-        rows: with a column `success`, of utterances that were right before.
+        rows: rows of correctly classified utterances, with a column `success`.
         counted: `utterances` and `flipped` of each group.
-        place: the columns that make a group.
+        place: the columns that define a group.
+
+    Returns:
+        Lower and upper ends, one for each line of `counted`; NaN without an utterance.
     """
     import polars as pl
 
@@ -71,11 +80,11 @@ def rate_interval(
         rows.group_by([*place, *(name for name in UTTERANCE if name not in place)])
         .agg(pl.len().alias("_trials"), pl.col("success").sum().alias("_hits"))
         .join(lines, on=list(place), nulls_equal=True)
-        .sort("_line", "_trials", "_hits")  # sums in one order give one result
+        .sort("_line", "_trials", "_hits")  # a fixed order of summation gives equal bits
     )
     trials = counted["utterances"].to_numpy()
     effective = trials.astype(float)
-    # Lines without an utterance that was right are in none of the groups.
+    # Lines without a correctly classified utterance are in none of the groups.
     line, group = np.unique(each["_line"].to_numpy(), return_inverse=True)
     hits, tried = (each[name].to_numpy().astype(np.int64) for name in ("_hits", "_trials"))
     effective[line] = effective_trials(hits, tried, group)

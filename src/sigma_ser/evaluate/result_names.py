@@ -1,4 +1,4 @@
-"""What settings and results are called on one line, each under a name of its own."""
+"""Unique names on one line for the victims, cells and settings of runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 Line = Mapping[str, Any]
 
-# Told only where lines of one run would share a name without it.
+# Columns that are added to a name only where lines of one run would otherwise share it.
 _VICTIM_APART = ("corpus", "protocol", "encoder", "layer", "seed")
 _CELL_APART = (
     "corpus", "protocol", "encoder", "layer", "victim_seed", "attack_seed", "attack_settings",
@@ -15,17 +15,37 @@ _CELL_APART = (
 
 
 def victim_names(*runs: Sequence[Line]) -> list[list[str]]:
-    """Fold and name of each victim, for each run; and what else tells two of them apart."""
+    """Name the victims of each run by fold and name, with further columns where these coincide.
+
+    Args:
+        *runs: the lines of the victims of each run.
+
+    Returns:
+        For each run the names of its lines, in their order.
+    """
     return _apart(lambda one: f"{one['fold']}/{one['name']}", _VICTIM_APART, runs)
 
 
 def cell_names(*runs: Sequence[Line]) -> list[list[str]]:
-    """Fold, victim, attack, mask and budget of each cell, for each run; and what else differs."""
+    """Name the cells of each run by fold, victim, attack, mask and budget.
+
+    Further columns are added where these coincide.
+
+    Args:
+        *runs: the lines of the cells of each run.
+
+    Returns:
+        For each run the names of its lines, in their order.
+    """
     return _apart(_cell, _CELL_APART, runs)
 
 
 def flattened(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested values under dotted names; lists of tables count from 0.
+    """Flatten nested mappings to dotted names; lists of mappings are numbered from 0.
+
+    Args:
+        values: nested mappings.
+        above: prefix of the names.
 
     >>> flattened({"a": {"b": [1, 2]}, "c": [{"d": 3}]})
     {'a.b': [1, 2], 'c.0.d': 3}
@@ -56,17 +76,17 @@ def _apart(
 ) -> list[list[str]]:
     """Names, followed by the columns in which lines of equal name differ within any one run.
 
-    What differs between runs alone is no part of a name: it is what they are compared for.
+    Differences between runs are not part of a name: runs are compared in them.
     """
-    told: dict[str, set[str]] = {}
+    added: dict[str, set[str]] = {}
     for lines in runs:
         first: dict[str, Line] = {}
         for line in lines:
             known = first.setdefault(name(line), line)
             differing = {one for one in columns if known.get(one) != line.get(one)}
-            told.setdefault(name(line), set()).update(differing)
+            added.setdefault(name(line), set()).update(differing)
     return [
-        ["/".join([base, *(f"{one}-{line.get(one)}" for one in columns if one in told[base])])
+        ["/".join([base, *(f"{one}-{line.get(one)}" for one in columns if one in added[base])])
          for line in lines for base in [name(line)]]
         for lines in runs
     ]  # fmt: skip

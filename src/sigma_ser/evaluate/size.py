@@ -1,4 +1,4 @@
-"""How large a perturbation is, over the valid elements of each utterance."""
+"""Size of a perturbation over the valid elements of each utterance."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ _KINDS = {
 def sizes(
     batch: FeatureBatch, x_adv: Float[Tensor, "B T D"], scale: Float[Tensor, "D"]
 ) -> dict[str, Tensor]:
-    """Sizes of `delta = x_adv - x`, each `(B,)`.
+    """Compute the sizes of `delta = x_adv - x`.
 
     Args:
-        batch: the clean features.
-        x_adv: the features after the attack.
+        batch: the clean features `(B, T, D)`.
+        x_adv: the features after the attack `(B, T, D)`.
         scale: `(D,)` standard deviations of the channels, the unit of epsilon.
 
     Returns:
-        `l0` (elements changed), `l0_share` (of the valid ones, in [0, 1]), `l2` (feature units),
-        `l2_scaled` (units of scale), `linf` (units of scale, as epsilon), `linf_features` (feature
-        units), `frames_touched`, `channels_touched`. Counts are integers, the rest float64.
+        `(B,)` tensors by name: `l0` (number of changed elements), `l0_share` (as a share of the
+        valid elements, in [0, 1]), `l2` (feature units), `l2_scaled` (units of scale), `linf`
+        (units of scale, as epsilon), `linf_features` (feature units), `frames_touched`,
+        `channels_touched`. Counts are integers, the others float64.
 
     Raises:
         ShapeError: if the shapes differ.
     """
     if x_adv.shape != batch.x.shape:
         raise ShapeError(f"x_adv has shape {tuple(x_adv.shape)}, the batch {tuple(batch.x.shape)}")
-    # One utterance after the other: what is computed on the way stays small, and an utterance has
-    # the same sizes in any company.
+    # One utterance at a time: intermediate results stay small, and the sizes of an utterance do
+    # not depend on the rest of the batch.
     if not len(batch):
         return {name: torch.zeros(0, dtype=kind) for name, kind in _KINDS.items()}
     each = [
@@ -52,7 +53,7 @@ def _sizes_of(
     delta = (x_adv - x).double()
     changed = delta != 0
     l0 = changed.sum()
-    told = {
+    found = {
         "l0": l0,
         "l0_share": l0.double() / delta.numel(),
         "l2": delta.square().sum().sqrt(),
@@ -61,4 +62,4 @@ def _sizes_of(
         "channels_touched": changed.any(0).sum(),
     }
     delta /= scale
-    return told | {"l2_scaled": delta.square().sum().sqrt(), "linf": delta.abs().amax()}
+    return found | {"l2_scaled": delta.square().sum().sqrt(), "linf": delta.abs().amax()}

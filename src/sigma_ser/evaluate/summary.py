@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from sigma_ser.core.rows import CELL_COLUMNS, CONSISTENCY_METRICS
 
-from .rates import UTTERANCE, needed, rate_interval
+from .rates import UTTERANCE, correct_rows, rate_interval
 
 if TYPE_CHECKING:
     import polars as pl
 
-# Means over the utterances that were right before the attack.
+# Columns that are averaged over the utterances classified correctly before the attack.
 MEAN_COLUMNS: tuple[str, ...] = (
     *CONSISTENCY_METRICS,
     *(f"{metric}_own" for metric in CONSISTENCY_METRICS),
@@ -38,38 +38,38 @@ MEAN_COLUMNS: tuple[str, ...] = (
 
 
 def summarise(rows: pl.DataFrame, by: Sequence[str] = CELL_COLUMNS) -> pl.DataFrame:
-    """One line for each cell: how many utterances fell, what it changed and what it cost.
+    """Aggregate rows to one line for each cell: success rates, sizes, consistency and cost.
 
     Args:
         rows: the columns of `core.rows`, one row for each utterance and cell.
-        by: the columns that make a cell; leave `fold` out to pool the folds.
+        by: the columns that define a cell; omit `fold` to pool the folds.
 
     Returns:
         The columns of `by`, in the order in which the cells first occur. Then `rows` (all),
-        `utterances` (right before the attack) and `flipped` (of those, now wrong). Then the rates,
-        as fractions: `asr = flipped / utterances` with its Wilson 95 % interval `asr_low`,
-        `asr_high` (see `evaluate.rates`), all null without any utterance; `robust_accuracy`, still
-        right / all rows; `fool_rate`, prediction changed / all rows. Then the mean of each of
-        `MEAN_COLUMNS` over the utterances that were right before (NaNs left out), `linf_max`, and
-        `forwards_total`, `backwards_total`, `seconds_total`, which count the explanation that made
-        the mask as well.
+        `utterances` (correctly classified before the attack) and `flipped` (of those,
+        misclassified after it). Then the rates, as fractions: `asr = flipped / utterances` with
+        its Wilson 95 % interval `asr_low`, `asr_high` (see `evaluate.rates`), all null without any
+        utterance; `robust_accuracy`, correct after the attack / all rows; `fool_rate`, prediction
+        changed / all rows. Then the mean of each of `MEAN_COLUMNS` over the correctly classified
+        utterances (NaNs left out), `linf_max`, and `forwards_total`, `backwards_total`,
+        `seconds_total`, which include the explanation of the mask.
     """
     import polars as pl
 
-    right = pl.col("correct_before")
+    correct = pl.col("correct_before")
     cells = rows.group_by(list(by), maintain_order=True).agg(
         pl.len().cast(pl.Int64).alias("rows"),
-        right.sum().cast(pl.Int64).alias("utterances"),
-        (right & pl.col("success")).sum().cast(pl.Int64).alias("flipped"),
-        (right & ~pl.col("success")).mean().alias("robust_accuracy"),
+        correct.sum().cast(pl.Int64).alias("utterances"),
+        (correct & pl.col("success")).sum().cast(pl.Int64).alias("flipped"),
+        (correct & ~pl.col("success")).mean().alias("robust_accuracy"),
         (pl.col("prediction_before") != pl.col("prediction_after")).mean().alias("fool_rate"),
         *(
-            pl.col(name).cast(pl.Float64).fill_nan(None).filter(right).mean()
+            pl.col(name).cast(pl.Float64).fill_nan(None).filter(correct).mean()
             for name in MEAN_COLUMNS
         ),
-        pl.col("linf").fill_nan(None).filter(right).max().alias("linf_max"),
+        pl.col("linf").fill_nan(None).filter(correct).max().alias("linf_max"),
     )
-    tried = needed(rows, *by, *UTTERANCE, "success")
+    tried = correct_rows(rows, *by, *UTTERANCE, "success")
     low, high = rate_interval(tried, cells, by)
     asr = pl.col("flipped") / pl.when(pl.col("utterances") > 0).then(pl.col("utterances"))
     cells = cells.with_columns(

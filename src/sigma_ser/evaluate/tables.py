@@ -50,19 +50,23 @@ def statistical_tables(rows: pl.DataFrame, replays: pl.DataFrame | None) -> dict
 
 
 def consistency_intervals(rows: pl.DataFrame) -> pl.DataFrame:
-    """Means of the consistency measures of each cell with bootstrap 95 % intervals.
+    """Average the consistency measures of each cell, with bootstrap 95 % intervals.
 
-    What is drawn again is the utterance, with all of its seeds together.
+    Utterances are resampled, each with all of its seeds together.
+
+    Args:
+        rows: the columns of `core.rows`.
 
     Returns:
-        The columns of a cell but fold and seeds, `utterances` (right before the attack, once for
-        each of their seeds), and for each measure `<measure>`, `<measure>_low`, `<measure>_high`.
+        The columns of a cell except fold and seeds, `utterances` (correctly classified before the
+        attack, counted once for each seed), and for each measure `<measure>`, `<measure>_low`,
+        `<measure>_high`.
     """
     import polars as pl
 
-    right = correct_rows(rows, *_POOLED, *UTTERANCE, *CONSISTENCY_METRICS)
+    correct = correct_rows(rows, *_POOLED, *UTTERANCE, *CONSISTENCY_METRICS)
     lines = []
-    for names, group in right.group_by(_POOLED, maintain_order=True):
+    for names, group in correct.group_by(_POOLED, maintain_order=True):
         values = group.select(pl.col(CONSISTENCY_METRICS).cast(pl.Float64)).to_numpy()
         some = ~np.isnan(values).all(0)
         if not some.any():

@@ -1,11 +1,11 @@
-"""Does it carry over: masks between attacks and victims, perturbations between victims."""
+"""Transfer of masks between attacks and victims, and of perturbations between victims."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from .paired import TRIAL
-from .rates import UTTERANCE, needed, success_rates
+from .rates import UTTERANCE, correct_rows, success_rates
 
 if TYPE_CHECKING:
     import polars as pl
@@ -16,24 +16,24 @@ _ATTACK = ("attack", "attack_settings")
 
 
 def mask_transfer(rows: pl.DataFrame) -> pl.DataFrame:
-    """Success inside masks, by where the mask comes from, which attack uses it and on whom.
+    """Success rates inside masks, by source of the mask, attack and target victim.
 
     Args:
         rows: the columns of `core.rows`.
 
     Returns:
         One line for each attack, target victim, explainer, mask source, scope and budget, over
-        folds and seeds: `source_victim` (`own` named in full), `target_victim`, `utterances`,
-        `flipped`, `asr`, `asr_low`, `asr_high`; `native_asr`, the same attack with a support of its
-        own choice on the same victim, and `of_native`, the share of it that the mask keeps;
-        `own_asr`, in the mask of the target itself, and `of_own`. Null where that did not run.
-        Pivot `source_victim` x `attack` or `source_victim` x `target_victim` for a matrix.
+        folds and seeds: `source_victim` (the target's name where the mask source is `own`),
+        `target_victim`, `utterances`, `flipped`, `asr`, `asr_low`, `asr_high`; `native_asr`, of the
+        native attack on the same victim, and the ratio `of_native = asr / native_asr`; `own_asr`,
+        in the mask of the target victim, and the ratio `of_own = asr / own_asr`. Null where that
+        attack did not run. :func:`matrix` arranges a table as a matrix.
     """
     import polars as pl
 
     named = (*_SETTING, *_ATTACK, *_BUDGET, *TRIAL, *UTTERANCE, "victim", "mask_source",
              "explainer", "scope", "success")  # fmt: skip
-    right = needed(rows, *named).with_columns(
+    correct = correct_rows(rows, *named).with_columns(
         pl.when(pl.col("mask_source") == "own")
         .then(pl.col("victim"))
         .otherwise(pl.col("mask_source"))
@@ -42,12 +42,12 @@ def mask_transfer(rows: pl.DataFrame) -> pl.DataFrame:
     )
     target = [*_SETTING, "target_victim", *_ATTACK, *_BUDGET]
     place = [*target, "explainer", "scope", "source_victim"]
-    # A mask of the target itself may be in the rows as its own and under its name: it is one.
-    guided = right.filter(pl.col("explainer").is_not_null()).unique(
+    # The mask of the target may occur both as `own` and under the target's name; count it once.
+    guided = correct.filter(pl.col("explainer").is_not_null()).unique(
         [*place, *TRIAL], keep="first", maintain_order=True
     )
     masked = success_rates(guided, place)
-    native = success_rates(right.filter(pl.col("explainer").is_null()), target)
+    native = success_rates(correct.filter(pl.col("explainer").is_null()), target)
     own = masked.filter(pl.col("source_victim") == pl.col("target_victim"))
     joined = masked.join(
         native.select(*target, pl.col("asr").alias("native_asr")),
@@ -62,15 +62,15 @@ def mask_transfer(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def replay_transfer(replays: pl.DataFrame) -> pl.DataFrame:
-    """Success of perturbations made on one victim and shown to another.
+    """Success rates of perturbations computed on one victim and applied to another.
 
     Args:
         replays: the columns of `replays.parquet` of a run.
 
     Returns:
         One line for each source victim, target victim, attack, mask and budget, over folds:
-        `utterances` (right before on both), `flipped` (on the target), `asr`, `asr_low`,
-        `asr_high`, and `source_asr` (on the source, over the same utterances).
+        `utterances` (correctly classified by both victims), `flipped` (by the target), `asr`,
+        `asr_low`, `asr_high`, and `source_asr` (on the source, over the same utterances).
     """
     import polars as pl
 
@@ -88,7 +88,14 @@ def replay_transfer(replays: pl.DataFrame) -> pl.DataFrame:
 
 
 def matrix(table: pl.DataFrame, line: str, column: str, value: str = "asr") -> pl.DataFrame:
-    """A transfer table as a matrix, the mean over whatever else differs."""
+    """Arrange a transfer table as a matrix.
+
+    Args:
+        table: the result of :func:`mask_transfer` or :func:`replay_transfer`.
+        line: the column whose values name the lines of the matrix.
+        column: the column whose values name the columns of the matrix.
+        value: the column of the entries, averaged over all other columns.
+    """
     return table.pivot(column, index=line, values=value, aggregate_function="mean")
 
 

@@ -8,11 +8,11 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float, Int
 
-# Elements of a block of draws, of which a few arrays exist at a time: 8 bytes each, whatever the
-# sample's size. The second may not change: every block of `mean_intervals` has a seed of its own.
+# Elements of a block of draws, 8 bytes each, of which a few arrays exist at a time. `_BLOCK` must
+# not change: every block of `mean_intervals` has its own seed.
 _DRAWN = 500_000
 _BLOCK = 4_000_000
-# Larger blocks are drawn again rather than kept.
+# Larger blocks are drawn again instead of being cached.
 _KEPT = 1_000_000
 
 
@@ -24,14 +24,17 @@ def bootstrap_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile interval of a statistic that can be written with weights.
+    """Compute the bootstrap percentile interval of a statistic that is a function of weights.
+
+    Source: Efron & Tibshirani 1993, chapter 13.
 
     Args:
-        statistic: from weights `(R, N)`, how often each of the `N` samples was drawn, to `(R,)`.
-        size: `N`; 0 gives `(nan, nan)`.
+        statistic: maps weights `(R, N)`, how often each of the `N` samples was drawn, to `(R,)`
+            values.
+        size: number of samples `N`; 0 gives `(nan, nan)`.
         level: coverage, in (0, 1).
-        resamples: how many draws.
-        seed: the same seed gives the same interval.
+        resamples: number of bootstrap samples.
+        seed: random seed.
 
     Returns:
         Lower and upper end.
@@ -60,10 +63,20 @@ def mean_intervals(
     resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[Float[np.ndarray, "M"], Float[np.ndarray, "M"]]:
-    """Percentile interval of the mean of each column, the same draws for all; NaNs are left out.
+    """Compute the bootstrap percentile interval of the mean of each column, leaving out NaNs.
 
-    Where several rows belong to one utterance, `owner` numbers the utterances from 0: these are
-    drawn, each with all of its rows (Davison & Hinkley 1997, sec. 3.8; Field & Welsh 2007).
+    All columns share the same draws. Where several rows belong to one utterance, utterances are
+    resampled, each with all of its rows (Davison & Hinkley 1997, section 3.8; Field & Welsh 2007).
+
+    Args:
+        values: `(N, M)` samples of `M` quantities.
+        owner: `(N,)` the utterance of each row, numbered from 0; `None` treats rows as independent.
+        level: coverage, in (0, 1).
+        resamples: number of bootstrap samples.
+        seed: random seed.
+
+    Returns:
+        Lower and upper ends `(M,)`; NaN for a column without values.
 
     >>> low, high = mean_intervals(np.stack([np.arange(100.0), np.ones(100)], axis=1))
     >>> bool(low[0] < 49.5 < high[0]), float(low[1]), float(high[1])
@@ -102,7 +115,7 @@ def _summed(
 
 
 def _draws(size: int, rows: int, seed: int) -> Float[np.ndarray, "R N"]:
-    """How often each sample is drawn."""
+    """Bootstrap weights: how often each sample is drawn in each resample."""
     rng = np.random.default_rng(seed)
     drawn = rng.integers(size, size=(rows, size))
     drawn += np.arange(rows)[:, None] * size
@@ -110,14 +123,23 @@ def _draws(size: int, rows: int, seed: int) -> Float[np.ndarray, "R N"]:
     return weights.astype(float)
 
 
-# Cells of a study mostly have the same number of samples.
+# Most cells of a study have the same number of samples.
 _kept_draws = lru_cache(maxsize=4)(_draws)
 
 
 def mean_interval(
     values: Float[np.ndarray, "N"], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of the mean; NaNs are left out.
+    """Compute the bootstrap percentile interval of a mean, leaving out NaNs.
+
+    Args:
+        values: `(N,)` samples.
+        level: coverage, in (0, 1).
+        resamples: number of bootstrap samples.
+        seed: random seed.
+
+    Returns:
+        Lower and upper end; NaN without values.
 
     >>> low, high = mean_interval(np.arange(100.0))
     >>> low < 49.5 < high

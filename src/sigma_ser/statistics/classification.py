@@ -1,4 +1,4 @@
-"""How good a classifier is: confusion, recall of each class, UAR, accuracy, macro-F1."""
+"""Classification metrics: confusion matrix, recall of each class, UAR, accuracy, macro-F1."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from .bootstrap import bootstrap_interval
 def confusion_matrix(
     labels: Int[np.ndarray, "N"], predictions: Int[np.ndarray, "N"], classes: int
 ) -> Int[np.ndarray, "C C"]:
-    """Counts `(C, C)`: row = true class, column = predicted class.
+    """Count the pairs of true and predicted class.
+
+    Args:
+        labels: `(N,)` true class indices, from 0 to `classes - 1`.
+        predictions: `(N,)` predicted class indices.
+        classes: number of classes `C`.
+
+    Returns:
+        Counts `(C, C)`: the row is the true class, the column the predicted class.
 
     >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tolist()
     [[1, 1], [0, 1]]
@@ -24,25 +32,41 @@ def confusion_matrix(
 
 
 def recalls(confusion: Int[np.ndarray, "C C"]) -> Float[np.ndarray, "C"]:
-    """Recall of each class, in [0, 1]; NaN for a class that never occurs."""
+    """Recall of each class `(C,)`, in [0, 1]; NaN for a class that does not occur.
+
+    Args:
+        confusion: counts `(C, C)` of :func:`confusion_matrix`.
+    """
     shares: Float[np.ndarray, "C"] = _share(confusion.diagonal(), confusion.sum(1))
     return shares
 
 
 def uar(confusion: Int[np.ndarray, "C C"]) -> float:
-    """Unweighted average recall (balanced accuracy) over the classes that occur; NaN if none."""
+    """Unweighted average recall (balanced accuracy) over the classes that occur, in [0, 1].
+
+    Args:
+        confusion: counts `(C, C)` of :func:`confusion_matrix`; without any the result is NaN.
+    """
     return _mean(recalls(confusion))
 
 
 def accuracy(confusion: Int[np.ndarray, "C C"]) -> float:
-    """Share of right answers (weighted accuracy, WA); NaN without any."""
+    """Share of correct predictions (weighted accuracy, WA), in [0, 1].
+
+    Args:
+        confusion: counts `(C, C)` of :func:`confusion_matrix`; without any the result is NaN.
+    """
     return float(_share(np.trace(confusion), confusion.sum()))
 
 
 def macro_f1(confusion: Int[np.ndarray, "C C"]) -> float:
-    """Mean F1 over the classes that occur or are predicted; NaN if none."""
-    hits, seen = confusion.diagonal(), confusion.sum(0) + confusion.sum(1)
-    return _mean(_share(2 * hits, seen))
+    """Mean F1 over the classes that occur or are predicted, in [0, 1].
+
+    Args:
+        confusion: counts `(C, C)` of :func:`confusion_matrix`; without any the result is NaN.
+    """
+    hits, total = confusion.diagonal(), confusion.sum(0) + confusion.sum(1)
+    return _mean(_share(2 * hits, total))
 
 
 def uar_interval(
@@ -53,7 +77,20 @@ def uar_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Bootstrap interval of the UAR over utterances; a class missing from a draw is left out."""
+    """Compute the bootstrap percentile interval of the UAR over utterances.
+
+    A class that is missing from a resample is left out of its UAR.
+
+    Args:
+        labels: `(N,)` true class indices.
+        predictions: `(N,)` predicted class indices.
+        level: coverage, in (0, 1).
+        resamples: number of bootstrap samples.
+        seed: random seed.
+
+    Returns:
+        Lower and upper end; NaN without utterances.
+    """
     present, index = np.unique(labels, return_inverse=True)
     member = np.zeros((len(labels), len(present)))
     member[np.arange(len(labels)), index] = 1.0
@@ -76,7 +113,13 @@ def classification_scores(
     *,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Every score of a classifier as plain values, ready for JSON.
+    """Compute all scores of a classifier as plain values, ready for JSON.
+
+    Args:
+        labels: `(N,)` true class indices.
+        predictions: `(N,)` predicted class indices.
+        names: class names in the order of the indices.
+        seed: random seed of the bootstrap interval.
 
     Returns:
         `uar`, `uar_low`, `uar_high` (95 % bootstrap), `accuracy`, `macro_f1`, `recalls` (a list,

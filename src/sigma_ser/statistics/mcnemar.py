@@ -7,9 +7,14 @@ from jaxtyping import Bool, Float, Num
 
 
 def mcnemar(first: Bool[np.ndarray, "N"], second: Bool[np.ndarray, "N"]) -> float:
-    """Two-sided p-value of McNemar's exact test (McNemar 1947): do both succeed equally often?
+    """Two-sided p-value of McNemar's exact test for equal success rates (McNemar 1947).
 
-    Only utterances on which the two differ count; without any, the p-value is 1.
+    Args:
+        first: `(N,)` success of one attack on each utterance.
+        second: `(N,)` success of the other attack on the same utterances.
+
+    Returns:
+        The p-value; 1 where the two never differ.
 
     >>> mcnemar(np.array([True] * 6), np.array([False] * 6))
     0.03125
@@ -21,7 +26,14 @@ def mcnemar(first: Bool[np.ndarray, "N"], second: Bool[np.ndarray, "N"]) -> floa
 def mcnemar_counts(
     only_first: Num[np.ndarray, "N"], only_second: Num[np.ndarray, "N"]
 ) -> Float[np.ndarray, "N"]:
-    """The same for many pairs at once, from how many utterances only one of the two succeeds on.
+    """P-values of McNemar's exact test from counts, for many pairs of attacks at once.
+
+    Args:
+        only_first: `(N,)` number of utterances on which only the first attack succeeds.
+        only_second: `(N,)` number of utterances on which only the second attack succeeds.
+
+    Returns:
+        Two-sided p-values `(N,)`; 1 where the two never differ.
 
     >>> mcnemar_counts(np.array([6, 0]), np.array([0, 0])).tolist()
     [0.03125, 1.0]
@@ -34,7 +46,13 @@ def mcnemar_counts(
 
 
 def holm(p_values: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
-    """Adjusted p-values that keep the chance of any false alarm (Holm 1979).
+    """Adjust p-values for the family-wise error rate (Holm 1979).
+
+    Args:
+        p_values: `(N,)`, in [0, 1].
+
+    Returns:
+        Adjusted p-values `(N,)` in the order of the input.
 
     >>> holm(np.array([0.01, 0.04, 0.03])).round(3).tolist()
     [0.03, 0.06, 0.06]

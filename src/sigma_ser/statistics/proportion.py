@@ -1,12 +1,13 @@
-"""Intervals of a share of utterances.
+"""Confidence intervals of proportions.
 
-A percentile bootstrap of a share collapses to a point where none or all of the utterances fell:
-0 of 20 would read "0 to 0 %". The score interval does not, and holds its coverage in small
-samples (Wilson 1927; Brown, Cai, DasGupta 2001), so rates use it; means use the bootstrap.
+The percentile bootstrap of a proportion has zero width where no or all utterances are
+misclassified: 0 of 20 would be reported as 0 to 0 %. The score interval is not degenerate there
+and keeps its coverage in small samples (Wilson 1927; Brown, Cai, DasGupta 2001), so rates use it;
+means use the bootstrap.
 
-An utterance that is attacked again under other seeds is no new utterance: its trials are worth as
-many independent ones as their design effect says (Rao & Scott 1992), and Wilson's interval is taken
-at that number, as Korn & Graubard (1998) do with the exact one.
+Attacks on the same utterance under other seeds are not independent trials. The design effect of
+Rao & Scott (1992) converts them to an effective number of independent trials, at which Wilson's
+interval is computed, as Korn & Graubard (1998) do for the exact interval.
 """
 
 from __future__ import annotations
@@ -24,9 +25,16 @@ def wilson_interval(
     level: float = 0.95,
     effective: Float[np.ndarray, "N"] | None = None,
 ) -> tuple[Float[np.ndarray, "N"], Float[np.ndarray, "N"]]:
-    """Wilson score interval of each `hits / trials`; NaN where there was no trial.
+    """Compute the Wilson score interval of each proportion `hits / trials`.
 
-    `effective` is how many independent trials they are worth; `None`: as many as there are.
+    Args:
+        hits: `(N,)` number of successes.
+        trials: `(N,)` number of trials.
+        level: coverage, in (0, 1).
+        effective: `(N,)` effective number of independent trials; `None` uses `trials`.
+
+    Returns:
+        Lower and upper ends `(N,)`, in [0, 1]; NaN where there are no trials.
 
     >>> low, high = wilson_interval(np.array([0]), np.array([20]))
     >>> float(low[0]), round(float(high[0]), 3)
@@ -38,7 +46,7 @@ def wilson_interval(
     n = np.where(tried, trials if effective is None else effective, 1).astype(float)
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    # Exact ends, which rounding would miss by 1e-17.
+    # The ends are exact here; rounding would miss them by 1e-17.
     low = np.where(hits == 0, 0.0, np.clip(centre - half, 0.0, 1.0))
     high = np.where(hits == trials, 1.0, np.clip(centre + half, 0.0, 1.0))
     return np.where(tried, low, np.nan), np.where(tried, high, np.nan)
@@ -47,17 +55,21 @@ def wilson_interval(
 def effective_trials(
     hits: Num[np.ndarray, "K"], trials: Num[np.ndarray, "K"], group: Int[np.ndarray, "K"]
 ) -> Float[np.ndarray, "N"]:
-    """How many independent trials the repeated ones of each group are worth.
+    """Compute the effective number of independent trials of each proportion.
 
-    `trials / d` with the design effect `d` of Rao & Scott (1992), the variance of the
-    ratio `sum(hits) / sum(trials)` over clusters against the binomial one; without their small
-    sample factor, so that clusters of one trial give the trials themselves. `d` is at least 1.
-    Where all or none were hit no variance is seen: a group is then worth its clusters.
+    It is `trials / d` with the design effect `d` of Rao & Scott (1992): the variance of the ratio
+    `sum(hits) / sum(trials)` over clusters, divided by the binomial variance. Their small-sample
+    factor is omitted, so that clusters of one trial give the number of trials. `d` is at least 1.
+    Where all or no trials succeed, the variance is not observable and the number of clusters is
+    used.
 
     Args:
-        hits: of each cluster (an utterance, under all of its seeds).
-        trials: of each cluster, at least 1.
-        group: to which proportion, from 0, each cluster belongs.
+        hits: `(K,)` number of successes of each cluster (an utterance under all of its seeds).
+        trials: `(K,)` number of trials of each cluster, at least 1.
+        group: `(K,)` the proportion that each cluster belongs to, numbered from 0.
+
+    Returns:
+        `(N,)`, between the number of clusters and the number of trials of each proportion.
 
     >>> whole, split = np.array([3, 0, 3, 0]), np.array([1, 2, 2, 1])
     >>> tried, one = np.full(4, 3), np.zeros(4, dtype=int)
@@ -74,7 +86,7 @@ def effective_trials(
     spread = total((hits - share[group] * trials) ** 2)
     binomial = tried * share * (1 - share)
     effect = np.where(binomial > 0, spread / np.where(binomial > 0, binomial, 1), tried / clusters)
-    # Utterances that were tried once each are worth themselves, to the last digit.
+    # One trial for each utterance: exactly the number of trials, without rounding.
     effective: Float[np.ndarray, "N"] = np.where(
         tried == clusters, tried, tried / np.maximum(effect, 1)
     )
