@@ -13,7 +13,7 @@ from sigma_ser.core.contracts import MapKind
 from sigma_ser.core.registry import register
 
 from .base import BaseExplainer
-from .question import Output, Question
+from .request import Output, Request
 
 
 @register("explainer", "adversarial-path")
@@ -37,12 +37,12 @@ class AdversarialPath(BaseExplainer):
         super().__post_init__()
         self.check(steps=(self.steps, 1), epsilon=(self.epsilon, 0.0))
 
-    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
-        clean = question.batch.x
-        bound = self.epsilon * question.victim.scale
+    def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
+        clean = request.batch.x
+        bound = self.epsilon * request.victim.scale
         x, total = clean, torch.zeros_like(clean)
         for _ in range(self.steps):
-            gradient = question.gradient(x)
+            gradient = request.gradient(x)
             total += gradient.abs()
             moved = x - clean - 2 / self.steps * bound * torch.sign(gradient)
             x = clean + torch.minimum(torch.maximum(moved, -bound), bound)

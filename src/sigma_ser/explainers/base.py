@@ -15,7 +15,7 @@ from sigma_ser.core.errors import ExplainerError, ShapeError
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.seeds import utterance_seeds
 
-from .question import OUTPUTS, Output, Question
+from .request import OUTPUTS, Output, Request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class BaseExplainer(abc.ABC):
             nothing = torch.zeros(0, dtype=torch.long)
             return Explanation(torch.zeros_like(batch.x), nothing, nothing.clone())
         with torch.inference_mode(False), torch.enable_grad():
-            question = Question.ask(
+            request = Request.create(
                 victim,
                 batch,
                 labels,
@@ -97,7 +97,7 @@ class BaseExplainer(abc.ABC):
                 rows=self.rows,
                 memory=self.memory,
             )
-            saliency, completeness = self.attribute(question)
+            saliency, completeness = self.attribute(request)
         saliency = saliency.detach().float().masked_fill(~batch.valid[:, :, None], 0.0)
         if not bool(torch.isfinite(saliency).all()):
             raise ExplainerError(
@@ -105,21 +105,21 @@ class BaseExplainer(abc.ABC):
                 "check the victim's weights and the features"
             )
         return Explanation(
-            saliency, question.victim.forwards, question.victim.backwards, completeness
+            saliency, request.victim.forwards, request.victim.backwards, completeness
         )
 
     @abc.abstractmethod
     def attribute(
-        self, question: Question
+        self, request: Request
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"] | None]:
         """The map, and how far its sum is from the difference it should explain, if it should."""
 
 
 def gap(
-    question: Question, saliency: Float[Tensor, "B T D"], baseline: Float[Tensor, "B T D"]
+    request: Request, saliency: Float[Tensor, "B T D"], baseline: Float[Tensor, "B T D"]
 ) -> Float[Tensor, "B"]:
     """`sum A - (f(x) - f(baseline))` for each utterance: 0 for a complete attribution."""
-    valid = question.batch.valid[:, :, None]
+    valid = request.batch.valid[:, :, None]
     total = saliency.detach().double().masked_fill(~valid, 0.0).sum((1, 2))
-    difference = question.values(question.batch.x) - question.values(baseline)
+    difference = request.values(request.batch.x) - request.values(baseline)
     return (total - difference.double()).float()

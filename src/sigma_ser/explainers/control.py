@@ -11,7 +11,7 @@ from torch import Tensor
 from sigma_ser.core.registry import register
 
 from .base import BaseExplainer
-from .question import Question
+from .request import Request
 
 
 @register("explainer", "random")
@@ -21,6 +21,6 @@ class Random(BaseExplainer):
 
     control: ClassVar[bool] = True
 
-    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+    def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
         """No pass at all."""
-        return question.noise().normal(question.batch.x), None
+        return request.noise().normal(request.batch.x), None

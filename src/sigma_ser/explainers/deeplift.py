@@ -15,8 +15,8 @@ from sigma_ser.core.registry import register
 
 from .base import BaseExplainer
 from .module import Scored
-from .question import Question
 from .references import draw_references
+from .request import Request
 
 
 @register("explainer", "deeplift")
@@ -38,17 +38,17 @@ class DeepLift(BaseExplainer):
         super().__post_init__()
         self.check(tolerance=(self.tolerance, 0))
 
-    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"]]:
+    def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"]]:
         """Two forward and two backward passes, and two forward ones for the check."""
-        saliency = torch.zeros_like(question.batch.x)
-        gap = torch.zeros(len(question.batch), device=question.batch.device)
+        saliency = torch.zeros_like(request.batch.x)
+        gap = torch.zeros(len(request.batch), device=request.batch.device)
         # Captum runs features and baselines side by side, so half as many fit.
-        for group in torch.split(question.everyone(), max(1, question.rows // 2)):
-            saliency[group], gap[group] = self.rescaled(question, group, question.baseline[group])
+        for group in torch.split(request.all_utterances(), max(1, request.rows // 2)):
+            saliency[group], gap[group] = self.rescaled(request, group, request.baseline[group])
         return saliency, gap
 
     def rescaled(
-        self, question: Question, owner: Int[Tensor, "R"], baseline: Float[Tensor, "R T D"]
+        self, request: Request, owner: Int[Tensor, "R"], baseline: Float[Tensor, "R T D"]
     ) -> tuple[Float[Tensor, "R T D"], Float[Tensor, "R"]]:
         """The map of each row against its baseline, and its gap.
 
@@ -57,14 +57,14 @@ class DeepLift(BaseExplainer):
         """
         from captum.attr import DeepLift as Captum
 
-        x = question.batch.x[owner].requires_grad_()
+        x = request.batch.x[owner].requires_grad_()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Setting forward, backward hooks", UserWarning)
-            saliency = Captum(Scored(question)).attribute(
+            saliency = Captum(Scored(request)).attribute(
                 x, baselines=baseline, additional_forward_args=(owner,)
             )
-        difference = question.values(x, owner) - question.values(baseline, owner)
-        valid = question.batch.valid[owner][:, :, None]
+        difference = request.values(x, owner) - request.values(baseline, owner)
+        valid = request.batch.valid[owner][:, :, None]
         gap = saliency.detach().masked_fill(~valid, 0.0).sum((1, 2)) - difference
         allowed = self.tolerance * difference.abs().clamp(min=1.0)
         if bool((gap.abs() > allowed).any()):
@@ -95,16 +95,16 @@ class DeepLiftShap(DeepLift):
         super().__post_init__()
         self.check(samples=(self.samples, 1))
 
-    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"]]:
+    def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"]]:
         """`samples` times the passes of DeepLIFT; the gap is the mean over baselines."""
-        saliency = torch.zeros_like(question.batch.x)
-        gap = torch.zeros(len(question.batch), device=question.batch.device)
-        noise = question.noise()
-        for group in torch.split(question.everyone(), max(1, question.rows // 2)):
-            source, x = noise.select(group.tolist()), question.batch.x[group]
+        saliency = torch.zeros_like(request.batch.x)
+        gap = torch.zeros(len(request.batch), device=request.batch.device)
+        noise = request.noise()
+        for group in torch.split(request.all_utterances(), max(1, request.rows // 2)):
+            source, x = noise.select(group.tolist()), request.batch.x[group]
             for _ in range(self.samples):
-                baseline = draw_references(self.references, question.victim, source, x)
-                one, its_gap = self.rescaled(question, group, baseline)
+                baseline = draw_references(self.references, request.victim, source, x)
+                one, its_gap = self.rescaled(request, group, baseline)
                 saliency[group] += one / self.samples
                 gap[group] += its_gap / self.samples
         return saliency, gap

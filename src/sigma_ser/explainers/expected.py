@@ -17,8 +17,8 @@ from sigma_ser.core.registry import register
 from sigma_ser.core.seeds import UtteranceNoise
 
 from .base import BaseExplainer
-from .question import Question
 from .references import draw_references
+from .request import Request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,23 +39,23 @@ class PathSampling(BaseExplainer):
 
     @abc.abstractmethod
     def ends(
-        self, question: Question, noise: UtteranceNoise, x: Float[Tensor, "G T D"]
+        self, request: Request, noise: UtteranceNoise, x: Float[Tensor, "G T D"]
     ) -> tuple[Float[Tensor, "G T D"], Float[Tensor, "G T D"]]:
         """One draw of `x'` and of `x0` for each utterance of a group."""
 
-    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+    def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
         """`samples` gradients for each utterance."""
-        total = torch.zeros_like(question.batch.x)
-        noise = question.noise()
-        for group, count in question.blocks(self.samples):
-            source, x = noise.select(group.tolist()), question.batch.x[group]
+        total = torch.zeros_like(request.batch.x)
+        noise = request.noise()
+        for group, count in request.blocks(self.samples):
+            source, x = noise.select(group.tolist()), request.batch.x[group]
             points, distances = [], []
             for _ in range(count):
-                end, start = self.ends(question, source, x)
+                end, start = self.ends(request, source, x)
                 alphas = torch.stack([torch.rand((), generator=rng) for rng in source.generators])
                 points.append(torch.lerp(start, end, alphas.to(x.device)[:, None, None]))
                 distances.append(end - start)
-            gradient = question.gradient(torch.cat(points), group.repeat(count))
+            gradient = request.gradient(torch.cat(points), group.repeat(count))
             total[group] += (gradient * torch.cat(distances)).view(count, *x.shape).sum(0)
         return total / self.samples, None
 
@@ -78,11 +78,11 @@ class GradientShap(PathSampling):
         self.check(stdev=(self.stdev, 0), spread=(self.spread, 0))
 
     def ends(
-        self, question: Question, noise: UtteranceNoise, x: Float[Tensor, "G T D"]
+        self, request: Request, noise: UtteranceNoise, x: Float[Tensor, "G T D"]
     ) -> tuple[Float[Tensor, "G T D"], Float[Tensor, "G T D"]]:
         """Features and channel means, both with Gaussian noise."""
-        scale = question.victim.scale
-        start = question.victim.mean + self.spread * scale * noise.normal(x)
+        scale = request.victim.scale
+        start = request.victim.mean + self.spread * scale * noise.normal(x)
         return x + self.stdev * scale * noise.normal(x), start
 
 
@@ -100,7 +100,7 @@ class ExpectedGradients(PathSampling):
     references: FeatureBatch | None = field(default=None, repr=False)
 
     def ends(
-        self, question: Question, noise: UtteranceNoise, x: Float[Tensor, "G T D"]
+        self, request: Request, noise: UtteranceNoise, x: Float[Tensor, "G T D"]
     ) -> tuple[Float[Tensor, "G T D"], Float[Tensor, "G T D"]]:
         """The features themselves, and a reference."""
-        return x, draw_references(self.references, question.victim, noise, x)
+        return x, draw_references(self.references, request.victim, noise, x)

@@ -12,7 +12,7 @@ from sigma_ser.core.contracts import MapKind
 from sigma_ser.core.registry import register
 
 from .base import BaseExplainer, gap
-from .question import Output, Question
+from .request import Output, Request
 
 
 @register("explainer", "gradient")
@@ -25,9 +25,9 @@ class Gradient(BaseExplainer):
 
     kind: ClassVar[MapKind] = "gradient"
 
-    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+    def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
         """One forward and one backward pass for each utterance."""
-        return question.gradient(question.batch.x), None
+        return request.gradient(request.batch.x), None
 
 
 @register("explainer", "gradient-margin")
@@ -47,8 +47,8 @@ class InputXGradient(BaseExplainer):
     standardised features.
     """
 
-    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"]]:
+    def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"]]:
         """One gradient, and two forward passes for the completeness."""
-        x = question.batch.x
-        saliency = (x - question.baseline) * question.gradient(x)
-        return saliency, gap(question, saliency, question.baseline)
+        x = request.batch.x
+        saliency = (x - request.baseline) * request.gradient(x)
+        return saliency, gap(request, saliency, request.baseline)

@@ -14,7 +14,7 @@ from sigma_ser.core.registry import register
 from sigma_ser.core.topk import topk_support
 
 from .base import BaseExplainer
-from .question import Output, Question
+from .request import Output, Request
 
 
 @register("explainer", "greedy-support")
@@ -44,15 +44,15 @@ class GreedySupport(BaseExplainer):
         super().__post_init__()
         self.check(rounds=(self.rounds, 1), share=(self.share, 0.0), epsilon=(self.epsilon, 0.0))
 
-    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
-        clean, scale = question.batch.x, question.victim.scale
-        valid = question.batch.valid[:, :, None].expand(clean.shape)
+    def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
+        clean, scale = request.batch.x, request.victim.scale
+        valid = request.batch.valid[:, :, None].expand(clean.shape)
         elements = valid.flatten(1).sum(1)
         each = (elements * self.share / self.rounds).long().clamp(min=1)
         free = valid.flatten(1).clone()
         delta, saliency = torch.zeros_like(clean), torch.zeros_like(clean)
         for left in range(self.rounds, 0, -1):
-            gradient = question.gradient(clean + delta)
+            gradient = request.gradient(clean + delta)
             gain = (gradient.abs() * scale).flatten(1)
             chosen = topk_support(gain, each, free)
             free &= ~chosen

@@ -12,7 +12,7 @@ from torch import Tensor
 from sigma_ser.core.registry import register
 
 from .base import BaseExplainer, gap
-from .question import Question
+from .request import Request
 
 
 @register("explainer", "integrated-gradients")
@@ -31,23 +31,23 @@ class IntegratedGradients(BaseExplainer):
         super().__post_init__()
         self.check(steps=(self.steps, 1))
 
-    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"]]:
+    def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"]]:
         """`steps` gradients for each utterance, and two forward passes for the completeness."""
         nodes, weights = np.polynomial.legendre.leggauss(self.steps)
-        x, baseline = question.batch.x, question.baseline
+        x, baseline = request.batch.x, request.baseline
         # From [-1, 1], where the nodes lie, to the path's [0, 1].
         shares, parts = x.new_tensor((1 + nodes) / 2), (weights / 2).tolist()
         saliency = torch.zeros_like(x)
-        for group in torch.split(question.everyone(), question.rows):
+        for group in torch.split(request.all_utterances(), request.rows):
             here = slice(int(group[0]), int(group[-1]) + 1)
-            at_once = min(question.rows // len(group), self.steps)
+            at_once = min(request.rows // len(group), self.steps)
             points = x.new_empty(at_once, *x[here].shape)
             mean: Tensor | None = None
             for first in range(0, self.steps, at_once):
                 share = shares[first : first + at_once]
                 path = points[: len(share)]
                 torch.lerp(baseline[here], x[here], share[:, None, None, None], out=path)
-                gradients = question.gradient(path.flatten(0, 1), group.repeat(len(share)))
+                gradients = request.gradient(path.flatten(0, 1), group.repeat(len(share)))
                 for gradient, weight in zip(
                     torch.split(gradients, len(group)), parts[first:], strict=False
                 ):
@@ -56,4 +56,4 @@ class IntegratedGradients(BaseExplainer):
                     mean.add_(gradient, alpha=weight)
             assert mean is not None
             saliency[here] = mean.mul_(x[here] - baseline[here])
-        return saliency, gap(question, saliency, baseline)
+        return saliency, gap(request, saliency, baseline)

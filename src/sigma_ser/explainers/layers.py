@@ -16,7 +16,7 @@ from sigma_ser.core.registry import register
 
 from .base import BaseExplainer
 from .module import Scored, inputs_of, module_of
-from .question import Question
+from .request import Request
 
 
 @register("explainer", "guided-backprop")
@@ -29,21 +29,21 @@ class GuidedBackprop(BaseExplainer):
 
     kind: ClassVar[MapKind] = "gradient"
 
-    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+    def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
         """One forward and one backward pass for each utterance."""
         from captum.attr import GuidedBackprop as Captum
 
-        scored = Scored(question)
+        scored = Scored(request)
         if not any(isinstance(layer, nn.ReLU) for layer in scored.modules()):
             raise ExplainerError(
                 "guided backpropagation changes ReLU modules and this victim has none; use gradient"
             )
-        saliency = torch.zeros_like(question.batch.x)
+        saliency = torch.zeros_like(request.batch.x)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Setting backward hooks on ReLU", UserWarning)
-            for group in torch.split(question.everyone(), question.rows):
+            for group in torch.split(request.all_utterances(), request.rows):
                 saliency[group] = Captum(scored).attribute(
-                    question.batch.x[group].requires_grad_(), additional_forward_args=(group,)
+                    request.batch.x[group].requires_grad_(), additional_forward_args=(group,)
                 )
         return saliency, None
 
@@ -58,11 +58,11 @@ class GradCAM(BaseExplainer):
     explained at its own length.
     """
 
-    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+    def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
         """One forward and one backward pass for each utterance."""
         from captum.attr import LayerAttribution, LayerGradCam
 
-        scored = Scored(question)
+        scored = Scored(request)
         layers = [layer for layer in scored.modules() if isinstance(layer, nn.Conv1d)]
         if not layers:
             raise ExplainerError(
@@ -70,16 +70,16 @@ class GradCAM(BaseExplainer):
                 "use gradient or occlusion"
             )
         method = LayerGradCam(scored, layers[-1])
-        saliency = torch.zeros_like(question.batch.x)
-        for row, length in enumerate(question.batch.lengths.tolist()):
-            owner = question.everyone()[row : row + 1]
+        saliency = torch.zeros_like(request.batch.x)
+        for row, length in enumerate(request.batch.lengths.tolist()):
+            owner = request.all_utterances()[row : row + 1]
             frames = method.attribute(
-                question.batch.x[owner, :length],
+                request.batch.x[owner, :length],
                 additional_forward_args=(owner,),
                 relu_attributions=True,
             )
             # The pass stops at the convolution, so the victim's own counter does not see it.
-            question.victim.book_backwards(owner.cpu())
+            request.victim.book_backwards(owner.cpu())
             if frames.shape[2] != length:
                 frames = LayerAttribution.interpolate(frames, length, "linear")
             saliency[row, :length] = frames[0, 0, :, None]
@@ -96,11 +96,11 @@ class AttentionWeights(BaseExplainer):
     gets the frame's weight.
     """
 
-    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+    def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
         """One forward pass for each utterance."""
         heads = [
             layer
-            for layer in module_of(question.victim).modules()
+            for layer in module_of(request.victim).modules()
             if callable(getattr(layer, "attention", None))
         ]
         if not heads:
@@ -108,10 +108,10 @@ class AttentionWeights(BaseExplainer):
                 "this victim has no attention weights; give its module a method "
                 "attention(x, lengths) -> (B, T), or use another explainer"
             )
-        weights = torch.zeros(question.batch.x.shape[:2], device=question.batch.device)
-        for group in torch.split(question.everyone(), question.rows):
+        weights = torch.zeros(request.batch.x.shape[:2], device=request.batch.device)
+        for group in torch.split(request.all_utterances(), request.rows):
             # The head sees its features standardised: it is asked with what it was called with.
             with torch.no_grad(), inputs_of(heads[0]) as seen:
-                question.score(question.batch.x[group], group)
+                request.score(request.batch.x[group], group)
                 weights[group] = heads[0].attention(*seen[0])  # type: ignore[operator]
-        return weights[:, :, None].expand_as(question.batch.x), None
+        return weights[:, :, None].expand_as(request.batch.x), None

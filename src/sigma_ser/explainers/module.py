@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sigma_ser.core.errors import ExplainerError
 from sigma_ser.core.passes import CountedVictim
 
-from .question import Question
+from .request import Request
 
 
 def module_of(victim: CountedVictim) -> nn.Module:
@@ -31,17 +31,17 @@ def module_of(victim: CountedVictim) -> nn.Module:
 
 
 class Scored(nn.Module):
-    """The explained output of a question as a module, for methods that hook into modules."""
+    """The explained output of a request as a module, for methods that hook into modules."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, request: Request) -> None:
         super().__init__()
         # Registered, so that hooks find the victim's layers.
-        self.inside = module_of(question.victim)
-        self._question = [question]
+        self.inside = module_of(request.victim)
+        self._request = [request]
 
     def forward(self, x: Float[Tensor, "R T D"], owner: Int[Tensor, "R"]) -> Float[Tensor, "R"]:
         """Scores of the rows."""
-        return self._question[0].score(x, owner)
+        return self._request[0].score(x, owner)
 
 
 @contextmanager

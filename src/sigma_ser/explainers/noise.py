@@ -18,7 +18,7 @@ from sigma_ser.core.contracts import MapKind
 from sigma_ser.core.registry import register
 
 from .base import BaseExplainer
-from .question import Question
+from .request import Request
 
 # Of a slope, as a share of the largest: a few units in the last place of float32.
 _ROUNDING = 1e-6
@@ -41,15 +41,15 @@ class NoisyGradient(BaseExplainer):
         self.check(samples=(self.samples, 1), stdev=(self.stdev, 0))
 
     def gradients(
-        self, question: Question
+        self, request: Request
     ) -> Iterator[tuple[Int[Tensor, "G"], Float[Tensor, "N G T D"]]]:
         """Groups of utterances with the gradients at some of their noisy copies."""
-        noise = question.noise()
-        size = self.stdev * question.victim.scale
-        for group, count in question.blocks(self.samples):
-            source, x = noise.select(group.tolist()), question.batch.x[group]
+        noise = request.noise()
+        size = self.stdev * request.victim.scale
+        for group, count in request.blocks(self.samples):
+            source, x = noise.select(group.tolist()), request.batch.x[group]
             points = torch.cat([x + size * source.normal(x) for _ in range(count)])
-            gradient = question.gradient(points, group.repeat(count))
+            gradient = request.gradient(points, group.repeat(count))
             yield group, gradient.view(count, *x.shape)
 
 
@@ -60,10 +60,10 @@ class SmoothGrad(NoisyGradient):
 
     kind: ClassVar[MapKind] = "gradient"
 
-    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+    def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
         """`samples` gradients for each utterance."""
-        total = torch.zeros_like(question.batch.x)
-        for group, gradients in self.gradients(question):
+        total = torch.zeros_like(request.batch.x)
+        for group, gradients in self.gradients(request):
             total[group] += gradients.sum(0)
         return total / self.samples, None
 
@@ -80,12 +80,12 @@ class VarGrad(NoisyGradient):
         super().__post_init__()
         self.check(samples=(self.samples, 2))
 
-    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+    def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
         """`samples` gradients for each utterance."""
-        total = torch.zeros_like(question.batch.x, dtype=torch.float64)
+        total = torch.zeros_like(request.batch.x, dtype=torch.float64)
         squares = torch.zeros_like(total)
-        for group, gradients in self.gradients(question):
-            scaled = (gradients * question.victim.scale).double()
+        for group, gradients in self.gradients(request):
+            scaled = (gradients * request.victim.scale).double()
             total[group] += scaled.sum(0)
             squares[group] += (scaled**2).sum(0)
         mean = total / self.samples

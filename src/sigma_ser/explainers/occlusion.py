@@ -13,7 +13,7 @@ from torch import Tensor
 from sigma_ser.core.registry import register
 
 from .base import BaseExplainer
-from .question import Question
+from .request import Request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +36,18 @@ class Blocks(BaseExplainer):
         """Channels of a block."""
         return math.ceil(channels / min(self.groups, channels))
 
-    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+    def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
         """One forward pass for each block and one for the features, at each utterance's length."""
-        saliency = torch.zeros_like(question.batch.x)
+        saliency = torch.zeros_like(request.batch.x)
         with torch.no_grad():
-            for row, length in enumerate(question.batch.lengths.tolist()):
-                owner = question.everyone()[row : row + 1]
-                saliency[owner, :length] = self.drops(question, owner, length)
+            for row, length in enumerate(request.batch.lengths.tolist()):
+                owner = request.all_utterances()[row : row + 1]
+                saliency[owner, :length] = self.drops(request, owner, length)
         return saliency, None
 
     @abstractmethod
     def drops(
-        self, question: Question, owner: Int[Tensor, "1"], length: int
+        self, request: Request, owner: Int[Tensor, "1"], length: int
     ) -> Float[Tensor, "1 T D"]:
         """The map of one utterance."""
 
@@ -61,19 +61,19 @@ class Occlusion(Blocks):
     """
 
     def drops(
-        self, question: Question, owner: Int[Tensor, "1"], length: int
+        self, request: Request, owner: Int[Tensor, "1"], length: int
     ) -> Float[Tensor, "1 T D"]:
         """One pass for each position of the window."""
         from captum.attr import Occlusion as Captum
 
-        frames, width = min(self.frames, length), self.width(question.batch.x.shape[2])
-        told: Tensor = Captum(question.score).attribute(
-            question.batch.x[owner, :length],
+        frames, width = min(self.frames, length), self.width(request.batch.x.shape[2])
+        told: Tensor = Captum(request.score).attribute(
+            request.batch.x[owner, :length],
             sliding_window_shapes=(frames, width),
             strides=(max(1, frames // 2), width),
-            baselines=question.baseline[owner, :length],
+            baselines=request.baseline[owner, :length],
             additional_forward_args=(owner,),
-            perturbations_per_eval=question.rows,
+            perturbations_per_eval=request.rows,
         )
         return told
 
@@ -84,21 +84,21 @@ class FeatureAblation(Blocks):
     """Blocks of a grid are replaced one at a time; an element gets the drop of its block."""
 
     def drops(
-        self, question: Question, owner: Int[Tensor, "1"], length: int
+        self, request: Request, owner: Int[Tensor, "1"], length: int
     ) -> Float[Tensor, "1 T D"]:
         """One pass for each block."""
         from captum.attr import FeatureAblation as Captum
 
-        channels = question.batch.x.shape[2]
+        channels = request.batch.x.shape[2]
         width = self.width(channels)
-        device = question.batch.device
+        device = request.batch.device
         row = torch.arange(length, device=device)[:, None] // self.frames
         column = torch.arange(channels, device=device)[None, :] // width
-        told: Tensor = Captum(question.score).attribute(
-            question.batch.x[owner, :length],
-            baselines=question.baseline[owner, :length],
+        told: Tensor = Captum(request.score).attribute(
+            request.batch.x[owner, :length],
+            baselines=request.baseline[owner, :length],
             additional_forward_args=(owner,),
             feature_mask=(row * math.ceil(channels / width) + column)[None],
-            perturbations_per_eval=question.rows,
+            perturbations_per_eval=request.rows,
         )
         return told

@@ -13,7 +13,7 @@ from torch.nn import functional
 from sigma_ser.core.registry import register
 
 from .base import BaseExplainer
-from .question import Question
+from .request import Request
 
 
 @register("explainer", "rise")
@@ -42,13 +42,13 @@ class RISE(BaseExplainer):
         self.check(samples=(self.samples, 2), frames=(self.frames, 1), groups=(self.groups, 1))
         self.check(keep=(self.keep, 1e-6), **{"1 - keep": (1 - self.keep, 1e-6)})
 
-    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+    def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
         """`samples` forward passes for each utterance."""
-        x, noise = question.batch.x, question.noise()
+        x, noise = request.batch.x, request.noise()
         shape = (len(x), *x.shape[1:])
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         of_mask, of_square, of_both = (x.new_zeros(shape, dtype=torch.float64) for _ in range(3))
-        for group, count in question.blocks(self.samples):
+        for group, count in request.blocks(self.samples):
             masks = torch.zeros(count, len(group), *x.shape[1:])
             source = noise.select(group.tolist())
             for row, (length, rng) in enumerate(
@@ -57,8 +57,8 @@ class RISE(BaseExplainer):
                 for draw in range(count):
                     masks[draw, row, :length] = self._mask(length, x.shape[2], rng)
             m = masks.to(x.device)
-            points = torch.lerp(question.baseline[group], x[group], m)
-            scores = question.values(points.flatten(0, 1), group.repeat(count))
+            points = torch.lerp(request.baseline[group], x[group], m)
+            scores = request.values(points.flatten(0, 1), group.repeat(count))
             scores, m = scores.double().view(count, len(group)), m.double()
             total[group] += scores.sum(0)
             of_mask[group] += m.sum(0)

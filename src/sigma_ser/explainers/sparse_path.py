@@ -14,7 +14,7 @@ from sigma_ser.core.registry import register
 from sigma_ser.core.topk import topk_support
 
 from .base import BaseExplainer
-from .question import Output, Question
+from .request import Output, Request
 
 
 @register("explainer", "sparse-path")
@@ -45,13 +45,13 @@ class SparsePath(BaseExplainer):
         super().__post_init__()
         self.check(steps=(self.steps, 1), share=(self.share, 0.0), epsilon=(self.epsilon, 0.0))
 
-    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
-        clean, scale = question.batch.x, question.victim.scale
-        valid = question.batch.valid[:, :, None].expand(clean.shape).flatten(1)
+    def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
+        clean, scale = request.batch.x, request.victim.scale
+        valid = request.batch.valid[:, :, None].expand(clean.shape).flatten(1)
         changed = (valid.sum(1) * self.share).long().clamp(min=1)
         total, delta = torch.zeros_like(clean), torch.zeros_like(clean)
         for step in range(1, self.steps + 1):
-            total = total + step * question.gradient(clean + delta)
+            total = total + step * request.gradient(clean + delta)
             support = topk_support((total.abs() * scale).flatten(1), changed, valid)
             corner = -self.epsilon * scale * torch.sign(total)
             delta = torch.where(support.view(clean.shape), corner, 0.0)

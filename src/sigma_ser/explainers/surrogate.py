@@ -16,7 +16,7 @@ from torch import Tensor
 from sigma_ser.core.registry import register
 
 from .base import BaseExplainer, gap
-from .question import Question
+from .request import Request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,32 +38,32 @@ class Surrogate(BaseExplainer):
         self.check(samples=(self.samples, 2), frames=(self.frames, 1))
 
     @abc.abstractmethod
-    def method(self, question: Question) -> Any:
+    def method(self, request: Request) -> Any:
         """Captum's object."""
 
-    def segments(self, question: Question) -> Float[Tensor, "B T D"]:
+    def segments(self, request: Request) -> Float[Tensor, "B T D"]:
         """The map: `samples` forward passes for each utterance, at its own length."""
-        x = question.batch.x
+        x = request.batch.x
         devices = [x.device] if x.is_cuda else []
         saliency = torch.zeros_like(x)
-        for row, length in enumerate(question.batch.lengths.tolist()):
-            owner = question.everyone()[row : row + 1]
-            here, baseline = x[owner, :length], question.baseline[owner, :length]
+        for row, length in enumerate(request.batch.lengths.tolist()):
+            owner = request.all_utterances()[row : row + 1]
+            here, baseline = x[owner, :length], request.baseline[owner, :length]
             segment = torch.arange(length, device=x.device) // self.frames
             if int(segment[-1]) == 0:
                 # One segment alone: it is there or not, and no model needs to be fitted.
-                drop = question.values(here, owner) - question.values(baseline, owner)
+                drop = request.values(here, owner) - request.values(baseline, owner)
                 saliency[row, :length] = drop / here.numel()
                 continue
             with torch.no_grad(), torch.random.fork_rng(devices):
-                torch.manual_seed(int(question.seeds[row]))
-                values = self.method(question).attribute(
+                torch.manual_seed(int(request.seeds[row]))
+                values = self.method(request).attribute(
                     here,
                     baselines=baseline,
                     additional_forward_args=(owner,),
                     feature_mask=segment[None, :, None].expand(here.shape),
                     n_samples=self.samples,
-                    perturbations_per_eval=question.rows,
+                    perturbations_per_eval=request.rows,
                 )
             size = segment.bincount()[segment] * x.shape[2]
             saliency[row, :length] = values[0] / size[:, None]
@@ -75,16 +75,16 @@ class Surrogate(BaseExplainer):
 class KernelShap(Surrogate):
     """Shapley values of segments by weighted regression (Lundberg & Lee 2017, theorem 2)."""
 
-    def method(self, question: Question) -> Any:
+    def method(self, request: Request) -> Any:
         """Captum's KernelShap."""
         from captum.attr import KernelShap as Captum
 
-        return Captum(question.score)
+        return Captum(request.score)
 
-    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"]]:
+    def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"]]:
         """`samples` forward passes, and two for the completeness."""
-        saliency = self.segments(question)
-        return saliency, gap(question, saliency, question.baseline)
+        saliency = self.segments(request)
+        return saliency, gap(request, saliency, request.baseline)
 
 
 @register("explainer", "lime")
@@ -102,13 +102,13 @@ class Lime(Surrogate):
         super().__post_init__()
         self.check(alpha=(self.alpha, 0))
 
-    def method(self, question: Question) -> Any:
+    def method(self, request: Request) -> Any:
         """Captum's Lime with a Lasso."""
         from captum._utils.models.linear_model import SkLearnLasso
         from captum.attr import Lime as Captum
 
-        return Captum(question.score, interpretable_model=SkLearnLasso(alpha=self.alpha))
+        return Captum(request.score, interpretable_model=SkLearnLasso(alpha=self.alpha))
 
-    def attribute(self, question: Question) -> tuple[Float[Tensor, "B T D"], None]:
+    def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
         """`samples` forward passes; a penalised model need not add up."""
-        return self.segments(question), None
+        return self.segments(request), None

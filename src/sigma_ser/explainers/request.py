@@ -36,7 +36,7 @@ def explained_output(
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class Request:
     """One call of an explainer: victim, utterances, explained class and output, memory, seeds.
 
     `batch.x` is zero on padding. At most `rows` rows lie in the victim at once. Rows belong to
@@ -51,7 +51,7 @@ class Question:
     seeds: Int[Tensor, "B"]
 
     @classmethod
-    def ask(
+    def create(
         cls,
         victim: Victim,
         batch: FeatureBatch,
@@ -61,7 +61,7 @@ class Question:
         output: Output,
         rows: int,
         memory: int | None = None,
-    ) -> Question:
+    ) -> Request:
         """Check the arguments and fix how many rows fit into `memory` bytes.
 
         Raises:
@@ -82,7 +82,7 @@ class Question:
         if int(labels.min()) < 0:
             raise ShapeError("labels must be class indices from 0 up")
         x = batch.x.detach().masked_fill(~batch.valid[:, :, None], 0.0)
-        question = cls(
+        request = cls(
             CountedVictim(victim, batch),
             FeatureBatch(x, batch.lengths, batch.ids),
             labels.to(batch.device, torch.long),
@@ -91,15 +91,15 @@ class Question:
             seeds,
         )
         if memory is None:
-            return question
-        fitting = memory // question._row_bytes()
+            return request
+        fitting = memory // request._row_bytes()
         if fitting < 1:
             raise ExplainerError(
-                f"one utterance of {batch.x.shape[1]} frames needs {question._row_bytes()} bytes, "
+                f"one utterance of {batch.x.shape[1]} frames needs {request._row_bytes()} bytes, "
                 f"more than memory={memory}; allow more memory or shorten the utterances"
             )
-        object.__setattr__(question, "rows", min(rows, int(fitting)))
-        return question
+        object.__setattr__(request, "rows", min(rows, int(fitting)))
+        return request
 
     @property
     def baseline(self) -> Float[Tensor, "B T D"]:
@@ -139,7 +139,7 @@ class Question:
         self, x: Float[Tensor, "R T D"], owner: Int[Tensor, "R"] | None = None
     ) -> Float[Tensor, "R"]:
         """The explained output of every row without gradients, `rows` at a time."""
-        owner = self.everyone() if owner is None else owner
+        owner = self.all_utterances() if owner is None else owner
         with torch.no_grad():
             parts = [
                 self.score(part, whose)
@@ -157,7 +157,7 @@ class Question:
         Raises:
             ExplainerError: if no gradient reaches the features.
         """
-        owner = self.everyone() if owner is None else owner
+        owner = self.all_utterances() if owner is None else owner
         parts: list[Tensor] = []
         for rows, whose in zip(
             torch.split(x, self.rows), torch.split(owner, self.rows), strict=True
@@ -166,7 +166,7 @@ class Question:
             parts += torch.autograd.grad(self.score(part, whose).sum(), part)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def everyone(self) -> Int[Tensor, "B"]:
+    def all_utterances(self) -> Int[Tensor, "B"]:
         """All utterances, as an owner of rows."""
         return torch.arange(len(self.batch), device=self.batch.device)
 
@@ -175,7 +175,7 @@ class Question:
 
         The groups come one after the other; the numbers of one group add up to `samples`.
         """
-        for group in torch.split(self.everyone(), self.rows):
+        for group in torch.split(self.all_utterances(), self.rows):
             at_once = self.rows // len(group)
             for first in range(0, samples, at_once):
                 yield group, min(at_once, samples - first)
