@@ -1,4 +1,4 @@
-"""The one small interface of all executors, and the way to get one by name."""
+"""The interface of all executors, and how to make one by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 class LostTaskError(RunError):
-    """A task whose worker died again and again; `position` says which, the others may go on."""
+    """A task whose worker died repeatedly; `position` is its index, the others may continue."""
 
     def __init__(self, message: str, position: int) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Memory that was freed and yet stays with the process: given back, so that long runs stay flat."""
+"""Process memory: freed memory is returned to the system, so that long runs do not grow."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# A model has some ten different operations; utterances of equal length follow each other.
+# A model has about ten different operations, and utterances of equal length follow each other.
 _CAPACITY = 32
 
 
 class Slack:
-    """Hands the free pages of the C library's heap back to the system, now and then.
+    """Returns free pages of the C library's heap to the system from time to time.
 
-    Tensors of a new size for every length leave holes that the next ones do not fit, and glibc
-    gives back only what lies at the end: a study of many parts crept up by a hundred megabytes.
+    Every utterance length needs tensors of another size. They leave gaps in the heap, and glibc
+    returns only pages at its end, so a study of many parts grew by a hundred megabytes.
 
     Args:
-        most: bytes that the process may have grown by before anything is done. Pages that are
-            given back and needed again cost time.
+        most: growth of the process in bytes before anything is done. Pages that are returned and
+            needed again cost time.
     """
 
     def __init__(self, most: int = 16 << 20) -> None:
@@ -29,21 +29,21 @@ class Slack:
         self._level = 0
         try:
             anonymous_bytes()
-        except OSError:  # a jail without /proc
+        except OSError:  # a sandbox without /proc
             self._trim = None
 
     def give_back(self) -> None:
-        """Call it where much has just been freed."""
+        """Return free pages; called where much memory has just been freed."""
         if self._trim is not None and anonymous_bytes() > self._level + self._most:
             self._trim(0)
             self._level = anonymous_bytes()
 
 
 def release_freed_tables() -> None:
-    """Let polars, which has an allocator of its own, give memory back when it is freed.
+    """Let the allocator of polars return memory to the system as soon as it is freed.
 
-    By itself it waits for a second or more, in which one table comes after the other. Takes effect
-    if polars is not imported yet; `_RJEM_MALLOC_CONF` of the environment goes first.
+    By default it waits for a second or more, while further tables are made. This takes effect if
+    polars has not been imported yet; `_RJEM_MALLOC_CONF` of the environment has precedence.
     """
     os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
 
@@ -62,11 +62,11 @@ def _trim_of_glibc() -> Callable[[int], int] | None:
 
 
 def bound_primitive_cache() -> None:
-    """Let oneDNN keep the compiled form of 32 operations instead of 1024.
+    """Limit the cache of compiled oneDNN operations to 32 instead of 1024.
 
-    It keeps one for each operation and shape. Speech has a shape for every length, so that the
-    cache grew by 150 MB over 2798 utterances. Takes effect in this process and those that it starts
-    until the first operation is compiled; `ONEDNN_PRIMITIVE_CACHE_CAPACITY` of the environment goes
-    first.
+    oneDNN compiles each operation for each shape, and speech has a shape for every length: the
+    cache grew by 150 MB over 2798 utterances. This takes effect in this process and its children
+    until the first operation is compiled; `ONEDNN_PRIMITIVE_CACHE_CAPACITY` of the environment has
+    precedence.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_CAPACITY))

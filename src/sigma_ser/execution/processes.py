@@ -1,4 +1,4 @@
-"""Tasks in processes of this machine, one thread each; dead workers are replaced."""
+"""Tasks in worker processes on this machine, one thread each; workers that die are replaced."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 
 @register("executor", "processes")
 class Processes:
-    """Runs tasks in worker processes that live as long as the call.
+    """Runs tasks in worker processes that exist for the duration of the call.
 
-    Function, tasks and results must be picklable, and the function importable. Two workers with
-    two OpenMP threads each ran recurrent heads 27 times slower than with one, so each has one.
+    Function, tasks and results must be picklable, and the function importable. Each worker has one
+    thread: two workers with two OpenMP threads each ran recurrent heads 27 times slower.
 
     Args:
-        workers: how many processes, at least 1; `None`: one for each core that may be used.
-        retries: how often a task is started again after its worker died (was killed, ran out of
-            memory); an exception of the function itself is raised at once.
+        workers: number of processes, at least 1; `None`: one for each usable core.
+        retries: number of times a task is started again after its worker died (was killed or ran
+            out of memory); an exception of the function itself is raised at once.
         devices: one accelerator for each worker, as CUDA_VISIBLE_DEVICES names them; the worker
             sees it alone, as `cuda:0`.
     """
@@ -76,7 +76,7 @@ class Processes:
         waiting = deque(range(len(tasks)))
         suspects: deque[int] = deque()
         while waiting or suspects:
-            # Whoever ran when a worker died may have killed it: each is tried again on its own.
+            # Any task that ran when a worker died may be the cause: each is tried again on its own.
             queue = deque([suspects.popleft()]) if suspects else waiting
             lost = yield from self._until_a_death(function, tasks, queue)
             for position in lost:
@@ -84,8 +84,8 @@ class Processes:
                 if deaths[position] > self.retries:
                     raise LostTaskError(
                         f"the worker of task {position + 1} of {len(tasks)} died "
-                        f"{deaths[position]} times; look for a lack of memory, or run with the "
-                        "inline executor to see why",
+                        f"{deaths[position]} times; check for a lack of memory, or use the "
+                        "inline executor to see the cause",
                         position,
                     )
             suspects.extend(sorted(lost))
@@ -93,13 +93,13 @@ class Processes:
     def _until_a_death(
         self, function: Callable[[Task], Result], tasks: Sequence[Task], queue: deque[int]
     ) -> Generator[tuple[int, Result], None, list[int]]:
-        """Work off a queue; returns who was running when a worker died."""
+        """Process a queue; returns the tasks that were running when a worker died."""
         pool = _Pool(function, min(self.workers, len(queue)), self.devices)
         running: dict[Future[Result], int] = {}
         lost: list[int] = []
         try:
             while (queue and not lost) or running:
-                # Only as many as there are workers: whoever runs when one dies is a suspect.
+                # Only as many as there are workers, so that few tasks are suspects when one dies.
                 while queue and len(running) < pool.workers and not lost:
                     position = queue.popleft()
                     try:
@@ -128,7 +128,7 @@ class Processes:
 
 
 class _Pool:
-    """A process pool whose workers leave at once when it closes or when the parent dies."""
+    """A process pool whose workers exit at once when it closes or when the parent dies."""
 
     def __init__(
         self, function: Callable[[Any], Any], workers: int, devices: Sequence[str] | None
@@ -183,7 +183,7 @@ def _start_worker(
 ) -> None:
     """Prepare a worker: one thread, SIGINT ignored (the parent handles it), never an orphan."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The fork server has the environment of the moment when it started.
+    # The fork server has the environment of the time when it was started.
     os.environ.update(environment)
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = "1"

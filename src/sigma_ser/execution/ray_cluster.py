@@ -1,4 +1,4 @@
-"""Tasks on a Ray cluster: this machine, or as many as have joined it."""
+"""Tasks on a Ray cluster: this machine, or all machines that have joined it."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from sigma_ser.core.registry import register
 from .executor import LostTaskError, Result, Task, entered
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-# Twice as many tasks as workers are handed out, so that none waits for the next.
+# Twice as many tasks as workers are submitted, so that no worker waits for the next one.
 _AHEAD = 2
 
 
 @register("executor", "ray")
 class Ray:
-    """Runs tasks on a Ray cluster, one thread each; Ray starts dead workers anew.
+    """Runs tasks on a Ray cluster, one thread each; Ray restarts workers that die.
 
-    The folder of the run must be seen under the same path by every machine. Needs the extra
+    The run folder must have the same path on every machine. Needs the extra
     `sigma-ser[ray]`.
 
     Args:
         workers: tasks at the same time, at least 1; `None`: one for each core of the cluster.
         address: of a running cluster, `auto` for the one of this machine; `None` takes the one that
             this process is connected to, or starts one here for as long as the process lives.
-        retries: how often a task is started again after its worker or its machine died.
-        gpus: share of an accelerator that each task holds; it sees that one alone.
+        retries: number of times a task is started again after its worker or machine died.
+        gpus: share of an accelerator that each task reserves; no other is visible to it.
     """
 
     in_process = False
@@ -81,8 +81,8 @@ class Ray:
                 except _deaths(ray) as fault:
                     raise LostTaskError(
                         f"the worker of task {position + 1} of {len(tasks)} died "
-                        f"{self.retries + 1} times; look for a lack of memory, or run with the "
-                        "inline executor to see why",
+                        f"{self.retries + 1} times; check for a lack of memory, or use the "
+                        "inline executor to see the cause",
                         position,
                     ) from fault
                 yield position, result
@@ -119,14 +119,14 @@ def _connected(address: str | None, workers: int | None) -> Any:
             )
         except (ConnectionError, RuntimeError, ValueError) as fault:
             raise ConfigError(
-                f"executor.address: no Ray cluster answers at {address!r} ({fault}); start one "
+                f"executor.address: no Ray cluster responds at {address!r} ({fault}); start one "
                 "with ray start --head, or leave the address out"
             ) from fault
     return ray
 
 
 def _check_same(ray: Any, address: str | None) -> None:
-    """Refuse another cluster than the one that this process is connected to: it has but one."""
+    """Refuse a second cluster: a process can be connected to one only."""
     if address is None:
         return
     connected = str(ray.get_runtime_context().gcs_address)
@@ -151,7 +151,7 @@ def _host_and_port(address: str, here: str) -> tuple[str, str]:
 
 
 def _deaths(ray: Any) -> tuple[type[Exception], ...]:
-    """What Ray raises when a worker or its machine is gone for good."""
+    """The errors that Ray raises when a worker or its machine is lost for good."""
     names = ("WorkerCrashedError", "RaySystemError", "OutOfMemoryError", "NodeDiedError")
     return tuple(getattr(ray.exceptions, name) for name in names)
 

@@ -1,4 +1,4 @@
-"""How many threads a task has: one, wherever it runs."""
+"""One thread for every task, wherever it runs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 def one_thread() -> Iterator[None]:
     """One thread for torch in this process, as in every worker, until the block ends.
 
-    Sums over several threads are rounded otherwise, so a task that had two of them here and one
-    in a worker would give other rows.
+    Sums over several threads are rounded differently, so a task with two threads here and one in a
+    worker would give different rows.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sigma_ser.core.contracts import Victim
 from sigma_ser.core.errors import ConfigError, RunError, VictimError
+from sigma_ser.core.files import safe_name
 from sigma_ser.encoders.store import FeatureStore
 from sigma_ser.execution.memory import Slack
 from sigma_ser.explainers.explanation import make_explainer
@@ -144,6 +145,16 @@ def open_source(source: str, layer: str, settings: Mapping[str, Any]) -> Victim:
     """A victim that is loaded and not trained, on the features of one layer."""
     number = int(layer) if layer.lstrip("-").isdigit() else layer
     return load_victim(source, layer=number, **settings)
+
+
+def absolute_source(source: str) -> str:
+    """The same source, independent of the working directory."""
+    return str(Path(source).absolute()) if Path(source).exists() else source
+
+
+def source_title(source: str) -> str:
+    """A name for a victim that is loaded from a source."""
+    return safe_name(source.removeprefix("hf:").replace(":", ".").rstrip("/").split("/")[-1])
 
 
 def fingerprint_of(victim: Any) -> str:

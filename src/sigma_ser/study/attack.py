@@ -16,7 +16,7 @@ from sigma_ser.core.settings import parse_call
 from sigma_ser.encoders.store import FeatureStore
 from sigma_ser.victims.checkpoint import TrainedVictim
 
-from .artifacts import open_source
+from .artifacts import absolute_source, open_source, source_title
 
 
 def attack_study(
@@ -58,20 +58,22 @@ def attack_study(
     """
     store = FeatureStore(features)
     chosen = _correctly_classified(store, victim, ids, utterances, batch_size)
-    victims: list[dict[str, Any]] = [{"load": _absolute(victim), "name": _title(victim)}]
+    victims: list[dict[str, Any]] = [
+        {"load": absolute_source(victim), "name": source_title(victim)}
+    ]
     source = "own"
     if mask_victim is not None:
-        source = _title(mask_victim)
-        if source == victims[0]["name"]:
+        source = source_title(mask_victim)
+        if source == title:
             source += "-mask"
-        victims.append({"load": _absolute(mask_victim), "name": source, "attacked": False})
+        victims.append({"load": absolute_source(mask_victim), "name": source, "attacked": False})
     guided = {"explainers": list(explainers), "scopes": list(scopes), "mask_sources": [source]}
     sections: list[dict[str, Any]] = []
     for text in attacks:
         name, settings = parse_call(text)
         sections.append({"name": name, **settings, **(guided if explainers else {})})
     return {
-        "name": f"attack-{safe_name(_title(victim))}",
+        "name": f"attack-{safe_name(source_title(victim))}",
         "features": {"store": str(Path(features).absolute())},
         "victims": victims,
         "budgets": {
@@ -115,11 +117,3 @@ def _correctly_classified(
 def _weighted(victim: Victim, store: FeatureStore) -> FeatureStore:
     weights = getattr(victim, "layer_weights", None)
     return store if weights is None or store.layers == 1 else store.weighted(weights)
-
-
-def _absolute(source: str) -> str:
-    return str(Path(source).absolute()) if Path(source).exists() else source
-
-
-def _title(source: str) -> str:
-    return safe_name(source.removeprefix("hf:").replace(":", ".").rstrip("/").split("/")[-1])

@@ -1,4 +1,4 @@
-"""The model owner's audit: a ready study of one recogniser, and its verdict in one sentence."""
+"""The audit of a recogniser: a prepared study, and its verdict in one sentence."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from sigma_ser.evaluate.groups import worst_case
 from sigma_ser.victims.checkpoint import FOLD, TrainedVictim
 from sigma_ser.victims.loading import load_victim
 
+from .artifacts import absolute_source, source_title
+
 if TYPE_CHECKING:
     import polars as pl
 
 SPARSITIES = (0.001, 0.01, 0.05)
 _EXPLAINERS = ("integrated-gradients", "gradient")
-# A class with fewer attacked utterances is no ground for a verdict.
+# A class with fewer attacked utterances is too small for a statement.
 _ENOUGH = 3
 
 
@@ -36,9 +38,9 @@ def audit_study(
 ) -> dict[str, Any]:
     """The study of an audit, as the values of a study file.
 
-    A victim trained here is attacked on the test part of its own fold, which it has not heard, or
-    on a fifth of a corpus of which it has heard nothing; a foreign one on a fifth, as nobody knows
-    what it was trained on.
+    A victim trained by sigma-ser is attacked on the test part of its own fold, or on a fifth of a
+    corpus that it was not trained on. Any other model is attacked on a fifth of the corpus, since
+    its training data are unknown.
 
     Args:
         model: whatever `load_victim` takes.
@@ -68,11 +70,11 @@ def audit_study(
     place = root if known else given
     recordings = load_corpus(reader, place)
     section, split = _encoder_of(model, recordings, encoder, layer, settings or {})
-    victim = {"load": _absolute(model), "name": _title(model), **(settings or {})}
+    victim = {"load": absolute_source(model), "name": source_title(model), **(settings or {})}
     where = {"name": reader} if place is None else {"name": reader, "root": str(place.absolute())}
     guided = {"explainers": list(_EXPLAINERS), "scopes": [8]}
     return {
-        "name": f"audit-{safe_name(_title(model))}",
+        "name": f"audit-{safe_name(source_title(model))}",
         "corpus": {**where, **split},
         "encoder": section,
         "victims": [victim],
@@ -93,7 +95,7 @@ def audit_study(
 
 
 def verdict(rows: pl.DataFrame, uar: float) -> str:
-    """What an audit found, in one sentence: the least budget that hurts, where, and the trust.
+    """The result of an audit in one sentence: smallest harmful budget, weakest class, explanations.
 
     Args:
         rows: of the audit's run.
@@ -103,31 +105,31 @@ def verdict(rows: pl.DataFrame, uar: float) -> str:
 
     cases = worst_case(rows).drop_nulls("worst_case_asr").sort("sparsity")
     if not len(cases):
-        return "It recognises none of the attacked recordings, so there is nothing to lose."
+        return "It classifies none of the attacked recordings correctly, so no attack is possible."
     most = cases["worst_case_asr"].max()
-    # The smallest budget that does nearly all of the harm says more than the largest.
-    told = cases.filter(pl.col("worst_case_asr") >= 0.5).head(1)
-    if not len(told):
-        told = cases.filter(pl.col("worst_case_asr") == most).head(1)
-    (case,) = told.to_dicts()
+    # The smallest budget that misclassifies half of them is more informative than the largest.
+    case_table = cases.filter(pl.col("worst_case_asr") >= 0.5).head(1)
+    if not len(case_table):
+        case_table = cases.filter(pl.col("worst_case_asr") == most).head(1)
+    (case,) = case_table.to_dicts()
     here = rows.filter(pl.col("sparsity") == case["sparsity"])
     sentence = (
-        f"It recognises the emotions with {100 * uar:.0f} % UAR, and moving "
+        f"It recognises the emotions with {100 * uar:.0f} % UAR, and changing "
         f"{100 * case['sparsity']:g} % of its feature values by at most {case['epsilon']:g} "
-        f"standard deviations changes {case['flipped']} of {case['utterances']} right answers "
+        f"standard deviations misclassifies {case['flipped']} of {case['utterances']} utterances "
         f"({100 * case['worst_case_asr']:.0f} %)"
     )
     labels = worst_case(here, ["label"]).filter(pl.col("utterances") >= _ENOUGH)
     if len(labels) > 1:
         weakest = labels.sort("worst_case_asr", descending=True).row(0, named=True)
         sentence += f", most easily {weakest['label']} ({100 * weakest['worst_case_asr']:.0f} %)"
-    fallen = here.filter(pl.col("correct_before") & pl.col("success"))
-    kept = fallen["topk_intersection"].mean()
-    floor = fallen["topk_intersection_floor"].mean()
+    flipped_rows = here.filter(pl.col("correct_before") & pl.col("success"))
+    kept = flipped_rows["topk_intersection"].mean()
+    floor = flipped_rows["topk_intersection_floor"].mean()
     if isinstance(kept, float) and isinstance(floor, float):
         sentence += (
             f", while its explanations keep {100 * kept:.0f} % of their most salient values "
-            f"(random moves of that size leave {100 * floor:.0f} %)"
+            f"(random perturbations of that size leave {100 * floor:.0f} %)"
         )
     return sentence + "."
 
@@ -148,7 +150,9 @@ def _encoder_of(
     victim = load_victim(model, **settings)
     if not isinstance(victim, TrainedVictim):
         if encoder is None:
-            raise ConfigError(f"{model} does not say whose features it knows; give --encoder")
+            raise ConfigError(
+                f"{model} does not say which encoder its features come from; give --encoder"
+            )
         return {"name": encoder, "layer": -1 if layer is None else layer}, fifth
     card = victim.card.encoder
     section = {"name": encoder or card["name"], "layer": card["layer"] if layer is None else layer}
@@ -157,42 +161,34 @@ def _encoder_of(
     for key in ("revision", "context", "dtype"):
         if card.get(key) is not None:
             section[key] = card[key]
-    return section, _unheard(model, victim, corpus) or fifth
+    return section, _unseen_split(model, victim, corpus) or fifth
 
 
-def _unheard(model: str, victim: TrainedVictim, corpus: Corpus) -> dict[str, Any] | None:
-    """The split of a corpus that tests what a victim has not heard; `None` if that is all of it."""
+def _unseen_split(model: str, victim: TrainedVictim, corpus: Corpus) -> dict[str, Any] | None:
+    """A split whose test part a victim was not trained on; `None` if that is the whole corpus."""
     fold, file = victim.fold, Path(model).absolute() / FOLD
     if victim.card.fold_key is None:
         raise ConfigError(
-            f"{model} does not say which recordings it learnt from, since the version of sigma-ser "
-            f"that saved it did not keep that (only that it was the fold {victim.card.fold} of "
-            f"{victim.card.corpus}); train it again to audit it on others, or, if you know how the "
-            f'corpus was split, name that split in a study and the victim as load = "{model}"'
+            f"{model} does not say which recordings it was trained on, since the version of "
+            "sigma-ser that saved it did not record that (only that it was fold "
+            f"{victim.card.fold} of {victim.card.corpus}); train it again, or, if you know the split, "
+            f'name that split in a study and the victim as load = "{model}"'
         )
     if fold is None or not file.is_file():
         raise ConfigError(
-            f"{model} does not say which recordings it learnt from, since {FOLD} is missing; copy "
-            "it from where the victim was saved, or train the victim again"
+            f"{model} does not say which recordings it was trained on, since {FOLD} is missing; "
+            "copy it from where the victim was saved, or train the victim again"
         )
     known = {one.id for one in corpus.utterances}
     if known.isdisjoint(fold.train + fold.validation):
         return None
     if known.isdisjoint(fold.test):
         raise ConfigError(
-            f"{model} learnt from recordings of {corpus.name}, which has none of the test part of "
-            f"its fold {fold.name}; give the corpus of its training, or one that is new to it"
+            f"{model} was trained on recordings of {corpus.name}, which has none of the test part "
+            f"of its fold {fold.name}; give the corpus of its training, or an unrelated one"
         )
     return {
         "protocol": "fold-file",
         "protocol_settings": {"file": str(file)},
         "folds": [0],
     }
-
-
-def _absolute(model: str) -> str:
-    return str(Path(model).absolute()) if Path(model).exists() else model
-
-
-def _title(model: str) -> str:
-    return safe_name(model.removeprefix("hf:").replace(":", ".").rstrip("/").split("/")[-1])

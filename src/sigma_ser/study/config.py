@@ -1,4 +1,4 @@
-"""A study as typed values: what one TOML file may say. Reading it is `reading`'s job."""
+"""A study as typed values: the schema of a study file; `loading` reads it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else [value]
 
 
-# One value stands for a list of one, so that the plain case stays plain.
+# One value stands for a list of one, so that the common case is short.
 OneOrMore = Annotated[list[Item], Field(min_length=1), BeforeValidator(_listed)]
 
 
@@ -33,18 +33,18 @@ class _Section(BaseModel):
 
 
 class _OpenSection(BaseModel):
-    """A section that hands what it does not know to the thing it names."""
+    """A section whose further keys are settings of the thing that it names."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The keys beyond those of the section: arguments of what it names."""
+        """The keys beyond those of the section: settings of the thing that it names."""
         return dict(self.model_extra or {})
 
 
 class CorpusSection(_OpenSection):
-    """Which recordings, and how they are split. Other keys go to the corpus reader."""
+    """Recordings and their split. Further keys are settings of the corpus reader."""
 
     name: str
     root: Path | None = Field(None, description="folder of the corpus; relative to the study file")
@@ -57,7 +57,7 @@ class CorpusSection(_OpenSection):
 
 
 class EncoderSection(_OpenSection):
-    """Which features. Other keys go to `load_encoder` (revision, context ...)."""
+    """Features. Further keys are settings of `load_encoder` (revision, context ...)."""
 
     name: str = Field(description="`demo`, a Hugging Face id, or a folder")
     layer: OneOrMore[Layer] = Field([-1], description="one, or a list: each is run")
@@ -70,23 +70,23 @@ class FeaturesSection(_Section):
 
 
 class AdversarialSection(_OpenSection):
-    """Training on attacked features, too. Other keys are settings of the attack."""
+    """Adversarial training. Further keys are settings of the attack."""
 
     attack: str
     sparsity: Share = 0.01
     epsilon: Positive = 0.5
-    share: Share = Field(0.5, description="weight of the attacked features")
+    share: Share = Field(0.5, description="weight of the adversarial loss")
 
 
 class VictimSection(_OpenSection):
-    """One head to train, or one recogniser to load, and attack.
+    """One head to train, or one recogniser to load, and to attack.
 
-    With `head`, other keys are those of `TrainingSettings`; with `load`, those of `load_victim`.
+    With `head`, further keys are those of `TrainingSettings`; with `load`, those of `load_victim`.
     """
 
     head: str | None = Field(None, description="name of a head to train")
-    load: str | None = Field(None, description="instead of a head: whatever `load_victim` takes")
-    name: str | None = Field(None, description="in the rows; the head's name by default")
+    load: str | None = Field(None, description="instead of a head: any source of `load_victim`")
+    name: str | None = Field(None, description="name in the rows; that of the head by default")
     seeds: list[int] = Field([0], min_length=1)
     head_settings: dict[str, Any] = {}
     adversarial: AdversarialSection | None = Field(
@@ -99,17 +99,17 @@ class VictimSection(_OpenSection):
         if (self.head is None) == (self.load is None):
             raise ValueError("the key 'head' is missing (or 'load', but not both)")
         if self.load is not None and (self.head_settings or self.adversarial):
-            raise ValueError("a loaded victim is not trained: leave out what belongs to a head")
+            raise ValueError("a loaded victim is not trained: remove head_settings and adversarial")
         return self
 
     @property
     def title(self) -> str:
-        """What the rows call it, but for its seed."""
+        """Its name in the rows, without the seed."""
         return self.name or self.head or safe_name(Path(str(self.load)).name)
 
 
 class BudgetSection(_Section):
-    """Every combination of these is one budget."""
+    """Budgets: every combination of these values is one."""
 
     sparsity: list[Share] = Field([0.01], min_length=1)
     epsilon: list[Annotated[float, Field(ge=0)]] = Field([0.5], min_length=1)
@@ -117,11 +117,11 @@ class BudgetSection(_Section):
 
 
 class AttackSection(_OpenSection):
-    """One attack, native and inside masks. Other keys are its settings."""
+    """One attack, native and inside masks. Further keys are its settings."""
 
     name: str
-    native: bool = Field(True, description="run it with a support of its own choice")
-    explainers: list[str] = Field([], description="run it inside the masks of these, too")
+    native: bool = Field(True, description="also run it with a support of its own choice")
+    explainers: list[str] = Field([], description="also run it inside the masks of these")
     scopes: list[Annotated[int, Field(ge=1)]] = Field([1], min_length=1)
     mask_sources: list[str] = Field(
         [OWN],
@@ -133,14 +133,14 @@ class AttackSection(_OpenSection):
 
 
 class ConsistencySection(_Section):
-    """How it is measured what an attack leaves of the explanation."""
+    """How the consistency of explanations under attack is measured."""
 
     explainer: str | None = Field("integrated-gradients", description="null measures nothing")
     settings: dict[str, Any] = {}
 
 
 class EvaluationSection(_Section):
-    """How many test utterances are attacked, and in which batches."""
+    """Which test utterances are attacked, and in which batches."""
 
     utterances: int | None = Field(None, ge=1, description="per fold, stratified; all by default")
     ids: list[str] | None = Field(
@@ -148,20 +148,20 @@ class EvaluationSection(_Section):
     )
     batch_size: int = Field(32, ge=1)
     seed: int = 0
-    exemplars: int = Field(3, ge=0, description="utterances the report shows in full")
+    exemplars: int = Field(3, ge=0, description="number of utterances shown in full in the report")
     replay: bool = Field(
-        False, description="also show each perturbation to every other victim of its fold"
+        False, description="also replay each perturbation on every other victim of its fold"
     )
 
 
 class ExecutorSection(_OpenSection):
-    """Where the work runs. Other keys go to the executor."""
+    """Where tasks run. Further keys are settings of the executor."""
 
     name: str = "processes"
 
 
 class TrackingSection(_OpenSection):
-    """Where results are told besides the run's own files. Other keys go to the tracker."""
+    """An experiment tracker that also receives the results. Further keys are its settings."""
 
     name: Literal["mlflow", "tensorboard", "trackio"]
 

@@ -1,4 +1,4 @@
-"""Two runs side by side: which inputs and which numbers differ."""
+"""Compare two runs: which inputs and which results differ."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KEYS = [name for name in CELL_COLUMNS if name != "attack_settings"]
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that differs; `None` where a run has it not."""
+    """One value that differs; `None` where a run lacks it."""
 
     what: str
     first: Any
@@ -49,7 +49,7 @@ class Difference:
 
     @property
     def any(self) -> bool:
-        """Whether anything differs at all."""
+        """Whether anything differs."""
         return bool(
             self.settings or self.environment or self.victims or self.cells or self.rows_differ
         )
@@ -59,7 +59,7 @@ class Difference:
         return {**asdict(self), "differ": self.any}
 
     def lines(self) -> Iterator[str]:
-        """The same for people."""
+        """The same as lines of text."""
         for title, changes in (
             ("Settings", self.settings),
             ("Environment", self.environment),

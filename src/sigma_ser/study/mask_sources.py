@@ -1,4 +1,4 @@
-"""Whose maps make a mask: the attacked victim's own, another's, all together, or from abroad."""
+"""Whose maps make a mask: the attacked victim's own, another victim's, a consensus, or others."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def check_sources(study: StudyConfig) -> None:
     for attack, source in ((a, s) for a in study.attacks for s in a.mask_sources):
         if source not in SOURCES and source.partition("@")[0] not in names:
             raise ConfigError(
-                f"attack {attack.name!r} takes masks from {source!r}, which is no victim of the "
+                f"attack {attack.name!r} takes masks from {source!r}, which is not a victim of the "
                 f"study; its victims: {', '.join(sorted(names))}; or {', '.join(SOURCES)}"
             )
         if source == OTHERS and len(names) == 1:
             raise ConfigError(
                 f"attack {attack.name!r} takes masks from other victims, but {titles[0]!r} is the "
-                f"only one; add a victim, or use {OWN!r}"
+                f"only victim; add another one, or use {OWN!r}"
             )
 
 
@@ -70,7 +70,7 @@ def mask_owners(
     if victim.setting.layer == "all":
         raise ConfigError(
             f"attack {attack!r} takes masks from {source!r}, but with layer = "
-            '"all" each victim hears a sum of layers of its own; use masks of its own'
+            '"all" each victim receives its own weighted sum of layers; use mask_sources = "own"'
         )
     if source == OTHERS:
         return [one for one in here if one.key != victim.key]
@@ -79,25 +79,25 @@ def mask_owners(
     if source == UNIVERSAL:
         return [victim]
     if "@" in source:
-        return _abroad(source, victim, victims, attack, granularity)
+        return _on_another_encoder(source, victim, victims, attack, granularity)
     owners = [one for one in here if one.name == source]
     if not owners:
         names = ", ".join(sorted({one.name for one in victims}))
         raise ConfigError(
-            f"attack {attack!r} takes masks from {source!r}, which is no victim "
+            f"attack {attack!r} takes masks from {source!r}, which is not a victim "
             f"of the study; its victims: {names}; or {', '.join(SOURCES)}"
         )
     return owners
 
 
-def _abroad(
+def _on_another_encoder(
     source: str, victim: VictimStep, victims: Sequence[VictimStep], attack: str, granularity: str
 ) -> list[VictimStep]:
     """The victim on another encoder whose frames make the mask, or none for the same one."""
     if granularity not in {"frame", "segment"}:
         raise ConfigError(
-            f"attack {attack!r} takes masks from {source!r}: only whole frames carry "
-            "over between encoders, so set budgets.granularity to frame or segment"
+            f"attack {attack!r} takes masks from {source!r}: only whole frames are "
+            "comparable between encoders, so set budgets.granularity to frame or segment"
         )
     name, _, place = source.partition("@")
     encoder, _, layer = place.rpartition(":")
@@ -108,7 +108,7 @@ def _abroad(
     ]  # fmt: skip
     if not found:
         raise ConfigError(
-            f"attack {attack!r} takes masks from {source!r}, which the study has not; "
+            f"attack {attack!r} takes masks from {source!r}, which is not in the study; "
             "write victim@encoder:layer as the rows name them"
         )
     rate = found[0].setting.frame_seconds

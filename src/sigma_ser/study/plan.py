@@ -1,4 +1,4 @@
-"""From a study to content-addressed steps: what must be computed, and under which key it lies."""
+"""From a study to content-addressed steps: what must be computed, and under which key."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def make_plan(
 
 
 class _Planner:
-    """Collects steps, each once."""
+    """Collects the steps of a study, each once."""
 
     def __init__(
         self, study: StudyConfig, inputs: Sequence[PlanInput], loaded: Mapping[str, str]
@@ -187,9 +187,9 @@ class _Planner:
             yield None, None
         for explainer in section.explainers:
             name = str(self.study.explainers.get(explainer, {}).get("name", explainer))
-            # Other victims would give the same map once more.
-            alike = getattr(registry.get("explainer", name), "control", False)
-            for source in section.mask_sources[: 1 if alike else None]:
+            # A control does not depend on the victim: other sources would give the same map.
+            is_control = getattr(registry.get("explainer", name), "control", False)
+            for source in section.mask_sources[: 1 if is_control else None]:
                 for mask in self._masks(explainer, source, victim, granularity, section):
                     for scope in section.scopes:
                         yield mask, scope
@@ -254,7 +254,7 @@ def _plain(budget: Budget) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """What may change a number besides the inputs: part of every key."""
+    """What may change a result besides the inputs: part of every key."""
     import torch
 
     return {"sigma-ser": __version__, "torch": torch.__version__, "machine": platform.machine()}
