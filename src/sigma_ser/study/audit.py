@@ -171,8 +171,8 @@ def _unseen_split(model: str, victim: TrainedVictim, corpus: Corpus) -> dict[str
         raise ConfigError(
             f"{model} does not say which recordings it was trained on, since the version of "
             "sigma-ser that saved it did not record that (only that it was fold "
-            f"{victim.card.fold} of {victim.card.corpus}); train it again, or, if you know the split, "
-            f'name that split in a study and the victim as load = "{model}"'
+            f"{victim.card.fold} of {victim.card.corpus}); train it again, or, if you know the "
+            f'split, name that split in a study and the victim as load = "{model}"'
         )
     if fold is None or not file.is_file():
         raise ConfigError(
