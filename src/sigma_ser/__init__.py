@@ -1,21 +1,31 @@
 """SIGMA: saliency-guided sparse mask attacks for speech emotion recognition.
 
-Public names are imported when they are first used, so that `import sigma_ser` is instant.
+Public names are imported when they are first used, so `import sigma_ser` takes no time.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .core.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from . import attacks as attacks
+    from . import explainers as explainers
+    from . import testing as testing
+    from .attacks.base import SparseAttack as SparseAttack
     from .attacks.factory import attack as attack
     from .attacks.factory import make_attack as make_attack
     from .attacks.sigma import Sigma as Sigma
+    from .attacks.success_curve import success_curve as success_curve
     from .core import errors as errors
     from .core import registry as registry
+    from .core.audit import audit as audit
     from .core.budget import Budget as Budget
+    from .core.contracts import Attack as Attack
     from .core.contracts import AttackResult as AttackResult
+    from .core.contracts import Explainer as Explainer
+    from .core.contracts import Explanation as Explanation
     from .core.contracts import Victim as Victim
     from .core.errors import SigmaError as SigmaError
     from .core.features import FeatureBatch as FeatureBatch
@@ -26,13 +36,17 @@ if TYPE_CHECKING:
     from .corpora.folds import make_folds as make_folds
     from .encoders.encoder import load_encoder as load_encoder
     from .encoders.extraction import extract as extract
+    from .encoders.family import Encoder as Encoder
     from .encoders.store import FeatureStore as FeatureStore
     from .evaluate.consistency.measures import consistency as consistency
+    from .explainers.base import BaseExplainer as BaseExplainer
     from .explainers.explanation import explain as explain
     from .explainers.explanation import make_explainer as make_explainer
+    from .masks.bank import MaskBank as MaskBank
     from .masks.topk import topk_mask as topk_mask
     from .study.run import Study as Study
     from .study.run import run as run
+    from .victims import heads as heads
     from .victims.loading import load_victim as load_victim
     from .victims.training import train as train
     from .victims.victim import wrap as wrap
@@ -40,45 +54,48 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Attack": "core.contracts",
     "AttackResult": "core.contracts",
+    "BaseExplainer": "explainers.base",
     "Budget": "core.budget",
     "Corpus": "corpora.corpus",
+    "Encoder": "encoders.family",
+    "Explainer": "core.contracts",
+    "Explanation": "core.contracts",
     "FeatureBatch": "core.features",
     "FeatureStore": "encoders.store",
     "Fold": "corpora.folds",
+    "MaskBank": "masks.bank",
     "Sigma": "attacks.sigma",
     "SigmaError": "core.errors",
+    "SparseAttack": "attacks.base",
     "Study": "study.run",
     "Utterance": "core.utterance",
     "Victim": "core.contracts",
     "attack": "attacks.factory",
+    "attacks": "attacks:",
+    "audit": "core.audit",
     "consistency": "evaluate.consistency.measures",
-    "errors": "core.errors",
+    "errors": "core.errors:",
     "explain": "explainers.explanation",
+    "explainers": "explainers:",
     "extract": "encoders.extraction",
+    "heads": "victims.heads:",
     "load_corpus": "corpora.corpus",
     "load_encoder": "encoders.encoder",
     "load_victim": "victims.loading",
     "make_attack": "attacks.factory",
     "make_explainer": "explainers.explanation",
     "make_folds": "corpora.folds",
-    "registry": "core.registry",
+    "registry": "core.registry:",
     "run": "study.run",
+    "success_curve": "attacks.success_curve",
+    "testing": "testing:",
     "topk_mask": "masks.topk",
     "train": "victims.training",
     "wrap": "victims.victim",
 }
-__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604 - built from the table above
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
-    value = module if _HOMES[name] == f"core.{name}" else getattr(module, name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:
+    __getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)
+    __all__ += ["__version__"]

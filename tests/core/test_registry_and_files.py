@@ -9,6 +9,7 @@ import pytest
 import sigma_ser as ss
 from sigma_ser.core import registry
 from sigma_ser.core.files import content_key, safe_name, whole_file
+from sigma_ser.core.settings import parse_assignment, parse_call
 
 
 def test_a_typo_gets_near_matches() -> None:
@@ -20,16 +21,112 @@ def test_a_typo_gets_near_matches() -> None:
         registry.get("head", "zzzzzz")
 
 
-def test_every_room_has_members() -> None:
+def test_every_kind_has_members() -> None:
     for kind in registry.kinds():
         assert registry.names(kind), kind
 
 
-def test_public_names_lead_somewhere() -> None:
-    for name in ss.__all__:
-        assert getattr(ss, name) is not None
-    with pytest.raises(AttributeError):
-        ss.attak  # noqa: B018
+@pytest.fixture
+def empty_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry without members whose packages count as loaded."""
+    monkeypatch.setattr(registry, "_members", {kind: {} for kind in registry.kinds()})
+    monkeypatch.setattr(registry, "_loaded", set(registry.kinds()))
+
+
+def _member(module: str, name: str = "Member") -> type:
+    def make(self: object, width: int, *, steps: int = 3, share: float | None = None) -> None: ...
+
+    return type(name, (), {"__init__": make, "__module__": module, "__qualname__": name})
+
+
+@pytest.mark.usefixtures("empty_registry")
+def test_a_taken_name_is_refused_and_a_reloaded_module_is_not() -> None:
+    first, again, other = _member("one"), _member("one"), _member("two")
+    registry.register("attack", "mine")(first)
+    registry.register("attack", "mine")(first)
+    registry.register("attack", "mine")(again)
+    assert registry.get("attack", "mine") is again
+    with pytest.raises(ss.errors.RegistryError, match=r"'mine' of two .* in one; choose another"):
+        registry.register("attack", "mine")(other)
+    with pytest.raises(ss.errors.RegistryError):
+        registry.register("attack", "mine")(_member("one", "Other"))
+    assert registry.get("attack", "mine") is again
+    registry.register("head", "mine")(other)
+
+
+@pytest.mark.usefixtures("empty_registry")
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"step": 3}, r"no setting 'step'; did you mean steps\? known settings: steps, share"),
+        ({"width": 3}, "no setting 'width'; known settings: steps, share"),
+        ({"steps": 2.5}, "steps of the .* must be a whole number, got 2.5"),
+        ({"steps": True}, "steps of the .* must be a whole number, got True"),
+        ({"share": "all"}, "share of the .* must be a number, got 'all'"),
+    ],
+)
+def test_settings_are_checked_alike_for_every_kind(settings: dict[str, object], said: str) -> None:
+    types = {
+        "attack": ss.errors.AttackError,
+        "encoder": ss.errors.EncoderError,
+        "explainer": ss.errors.ExplainerError,
+        "head": ss.errors.VictimError,
+    }
+    for kind in registry.kinds():
+        registry.register(kind, "mine")(_member("one"))
+        for make in (registry.make, registry.check):
+            with pytest.raises(types.get(kind, ss.errors.ConfigError), match=said) as caught:
+                make(kind, "mine", settings, 8)
+            assert f"the {kind} 'mine'" in str(caught.value)
+        assert registry.make(kind, "mine", {"share": None, "steps": 4}, width=8)
+
+
+@pytest.mark.usefixtures("empty_registry")
+def test_a_setting_without_a_default_is_asked_for() -> None:
+    registry.register("corpus", "mine")(_member("one"))
+    with pytest.raises(ss.errors.ConfigError, match="the corpus 'mine' needs the setting 'width'"):
+        registry.make("corpus", "mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("epochs=20", ("epochs", 20)),
+        ("head.hidden = 64", ("head.hidden", 64)),
+        ("budgets.epsilon=[0.5, 1]", ("budgets.epsilon", [0.5, 1])),
+        ("name=a=b", ("name", "a=b")),
+        ("name='a=b'", ("name", "a=b")),
+        ("flag=true", ("flag", True)),
+        ("name=1\nother = 2", ("name", "1\nother = 2")),
+        ("name=", ("name", "")),
+    ],
+)
+def test_an_assignment_is_a_key_and_a_toml_value_or_text(
+    text: str, expected: tuple[str, object]
+) -> None:
+    assert parse_assignment(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("pgd", ("pgd", {})),
+        ("pgd()", ("pgd", {})),
+        ("foolbox:LinfPGD(steps=3)", ("foolbox:LinfPGD", {"steps": 3})),
+        (" a(b=[1, 2], c='x,)y', d=e) ", ("a", {"b": [1, 2], "c": "x,)y", "d": "e"})),
+    ],
+)
+def test_a_call_is_a_name_with_settings(text: str, expected: tuple[str, object]) -> None:
+    assert parse_call(text) == expected
+
+
+@pytest.mark.parametrize("text", ["pgd(", "pgd(3)", "pgd(steps=3", "(steps=3)", "a(b=1, b=2)"])
+def test_a_call_in_another_form_is_one_sentence(text: str) -> None:
+    with pytest.raises(ss.errors.ConfigError, match=r'write it as "name\(setting=value, ...\)"'):
+        parse_call(text)
+    for wrong in ("epochs", "=3"):
+        with pytest.raises(ss.errors.ConfigError, match="key=value"):
+            parse_assignment(wrong)
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:

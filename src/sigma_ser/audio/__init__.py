@@ -1,1 +1,23 @@
-"""Reading audio: one way to 16 kHz mono float32, every fault typed. Imports core."""
+"""Audio files as 16 kHz mono float32; whatever cannot be used raises a typed error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sigma_ser.core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .reading import inspect_audio as inspect_audio
+    from .reading import read_audio as read_audio
+    from .reading import stream_audio as stream_audio
+    from .recording import AudioFacts as AudioFacts
+
+_HOMES = {
+    "AudioFacts": "recording",
+    "inspect_audio": "reading",
+    "read_audio": "reading",
+    "stream_audio": "reading",
+}
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)

@@ -88,6 +88,10 @@ class AttackResult:
     forwards: Int[Tensor, "B"]
     backwards: Int[Tensor, "B"]
 
+    def features(self, batch: FeatureBatch) -> FeatureBatch:
+        """The perturbed features as a batch, with the lengths and ids of the attacked `batch`."""
+        return FeatureBatch(self.x_adv, batch.lengths, batch.ids)
+
 
 @runtime_checkable
 class Attack(Protocol):

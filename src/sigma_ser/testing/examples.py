@@ -1,0 +1,62 @@
+"""A small victim and a small batch on which members are checked."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sigma_ser.core.contracts import Victim
+from sigma_ser.core.features import FeatureBatch, valid_frames
+from sigma_ser.core.passes import per_channel
+from sigma_ser.victims.victim import Standardised, WrappedVictim, wrap
+
+LENGTHS = (9, 4, 7, 9, 5, 8)
+
+
+class _Convolution(nn.Module):
+    """Smooth, not linear, and exact under padding."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv1d(channels, 8, 3, padding=1)
+        self.activation = nn.Tanh()
+        self.out = nn.Linear(8, classes)
+
+    def forward(self, x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Tensor:
+        valid = valid_frames(lengths, x.shape[1])[:, None, :]
+        hidden = self.activation(self.mix(x.transpose(1, 2) * valid)) * valid
+        logits: Tensor = self.out(hidden.sum(2) / lengths[:, None])
+        return logits
+
+
+def example_victim(channels: int = 6, classes: int = 3) -> WrappedVictim:
+    """A small convolutional victim with random weights, the same at every call."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        head = _Convolution(channels, classes)
+    mean, scale = torch.linspace(-1.0, 1.0, channels), torch.linspace(0.5, 2.0, channels)
+    names = [f"class-{index}" for index in range(classes)]
+    return wrap(Standardised(head, mean, scale).eval(), names, mean, scale)
+
+
+def example_batch(victim: Victim, channels: int | None = None) -> FeatureBatch:
+    """Six random utterances of 4 to 9 frames in the scale of a victim, with noise on the padding.
+
+    Args:
+        victim: gives mean and scale of the channels.
+        channels: number of channels; `None` takes it from the scale of the victim.
+    """
+    size = channels or victim.scale.numel()
+    rng = torch.Generator().manual_seed(7)
+    x = torch.randn(len(LENGTHS), max(LENGTHS), size, generator=rng)
+    x = per_channel(victim.mean, x) + per_channel(victim.scale, x) * x
+    lengths = torch.tensor(LENGTHS)
+    padding = ~valid_frames(lengths, x.shape[1])
+    x[padding] = 100 * torch.randn(int(padding.sum()), size, generator=rng)
+    return FeatureBatch(x, lengths)
+
+
+def alone(batch: FeatureBatch, row: int) -> FeatureBatch:
+    """One utterance, cut to its own length."""
+    return batch.select(torch.tensor([row]))
