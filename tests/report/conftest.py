@@ -18,7 +18,7 @@ from sigma_ser.report.exemplar import Exemplar
 from sigma_ser.report.inputs import ReportInputs
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-# attack, explainer, scope, strength of the attack, and how much of the explanation it spends.
+# attack, explainer, scope, strength of the attack, and how much it changes the explanation.
 ATTACKS = (
     ("dual-averaging", None, None, 1.0, 0.45),
     ("reselect", None, None, 0.85, 0.42),
@@ -45,7 +45,7 @@ def rows_of(
     strength: float = 1.0,
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Rows as an experiment would write them."""
+    """Rows as a study would write them."""
     empty = pl.DataFrame(schema().empty_table())
     rng = np.random.default_rng(seed)
     parts = []
@@ -60,7 +60,7 @@ def rows_of(
                     )
                     right = (index * 7 + victim_number) % 10 != 0
                     chance = 1 - np.exp(-power * strength * 120 * sparsity * epsilon)
-                    fallen = right & (rng.random(utterances) < chance) & (truth != other)
+                    flipped = right & (rng.random(utterances) < chance) & (truth != other)
                     before = np.where(right, truth, other)
                     spare = spent * min(1.0, 30 * sparsity * epsilon)
                     values: dict[str, Any] = {
@@ -87,9 +87,9 @@ def rows_of(
                         "epsilon": epsilon,
                         "budget_elements": int(20_000 * sparsity),
                         "prediction_before": before,
-                        "prediction_after": np.where(fallen, other, before),
+                        "prediction_after": np.where(flipped, other, before),
                         "correct_before": right,
-                        "success": fallen | (before != truth),
+                        "success": flipped | (before != truth),
                         "confidence_before": rng.uniform(0.5, 1.0, utterances),
                         "confidence_after": rng.uniform(0.2, 0.9, utterances),
                         "l0": np.where(right, int(20_000 * sparsity), 0),
@@ -263,37 +263,37 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 class PageReader:
-    """Somebody who opens pages in a browser, and sees what the browser does."""
+    """Opens pages in a browser and reads its logs."""
 
     def __init__(self, browser: Any) -> None:
         self.browser = browser
 
     def open(self, page: Path, seconds: float = 20.0) -> None:
-        """Open a page as a desktop shows it, with logs that begin here, and wait until it lives."""
+        """Open a page in a desktop window with empty logs, and wait until its script has run."""
         for log in ("performance", "browser"):
             self.browser.get_log(log)
         self.browser.set_window_size(1280, 1000)
         self.browser.get(page.as_uri())
-        alive = "return !document.getElementById('picker').hidden"
-        self.wait_for(lambda: self.browser.execute_script(alive), seconds)
+        ready = "return !document.getElementById('picker').hidden"
+        self.wait_for(lambda: self.browser.execute_script(ready), seconds)
 
-    def wait_for(self, question: Callable[[], Any], seconds: float = 20.0) -> None:
-        """Ask until the answer is yes."""
+    def wait_for(self, condition: Callable[[], Any], seconds: float = 20.0) -> None:
+        """Poll a condition until it holds."""
         end = time.monotonic() + seconds
-        while not question():
-            assert time.monotonic() < end, "the page did not get there"
+        while not condition():
+            assert time.monotonic() < end, "the condition did not hold in time"
             time.sleep(0.05)
 
     def rates(self) -> list[float]:
         """The success rates of the table, from top to bottom."""
-        told: list[float] = self.browser.execute_script("""
+        rates: list[float] = self.browser.execute_script("""
             return [...document.querySelectorAll("#results tbody tr")].map((line) =>
                 Number(line.querySelector("[data-of=asr]").getAttribute("value")))
         """)
-        return told
+        return rates
 
     def overflowing(self, width: int) -> list[str]:
-        """What sticks out of a window so wide, with every fold-out open."""
+        """Elements that overflow a window of this width, with all details open."""
         # A window has a least width; the emulated device has none.
         self.browser.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
@@ -315,18 +315,18 @@ class PageReader:
         return found
 
     def fetched(self, page: Path) -> list[str]:
-        """What was asked for besides the page itself since it was opened."""
-        asked = [
+        """URLs that were requested besides the page itself since it was opened."""
+        requested = [
             message["params"]["request"]["url"]
             for entry in self.browser.get_log("performance")
             if (message := json.loads(entry["message"])["message"])["method"]
             == "Network.requestWillBeSent"
         ]
-        assert page.as_uri() in asked, "the log works"
-        return [url for url in asked if not url.startswith(("data:", page.as_uri()))]
+        assert page.as_uri() in requested, "the log works"
+        return [url for url in requested if not url.startswith(("data:", page.as_uri()))]
 
 
 @pytest.fixture
 def reader(browser: Any) -> PageReader:
-    """Somebody with a browser."""
+    """A reader of pages with a browser."""
     return PageReader(browser)

@@ -1,4 +1,4 @@
-"""Significance, transfer and break-even, each against a count by hand."""
+"""Significance, transfer and break-even, each against an independent count."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_significance_pairs_utterances_and_corrects_for_many(make_rows: Rows) ->
     found = against_best(rows, cells)
     best = max(cells, key=lambda cell: cell["asr"])
 
-    def fallen(cell: dict) -> set[str]:
+    def misclassified(cell: dict) -> set[str]:
         same = rows.filter(
             (pl.col("attack") == cell["attack"]) & pl.col("explainer").eq_missing(cell["explainer"])
         )
@@ -36,7 +36,10 @@ def test_significance_pairs_utterances_and_corrects_for_many(make_rows: Rows) ->
     plain = {}
     for cell in cells:
         if cell is not best:
-            only_best, only_other = fallen(best) - fallen(cell), fallen(cell) - fallen(best)
+            only_best, only_other = (
+                misclassified(best) - misclassified(cell),
+                misclassified(cell) - misclassified(best),
+            )
             differ = len(only_best) + len(only_other)
             plain[cell["cell"]] = (
                 scipy.stats.binomtest(len(only_best), differ).pvalue if differ else 1.0
@@ -48,12 +51,12 @@ def test_significance_pairs_utterances_and_corrects_for_many(make_rows: Rows) ->
         assert found[name] == pytest.approx(running)
     assert set(found) == set(plain)
     control = next(cell["cell"] for cell in cells if cell["attack"] == "random")
-    assert found[control] < 0.001, "random signs fool fewer than the strongest attack"
+    assert found[control] < 0.001, "random signs succeed less often than the strongest attack"
 
 
-def test_transfer_takes_the_map_of_another_victim(make_rows: Rows) -> None:
+def test_transfer_uses_the_mask_of_another_victim(make_rows: Rows) -> None:
     rows = make_rows(sparsities=(0.02,), epsilons=(1.0,))
-    assert transfers(cells_of(rows)) == [], "own maps alone are no transfer"
+    assert transfers(cells_of(rows)) == [], "masks of the attacked victim are not a transfer"
     foreign = rows.filter(
         (pl.col("victim") == "bilstm") & (pl.col("explainer") == "gradient")
     ).with_columns(
@@ -66,13 +69,13 @@ def test_transfer_takes_the_map_of_another_victim(make_rows: Rows) -> None:
     assert matrix.cells["bilstm"]["mean-pool"]["asr"] == 0.0
     assert matrix.cells["bilstm"]["bilstm"]["asr"] > 0.5
     assert "bilstm" not in matrix.cells["mean-pool"]
-    assert matrix.free["mean-pool"]["method"] == "dual-averaging"
+    assert matrix.native["mean-pool"]["method"] == "dual-averaging"
 
 
 @pytest.mark.parametrize(
     ("free", "masked", "uses"), [(20.0, 12.0, 8.0), (20.0, 20.0, math.inf), (12.0, 20.0, math.inf)]
 )
-def test_a_mask_pays_once_it_has_saved_what_it_cost(
+def test_break_even_is_cost_of_the_mask_over_saved_passes(
     free: float, masked: float, uses: float
 ) -> None:
     shared = {"panel": "v", "attack_settings": "pgd()", "sparsity": 0.01, "epsilon": 0.5}
@@ -85,17 +88,17 @@ def test_a_mask_pays_once_it_has_saved_what_it_cost(
 
 def test_the_reference_budget_is_where_attacks_differ_most(make_rows: Rows) -> None:
     cells = page_cells(make_rows(sparsities=(0.0001, 0.01, 1.0), epsilons=(1.0,)))
-    # At 0.01 % nothing falls, at 100 % everything does.
+    # At 0.01 % no attack succeeds, at 100 % every attack does.
     assert budgets_of(cells).reference == (0.01, 1.0)
 
 
-def test_a_control_is_never_the_answer(make_rows: Rows) -> None:
+def test_a_control_is_never_the_strongest_attack(make_rows: Rows) -> None:
     cells = cells_of(make_rows(sparsities=(0.02,), epsilons=(1.0,)))
     for cell in cells:
         if cell["kind"] == "control":
             cell["asr"] = 1.0
     for finding in findings(cells):
         assert finding.best["kind"] != "control"
-        assert finding.confined is not None
-        assert finding.random_region is not None
-        assert finding.random_region["scope"] == finding.confined["scope"]
+        assert finding.masked is not None
+        assert finding.random_mask is not None
+        assert finding.random_mask["scope"] == finding.masked["scope"]

@@ -56,7 +56,7 @@ def test_beyond_that_utterances_are_sampled_with_all_their_rows(make_rows: Rows)
     names = [line[0] for line in data["utterances"]]
     assert len(names) == 10
     assert names == sorted(names)
-    assert names[-1] > sorted(rows["utterance"])[len(rows) // 2], "drawn from everywhere"
+    assert names[-1] > sorted(rows["utterance"])[len(rows) // 2], "sampled from the whole list"
     assert all(sorted(cell[0]) == list(range(10)) for cell in data["cells"].values())
 
 
@@ -73,7 +73,7 @@ def test_packed_rows_say_what_the_rows_say(make_rows: Rows) -> None:
         )
         names = [data["utterances"][index][0] for index in unpacked["utterance"]]
         assert names == same["utterance"].to_list()
-        for key, column in (("right", "correct_before"), ("fell", "success")):
+        for key, column in (("correct", "correct_before"), ("success", "success")):
             assert list(map(bool, unpacked[key])) == same[column].to_list()
         for key in ("before", "after"):
             seen = [data["classes"][index] for index in unpacked[key]]

@@ -1,4 +1,4 @@
-"""The page in headless Chromium: silent console, no network, and everything a reader can press."""
+"""The page in headless Chromium: no console output, no network, and all controls."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from sigma_ser.report.inputs import ReportInputs
 from sigma_ser.report.page import render_page
 
 PICTURES = """
-    return [...document.querySelectorAll(".heard:not([hidden]) .attempt:not([hidden]) img")].every(
+    const shown = ".exemplar:not([hidden]) .attempt:not([hidden]) img";
+    return [...document.querySelectorAll(shown)].every(
         (picture) => picture.complete && picture.naturalWidth > 0)
 """
 SOUND = """
-    const audio = document.querySelector(".heard:not([hidden]) audio");
+    const audio = document.querySelector(".exemplar:not([hidden]) audio");
     return audio.currentTime > 0.2 && audio.error === null
 """
 HOSTILE = (
@@ -75,12 +76,12 @@ def test_a_table_sorts_by_value_and_back(reader: Any, opened: Any) -> None:
     heading = opened.find_element(
         "xpath", "//table[@id='results']//button[normalize-space()='Success rate']"
     )
-    # Not under the header, which stays at the top.
+    # Not below the sticky header.
     opened.execute_script(
         "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", heading
     )
     heading.click()
-    # Equal values keep their order, so the list alone tells.
+    # Sorting is stable, so the list of values suffices.
     assert reader.rates() == sorted(before, reverse=True)
     assert before != sorted(before, reverse=True)
     heading.click()
@@ -95,7 +96,7 @@ def test_a_table_filters_and_counts(reader: Any, opened: Any) -> None:
     shown = [line for line in lines if line.is_displayed()]
     assert 0 < len(shown) < len(lines)
     assert all("bilstm" in line.text and "integrated" in line.text for line in shown)
-    assert css(opened, "#shown").text == f"{len(shown)} of {len(lines)} lines"
+    assert css(opened, "#shown").text == f"{len(shown)} of {len(lines)} rows"
 
 
 def test_a_number_leads_to_its_line_and_a_line_to_its_rows(reader: Any, opened: Any) -> None:
@@ -111,15 +112,15 @@ def test_a_number_leads_to_its_line_and_a_line_to_its_rows(reader: Any, opened: 
     rows = opened.find_elements("css selector", "#rows tbody tr")
     assert len(rows) == 21
     outcomes = [row.find_element("css selector", "td:nth-of-type(5)").text for row in rows]
-    assert str(outcomes.count("fell")) == fell
-    assert str(len(rows) - outcomes.count("wrong from the start")) == right
+    assert str(outcomes.count("attack succeeded")) == fell
+    assert str(len(rows) - outcomes.count("misclassified before")) == right
 
 
 def test_an_utterance_is_found_shown_and_played(reader: Any, opened: Any) -> None:
     choose(opened, "#pick-utterance", "utt-0001")
-    article = css(opened, ".heard:not([hidden])")
+    article = css(opened, ".exemplar:not([hidden])")
     assert "utt-0001" in article.text
-    assert len(opened.find_elements("css selector", ".heard:not([hidden])")) == 1
+    assert len(opened.find_elements("css selector", ".exemplar:not([hidden])")) == 1
     reader.wait_for(lambda: opened.execute_script(PICTURES))
     # The other attack on the same utterance.
     choice = article.find_element("css selector", ".attempts select")
@@ -127,12 +128,12 @@ def test_an_utterance_is_found_shown_and_played(reader: Any, opened: Any) -> Non
         "arguments[0].selectedIndex = 1; arguments[0].dispatchEvent(new Event('change'))", choice
     )
     assert "pgd" in article.find_element("css selector", ".attempt:not([hidden]) .verdict").text
-    opened.execute_script("document.querySelector('.heard:not([hidden]) audio').play()")
+    opened.execute_script("document.querySelector('.exemplar:not([hidden]) audio').play()")
     reader.wait_for(lambda: opened.execute_script(SOUND))
-    head = "return parseFloat(document.querySelector('.heard:not([hidden]) .head').style.left)"
+    head = "return parseFloat(document.querySelector('.exemplar:not([hidden]) .head').style.left)"
     assert opened.execute_script(head) > 0
     # Every attack on this utterance, from the rows.
-    assert len(opened.find_elements("css selector", "#fate tbody tr")) == 2 * 8 * 2
+    assert len(opened.find_elements("css selector", "#outcomes tbody tr")) == 2 * 8 * 2
 
 
 def test_utterances_filter_by_what_happened(reader: Any, opened: Any) -> None:
@@ -198,7 +199,7 @@ def test_a_hundred_thousand_rows_open_without_freezing(
     css(browser, "#find").send_keys("utt-0042")
     reader.wait_for(lambda: css(browser, "#found").text == "13 of 1093", 60)
     css(browser, "#filter").send_keys("bilstm")
-    reader.wait_for(lambda: css(browser, "#shown").text == "48 of 96 lines", 60)
+    reader.wait_for(lambda: css(browser, "#shown").text == "48 of 96 rows", 60)
     assert thread_seconds(browser) - before < 5
     assert browser.get_log("browser") == []
 

@@ -116,14 +116,16 @@ def test_an_entry_holds_the_worst_case_over_all_attacks(
     rows = make_rows(**SMALL)
     (entry,) = entries(make_inputs(rows))
     right = {row["utterance"] for row in rows.to_dicts() if row["correct_before"]}
-    fallen = {row["utterance"] for row in rows.to_dicts() if row["success"]} & right
+    misclassified = {row["utterance"] for row in rows.to_dicts() if row["success"]} & right
     single = (
         rows.filter(pl.col("correct_before")).group_by("explainer").agg(pl.col("success").sum())
     )
-    assert len(fallen) > single["success"].max(), "together they take more than the best alone"
+    assert len(misclassified) > single["success"].max(), (
+        "the ensemble succeeds more often than the best attack alone"
+    )
     assert entry.evaluated["accuracy"] == len(right) / 30
-    assert entry.evaluated["robust_accuracy"] == (len(right) - len(fallen)) / 30
-    assert entry.evaluated["worst_case_asr"] == len(fallen) / len(right)
+    assert entry.evaluated["robust_accuracy"] == (len(right) - len(misclassified)) / 30
+    assert entry.evaluated["worst_case_asr"] == len(misclassified) / len(right)
     assert entry.reported is None
 
 
@@ -135,16 +137,18 @@ def test_a_recording_that_was_tried_twice_is_one_utterance(
     (first,) = entries(make_inputs(once))
     (second,) = entries(make_inputs(pl.concat([once, again])))
     assert second == first
-    # The second seed stands firm on one recording, so this is half lost.
-    fell = once.filter(pl.col("correct_before") & pl.col("success"))["utterance"][0]
-    firm = pl.col("success") & (pl.col("utterance") != fell)
-    (third,) = entries(make_inputs(pl.concat([once, again.with_columns(firm.alias("success"))])))
+    # The second seed withstands on one recording, which therefore counts half.
+    flipped = once.filter(pl.col("correct_before") & pl.col("success"))["utterance"][0]
+    withstands = pl.col("success") & (pl.col("utterance") != flipped)
+    (third,) = entries(
+        make_inputs(pl.concat([once, again.with_columns(withstands.alias("success"))]))
+    )
     assert third.utterances == 30
     assert third.evaluated["robust_accuracy"] == pytest.approx(
         (first.evaluated["robust_accuracy"] or 0.0) + 0.5 / 30
     )
     # Of several seeds of an attack the worst counts.
-    worst = once.with_columns(firm.alias("success"), pl.lit(1, pl.Int64).alias("attack_seed"))
+    worst = once.with_columns(withstands.alias("success"), pl.lit(1, pl.Int64).alias("attack_seed"))
     (fourth,) = entries(make_inputs(pl.concat([once, worst])))
     assert fourth.evaluated == first.evaluated
 
@@ -185,5 +189,5 @@ def test_per_cent_are_no_fractions(make_rows: Rows, make_inputs: Inputs, tmp_pat
 
 
 def test_a_folder_without_entries_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="holds no entry"):
+    with pytest.raises(RunError, match="contains no entry"):
         write_leaderboard(tmp_path)

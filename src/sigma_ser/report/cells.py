@@ -1,4 +1,4 @@
-"""The cells that a page shows: summaries pooled over folds and seeds, named for people."""
+"""The cells of the report: summaries pooled over folds and seeds, with display names."""
 
 from __future__ import annotations
 
@@ -13,41 +13,42 @@ if TYPE_CHECKING:
 
 Cell = dict[str, Any]
 
-# A page speaks of methods; folds and seeds are repetitions of one method.
+# Folds and seeds are repetitions of one method, so the report pools them.
 _REPEATED = ("fold", "victim_seed", "attack_seed")
 POOLED_COLUMNS: tuple[str, ...] = tuple(name for name in CELL_COLUMNS if name not in _REPEATED)
 SETTING = ("corpus", "protocol", "encoder", "layer", "granularity")
 KINDS: dict[str, str] = {
-    "native": "chooses its own elements",
-    "scope": "inside a region that an explanation marks",
-    "mask": "exactly the marked elements",
+    "native": "native: no mask",
+    "scope": "masked, mask larger than the budget",
+    "mask": "masked, mask of exactly k values",
     "control": "random control",
 }
 
 
 @dataclass(frozen=True)
 class Budgets:
-    """The budgets of a run, and the one at which its attacks differ most."""
+    """All budgets of a run, and the reference budget, at which its attacks differ most."""
 
     all: tuple[tuple[float, float], ...]
     reference: tuple[float, float] | None
 
     @property
     def sparsities(self) -> tuple[float, ...]:
-        """Shares of the elements, rising."""
+        """The values of sparsity, ascending."""
         return tuple(sorted({sparsity for sparsity, _ in self.all}))
 
     @property
     def epsilons(self) -> tuple[float, ...]:
-        """Largest moves, rising."""
+        """The values of epsilon, ascending."""
         return tuple(sorted({epsilon for _, epsilon in self.all}))
 
 
 def page_cells(rows: pl.DataFrame) -> pl.DataFrame:
-    """Summaries of the rows, pooled over folds and seeds, with four columns in front.
+    """Summaries of the rows, pooled over folds and seeds, with four leading columns.
 
-    `cell` is the id that links a number to its line, `panel` names the victim (and what else
-    differs in the run), `method` the attack with its mask, `kind` is one of `KINDS`.
+    `cell` is the id that links a number to its table row, `panel` is the name of the victim (with
+    every setting that varies in the run), `method` is the attack with its mask, and `kind` is one
+    of `KINDS`.
     """
     import polars as pl
 
@@ -93,7 +94,7 @@ def page_cells(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def budgets_of(cells: pl.DataFrame) -> Budgets:
-    """All budgets, and the reference: where strongest and weakest attack lie furthest apart."""
+    """All budgets, and the reference: the largest gap between strongest and weakest attack."""
     import polars as pl
 
     by = ["sparsity", "epsilon"]
@@ -103,7 +104,7 @@ def budgets_of(cells: pl.DataFrame) -> Budgets:
         .agg(pl.col("asr").max().alias("_high"), pl.col("asr").min().alias("_low"))
         .group_by(by, maintain_order=True)
         .agg((pl.col("_high") - pl.col("_low")).mean().alias("_spread"), pl.col("_high").mean())
-        # Of equal spreads (a run with one attack has none) the stronger, then the smaller budget.
+        # Ties (all gaps are 0 in a run with one attack): higher success rate, then smaller budget.
         .sort("_spread", "_high", *by, descending=[True, True, False, False])
     )
     every = cells.select(by).unique().drop_nulls().sort(by).rows()
@@ -118,7 +119,7 @@ def at_budget(cells: pl.DataFrame, budget: tuple[float, float]) -> pl.DataFrame:
 
 
 def strongest(cells: list[Cell]) -> Cell | None:
-    """The cell with the highest success rate; of equals the one with the fewest passes."""
+    """The cell with the highest success rate; ties are broken by fewest passes."""
     rated = [cell for cell in cells if cell["asr"] is not None]
     if not rated:
         return None

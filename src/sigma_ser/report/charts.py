@@ -1,4 +1,4 @@
-"""The charts of the page, each from cells alone."""
+"""The charts of the page, drawn from cells."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TypeVar
 from markupsafe import Markup
 
 from .cells import Budgets, Cell
-from .formats import budget_words, decimal, percent, share
+from .formats import budget_text, decimal, percent, share
 from .svg import Plot, Ticks, nice_ticks
 
 K = TypeVar("K")
 
-# Lines that a chart still shows apart: the strongest methods of each kind.
+# Maximum number of lines per kind in one chart: more lines cannot be distinguished.
 _LINES = {"native": 3, "scope": 3, "mask": 2, "control": 1}
 _PERCENT_TICKS: Ticks = [(v, f"{round(100 * v)}") for v in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)]
 _LABEL_ROOM = 196.0
@@ -24,7 +24,7 @@ _LABEL_LETTERS = 30
 
 @dataclass(frozen=True)
 class Metric:
-    """A consistency metric in plain words."""
+    """A consistency metric with its title and axis label."""
 
     name: str
     title: str
@@ -32,35 +32,38 @@ class Metric:
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("topk_intersection", "Most important elements kept", "kept, %"),
-    Metric("spearman", "Order of importance kept", "rank correlation"),
-    Metric("cosine", "Shape of the map kept", "cosine"),
-    Metric("iou", "Overlap of the most important elements", "IoU"),
-    Metric("kendall", "Order of moments kept", "Kendall's tau"),
-    Metric("ssim_time", "Time profile kept", "SSIM"),
-    Metric("centre_shift", "Shift of the centre in time", "seconds"),
+    Metric("topk_intersection", "Overlap of the k most salient values", "overlap, %"),
+    Metric("spearman", "Rank correlation (Spearman)", "rank correlation"),
+    Metric("cosine", "Cosine similarity", "cosine similarity"),
+    Metric("iou", "Intersection over union of the k most salient values", "IoU"),
+    Metric("kendall", "Rank correlation of frames (Kendall)", "Kendall's tau"),
+    Metric("ssim_time", "Structural similarity over time", "SSIM"),
+    Metric("centre_shift", "Shift of the temporal centre of mass", "shift, s"),
 )
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A plot with its heading."""
+    """A plot with its title."""
 
     title: str
     svg: Markup
 
 
 def over_budget(cells: Sequence[Cell], budgets: Budgets) -> list[Chart]:
-    """Success rate over sparsity, a chart for each panel and epsilon; over epsilon instead where
-    there is one sparsity; none where there is one budget."""
+    """Success rate against the budget.
+
+    With several sparsities, one chart per panel and epsilon over sparsity; with one sparsity and
+    several epsilons, one chart per panel over epsilon; with one budget, no chart.
+    """
     if len(budgets.sparsities) > 1:
         along, fixed = "sparsity", "epsilon"
         values = budgets.sparsities
-        x_title, texts = "elements that may change, %", [f"{100 * v:.3g}" for v in values]
+        x_title, texts = "sparsity: values that may change, %", [f"{100 * v:.3g}" for v in values]
     elif len(budgets.epsilons) > 1:
         along, fixed = "epsilon", "sparsity"
         values = budgets.epsilons
-        x_title, texts = "largest move, σ", [f"{v:g}" for v in values]
+        x_title, texts = "ε: maximum change, σ", [f"{v:g}" for v in values]
     else:
         return []
     charts = []
@@ -71,7 +74,7 @@ def over_budget(cells: Sequence[Cell], budgets: Budgets) -> list[Chart]:
             x_ticks=thinned(values, texts),
             y_ticks=_PERCENT_TICKS,
             x_title=x_title,
-            y_title="utterances that fell, %",
+            y_title="attack success rate, %",
             logarithmic=True,
             label_room=_LABEL_ROOM,
         )
@@ -82,16 +85,20 @@ def over_budget(cells: Sequence[Cell], budgets: Budgets) -> list[Chart]:
             for cell in line:
                 plot.interval(cell[along], cell["asr_low"], cell["asr_high"], style)
                 plot.point(
-                    cell[along], cell["asr"], style, title=_told(cell), href=f"#{cell['cell']}"
+                    cell[along],
+                    cell["asr"],
+                    style,
+                    title=_point_title(cell),
+                    href=f"#{cell['cell']}",
                 )
-        text = f"ε = {level:g} σ" if fixed == "epsilon" else f"{share(level)} of the elements"
+        text = f"ε = {level:g} σ" if fixed == "epsilon" else f"{share(level)} of the values"
         title = f"{panel}, {text}"
-        charts.append(Chart(title, plot.svg(f"Success rate over the budget: {title}")))
+        charts.append(Chart(title, plot.svg(f"Attack success rate against the budget: {title}")))
     return charts
 
 
 def fronts(cells: Sequence[Cell], metric: Metric) -> list[Chart]:
-    """Success rate against what is left of the explanation, a chart for each panel."""
+    """Success rate against explanation consistency, one chart per panel."""
     charts = []
     for panel, group in grouped(cells, lambda c: c["panel"]):
         points = [c for c in group if c["asr"] is not None and c[metric.name] is not None]
@@ -107,7 +114,7 @@ def fronts(cells: Sequence[Cell], metric: Metric) -> list[Chart]:
             y=(ticks[0], ticks[-1]),
             x_ticks=_PERCENT_TICKS,
             y_ticks=[(t, f"{100 * t:.0f}" if hundred else f"{t:g}") for t in ticks],
-            x_title="utterances that fell, %",
+            x_title="attack success rate, %",
             y_title=metric.axis,
         )
         best = _front(points, metric.name, smaller_is_better=metric.name == "centre_shift")
@@ -120,16 +127,20 @@ def fronts(cells: Sequence[Cell], metric: Metric) -> list[Chart]:
                 cell["asr"],
                 cell[metric.name],
                 cell["kind"],
-                title=f"{_told(cell)}; {metric.axis} {value}",
+                title=f"{_point_title(cell)}; {metric.axis} {value}",
                 href=f"#{cell['cell']}",
             )
-        charts.append(Chart(panel, plot.svg(f"{metric.title} against success rate: {panel}")))
+        charts.append(
+            Chart(panel, plot.svg(f"{metric.title} against attack success rate: {panel}"))
+        )
     return charts
 
 
 def scope_curves(cells: Sequence[Cell]) -> list[Chart]:
-    """Success rate over the width of the scope, a line for each explainer; the dashed line is the
-    same attack without a mask. `cells` are those of one budget."""
+    """Success rate against the mask size, one line per explainer, for cells of one budget.
+
+    The dashed line is the same attack without a mask.
+    """
     charts = []
     for (panel, attack), group in grouped(cells, lambda c: (c["panel"], c["attack_settings"])):
         masked = [c for c in group if c["scope"] is not None and c["asr"] is not None]
@@ -141,14 +152,14 @@ def scope_curves(cells: Sequence[Cell]) -> list[Chart]:
             y=(0.0, 1.0),
             x_ticks=thinned(scopes, [f"{s:g}" for s in scopes]),
             y_ticks=_PERCENT_TICKS,
-            x_title="size of the region, in budgets",
-            y_title="utterances that fell, %",
+            x_title="scope: mask size as a multiple of k",
+            y_title="attack success rate, %",
             logarithmic=True,
             label_room=_LABEL_ROOM,
         )
         for cell in group:
             if cell["explainer"] is None and cell["asr"] is not None:
-                plot.level(cell["asr"], "native", label="no region")
+                plot.level(cell["asr"], "native", label="no mask")
         for (explainer, source), line in grouped(
             masked, lambda c: (c["explainer"], c["mask_source"])
         ):
@@ -159,29 +170,31 @@ def scope_curves(cells: Sequence[Cell]) -> list[Chart]:
             for cell in line:
                 scope = float(cell["scope"])
                 plot.interval(scope, cell["asr_low"], cell["asr_high"], style)
-                plot.point(scope, cell["asr"], style, title=_told(cell), href=f"#{cell['cell']}")
+                plot.point(
+                    scope, cell["asr"], style, title=_point_title(cell), href=f"#{cell['cell']}"
+                )
         title = f"{panel}, {group[0]['attack'] or attack}"
-        charts.append(Chart(title, plot.svg(f"Success rate over scope: {title}")))
+        charts.append(Chart(title, plot.svg(f"Attack success rate against scope: {title}")))
     return charts
 
 
 def leading_lines(cells: Iterable[Cell]) -> list[list[Cell]]:
-    """The strongest methods of each kind, each as a list of its cells."""
+    """The strongest methods of each kind, each as the list of its cells."""
     rated = [cell for cell in cells if cell["asr"] is not None]
     lines = [line for _, line in grouped(rated, lambda cell: cell["method"])]
     lines.sort(key=lambda line: -sum(cell["asr"] for cell in line) / len(line))
-    left = dict(_LINES)
+    remaining = dict(_LINES)
     chosen = []
     for line in lines:
         kind = line[0]["kind"]
-        if left[kind] > 0:
-            left[kind] -= 1
+        if remaining[kind] > 0:
+            remaining[kind] -= 1
             chosen.append(line)
     return chosen
 
 
 def _front(points: Sequence[Cell], metric: str, *, smaller_is_better: bool) -> list[Cell]:
-    """The cells that no other beats in both success and consistency, by rising success."""
+    """The Pareto front of success and consistency, in ascending order of success."""
     sign = -1.0 if smaller_is_better else 1.0
     front: list[Cell] = []
     for cell in sorted(points, key=lambda c: (-c["asr"], -sign * c[metric])):
@@ -191,7 +204,7 @@ def _front(points: Sequence[Cell], metric: str, *, smaller_is_better: bool) -> l
 
 
 def grouped(cells: Iterable[Cell], key: Callable[[Cell], K]) -> list[tuple[K, list[Cell]]]:
-    """Cells by a key, in the order in which the keys first occur."""
+    """Cells grouped by a key, in order of first occurrence."""
     groups: dict[K, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(key(cell), []).append(cell)
@@ -204,7 +217,7 @@ def _padded_log(values: Sequence[float]) -> tuple[float, float]:
 
 
 def thinned(values: Sequence[float], texts: Sequence[str]) -> Ticks:
-    """Ticks that do not run into each other on a logarithmic axis."""
+    """Ticks that do not overlap on a logarithmic axis."""
     ticks: list[tuple[float, str]] = []
     room = math.log(values[-1] / values[0]) / 7
     for value, text in zip(values, texts, strict=True):
@@ -214,7 +227,7 @@ def thinned(values: Sequence[float], texts: Sequence[str]) -> Ticks:
 
 
 def _line_name(cell: Cell) -> str:
-    """The method, or only its region where both do not fit."""
+    """The name of the method, or only of its mask if the name is too long."""
     if len(cell["method"]) > _LABEL_LETTERS and cell["explainer"] is not None:
         return _short(f"… in {cell['explainer']} ×{cell['scope'] or 1}")
     return _short(cell["method"])
@@ -224,6 +237,6 @@ def _short(name: str) -> str:
     return name if len(name) <= _LABEL_LETTERS else name[: _LABEL_LETTERS - 1] + "…"
 
 
-def _told(cell: Cell) -> str:
-    where = budget_words(cell["sparsity"], cell["epsilon"])
-    return f"{cell['method']}, {cell['panel']}: {percent(cell['asr'])} fell ({where})"
+def _point_title(cell: Cell) -> str:
+    budget = budget_text(cell["sparsity"], cell["epsilon"])
+    return f"{cell['method']}, {cell['panel']}: success rate {percent(cell['asr'])} ({budget})"

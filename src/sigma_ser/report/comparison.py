@@ -1,4 +1,4 @@
-"""What cells say beside each other: significance, transfer of masks, when a mask pays."""
+"""Comparisons between cells: significance, transfer of masks, and the break-even of masks."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 def against_best(rows: pl.DataFrame, cells: Sequence[Cell]) -> dict[str, float]:
-    """p-value of each cell against the strongest of its panel, paired by utterance.
+    """p-value of each cell against the strongest cell of its panel, paired by utterance.
 
-    McNemar's exact test on the utterances that were right before, two-sided, adjusted after Holm
-    within the panel; an utterance with several seeds stays together (`statistics.sign_flip`). The
-    strongest cell itself has none.
+    Two-sided exact McNemar test on the utterances that were classified correctly before the
+    attack, with Holm's correction within the panel. The outcomes of one utterance under several
+    seeds form one pair (`statistics.sign_flip`). The strongest cell itself has no p-value.
 
     Args:
         rows: the rows of the run.
@@ -60,20 +60,20 @@ def against_best(rows: pl.DataFrame, cells: Sequence[Cell]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Transfer:
-    """Success of one method with the maps of several victims.
+    """Success of one method inside masks from several victims.
 
-    `cells[victim][source]` is the cell of the attack on `victim` inside the mask of `source`;
-    `free[victim]` the same attack without a mask. Victims and sources are panels' names.
+    `cells[victim][source]` is the cell of the attack on `victim` inside the mask of `source`, and
+    `native[victim]` is the same attack without a mask. Victims and sources are panel names.
     """
 
     title: str
     sources: tuple[str, ...]
     cells: dict[str, dict[str, Cell]]
-    free: dict[str, Cell]
+    native: dict[str, Cell]
 
 
 def transfers(cells: Sequence[Cell]) -> list[Transfer]:
-    """A matrix for each method whose mask came from another victim; `cells` are of one budget."""
+    """One matrix per method whose mask came from another victim, for cells of one budget."""
     groups: dict[tuple[str, str, int], list[Cell]] = {}
     for cell in cells:
         if cell["explainer"] is not None and cell["asr"] is not None:
@@ -87,7 +87,7 @@ def transfers(cells: Sequence[Cell]) -> list[Transfer]:
         if all(_source(cell) == cell["victim"] for cell in group):
             continue
         sources = tuple(sorted({source for line in matrix.values() for source in line}))
-        free = {
+        native = {
             cell["panel"]: cell
             for cell in cells
             if cell["explainer"] is None
@@ -95,38 +95,39 @@ def transfers(cells: Sequence[Cell]) -> list[Transfer]:
             and cell["asr"] is not None
         }
         title = f"{group[0]['attack']} in {explainer} ×{scope}"
-        found.append(Transfer(title, sources, matrix, free))
+        found.append(Transfer(title, sources, matrix, native))
     return found
 
 
 def _source(cell: Cell) -> str:
-    """The victim whose map made the mask."""
+    """The victim whose explanation defines the mask."""
     source: str = cell["victim"] if cell["mask_source"] in (None, "own") else cell["mask_source"]
     return source
 
 
 def break_even(cell: Cell, cells: Sequence[Cell]) -> float | None:
-    """How often a mask must be used until it has cost no more than the free choice each time.
+    """Number of uses from which a shared mask costs no more than the attack without a mask.
 
-    `mask passes / (free passes - masked passes)`, against the same attack without a mask on the
-    same victim; `None` without such an attack or a mask, infinity where the mask never pays.
+    `mask_passes / (native passes - masked passes)`, against the same attack without a mask on the
+    same victim. `None` without such an attack or without a mask; infinity if the masked attack
+    saves no passes.
     """
     if not cell["mask_passes"] or cell["passes"] is None:
         return None
-    for free in cells:
+    for native in cells:
         same = ("panel", "attack_settings", "sparsity", "epsilon")
         if (
-            free["explainer"] is None
-            and all(free[name] == cell[name] for name in same)
-            and free["passes"] is not None
+            native["explainer"] is None
+            and all(native[name] == cell[name] for name in same)
+            and native["passes"] is not None
         ):
-            saved = free["passes"] - cell["passes"]
+            saved = native["passes"] - cell["passes"]
             return float(cell["mask_passes"] / saved) if saved > 0 else float("inf")
     return None
 
 
-def masks_for_many(rows: pl.DataFrame, budget: tuple[float, float]) -> list[Cell]:
-    """Lines of `evaluate.cost.shared_masks` at one budget, with a `title` that tells them apart."""
+def shared_mask_costs(rows: pl.DataFrame, budget: tuple[float, float]) -> list[Cell]:
+    """Lines of `evaluate.cost.shared_masks` at one budget, each with a unique `title`."""
     import polars as pl
 
     table = shared_masks(rows)

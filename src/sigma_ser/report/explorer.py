@@ -1,4 +1,4 @@
-"""What the page shows of an attacked utterance: pictures, probabilities, the recording."""
+"""The exemplars of the page: pictures, class probabilities and the recording of an utterance."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .pictures import (
 
 @dataclass(frozen=True)
 class Strip:
-    """One picture along time."""
+    """One picture with time on the horizontal axis."""
 
     title: str
     note: str
@@ -36,7 +36,7 @@ class Attempt:
     exemplar: Exemplar
     method: str
     strips: tuple[Strip, ...]
-    width: float  # per cent of the time axis that the frames cover
+    width: float  # share of the time axis that the frames cover, in per cent
     probabilities: tuple[tuple[str, float, float], ...]  # class, before, after
     changed: int
     elements: int
@@ -44,7 +44,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Heard:
+class UtteranceView:
     """One utterance with all attacks on it."""
 
     utterance: str
@@ -55,33 +55,33 @@ class Heard:
     wave: str
     wave_width: float
     spectrogram: str
-    audio: str  # data URI, empty where the recording is left out
+    audio: str  # data URI; empty if the recording is not embedded
     attempts: tuple[Attempt, ...]
 
 
-def heard_utterances(exemplars: Sequence[Exemplar], *, audio: bool = True) -> list[Heard]:
-    """Group exemplars by utterance, in the order given, and draw them."""
+def utterance_views(exemplars: Sequence[Exemplar], *, audio: bool = True) -> list[UtteranceView]:
+    """Group exemplars by utterance, in the given order, and draw them."""
     groups: dict[str, list[Exemplar]] = {}
     for exemplar in exemplars:
         groups.setdefault(exemplar.utterance, []).append(exemplar)
-    return [_heard(group, audio=audio) for group in groups.values()]
+    return [_view(group, audio=audio) for group in groups.values()]
 
 
 def method_of(exemplar: Exemplar) -> str:
-    """The attack with its mask, in words."""
+    """The name of the attack with its mask."""
     if exemplar.explainer is None:
-        return f"{exemplar.attack}, free to choose"
+        return f"{exemplar.attack}, no mask"
     source = exemplar.mask_source
-    whose = "" if source in (None, "own", exemplar.victim) else f" of {source}"
-    return f"{exemplar.attack} in {exemplar.explainer} ×{exemplar.scope or 1}{whose}"
+    foreign = "" if source in (None, "own", exemplar.victim) else f" of {source}"
+    return f"{exemplar.attack} in {exemplar.explainer} ×{exemplar.scope or 1}{foreign}"
 
 
-def _heard(group: list[Exemplar], *, audio: bool) -> Heard:
+def _view(group: list[Exemplar], *, audio: bool) -> UtteranceView:
     first = group[0]
     recorded = len(first.waveform) / SAMPLE_RATE
     framed = max(len(exemplar.mask) * exemplar.frame_seconds for exemplar in group)
     span = max(recorded, framed)
-    return Heard(
+    return UtteranceView(
         utterance=first.utterance,
         speaker=first.speaker,
         text=first.text,
@@ -97,7 +97,7 @@ def _heard(group: list[Exemplar], *, audio: bool) -> Heard:
 
 def _attempt(exemplar: Exemplar, span: float) -> Attempt:
     before, after = np.abs(exemplar.saliency_before), np.abs(exemplar.saliency_after)
-    # Channels have no order of their own: the most salient come first, in every picture.
+    # Channels have no natural order, so all pictures sort them by saliency before the attack.
     order = np.argsort(-before.sum(0), kind="stable")
     before_map, after_map = channel_map(before, order), channel_map(after, order)
     full = float(np.quantile(before_map, 0.995))
@@ -105,10 +105,10 @@ def _attempt(exemplar: Exemplar, span: float) -> Attempt:
     mask_map, delta_map = channel_map(exemplar.mask, order), channel_map(exemplar.delta, order)
     mask = magnitude_picture(mask_map, float(mask_map.max()))
     strips = (
-        Strip("Explanation before", "where the victim looked", magnitude_picture(before_map, full)),
-        Strip("Explanation after", "same class and colours", magnitude_picture(after_map, full)),
-        Strip("Mask", "what the attack was allowed to touch", mask),
-        Strip("Change", "up in orange, down in blue", signed_picture(delta_map)),
+        Strip("Explanation before", "saliency, true class", magnitude_picture(before_map, full)),
+        Strip("Explanation after", "same class and scale", magnitude_picture(after_map, full)),
+        Strip("Mask", "values that may change", mask),
+        Strip("Change", "orange: increase, blue: decrease", signed_picture(delta_map)),
     )
     return Attempt(
         exemplar=exemplar,

@@ -1,4 +1,4 @@
-"""The rows behind the page's numbers, small enough to travel in it."""
+"""The rows behind the numbers of the page, packed into the page as JSON."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .cells import POOLED_COLUMNS, Cell
 if TYPE_CHECKING:
     import polars as pl
 
-# About 25 bytes each: keeps the page under 5 MB of them.
+# At about 25 bytes per row, the rows take at most 5 MB.
 _MOST_ROWS = 200_000
 _ABOUT = ("utterance", "speaker", "label", "text_id")
-_WHAT = ("right", "fell", "before", "after", "spearman", "passes")
+_COLUMNS = ("correct", "success", "before", "after", "spearman", "passes")
 
 
 @dataclass(frozen=True)
 class EmbeddedRows:
-    """Rows as JSON for the page, and how many utterances it holds where these are a sample."""
+    """Rows as JSON, and the number of utterances if the rows are a sample (otherwise `None`)."""
 
     json: Markup
     sampled: int | None
@@ -31,13 +31,13 @@ class EmbeddedRows:
 def embedded_rows(
     rows: pl.DataFrame, cells: Sequence[Cell], *, most: int = _MOST_ROWS
 ) -> EmbeddedRows:
-    """Pack the rows of some cells, column by column, with names given once.
+    """Pack the rows of some cells, column by column, with every name stored once.
 
     Args:
         rows: the rows of the run.
-        cells: lines of `page_cells`; rows of others are left out.
-        most: rows at the most; beyond, utterances are drawn evenly in order of their ids, so that
-            each one that is kept is kept with all its rows.
+        cells: lines of `page_cells`; rows of other cells are omitted.
+        most: maximum number of rows. If there are more, utterances are sampled evenly in order of
+            their ids; a sampled utterance keeps all its rows.
     """
     import polars as pl
 
@@ -63,8 +63,8 @@ def embedded_rows(
         .select(
             "cell",
             "_utterance",
-            pl.col("correct_before").cast(pl.Int8).alias("right"),
-            pl.col("success").cast(pl.Int8).alias("fell"),
+            pl.col("correct_before").cast(pl.Int8).alias("correct"),
+            pl.col("success").cast(pl.Int8).alias("success"),
             pl.col("prediction_before")
             .replace_strict(index, return_dtype=pl.Int32)
             .alias("before"),
@@ -82,14 +82,14 @@ def embedded_rows(
             cell["cell"]: [cell["method"], cell["panel"], cell["sparsity"], cell["epsilon"]]
             for cell in cells
         },
-        "columns": ["utterance", *_WHAT],
+        "columns": ["utterance", *_COLUMNS],
         "cells": {line[0]: list(line[1:]) for line in packed.iter_rows()},
     }
     return EmbeddedRows(script_json(value), sampled)
 
 
 def script_json(value: Any) -> Markup:
-    """JSON that is safe inside a script element: no tag can end or begin in it."""
+    """JSON that is safe inside a script element: it contains no `<`, `>` or `&`."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")

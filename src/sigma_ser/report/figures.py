@@ -1,4 +1,4 @@
-"""Figures for papers: SVG, PDF and PNG, legible in grey and to the colour-blind."""
+"""Figures for papers in SVG, PDF and PNG, legible in greyscale and with colour blindness."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sigma_ser.core.files import whole_file
 
 from .cells import KINDS, Budgets, Cell, at_budget
 from .charts import grouped, leading_lines, thinned
-from .formats import budget_words
+from .formats import budget_text
 
 if TYPE_CHECKING:
     import polars as pl
     from matplotlib.figure import Figure
 
-# Okabe & Ito 2008, of different lightness; the marker's shape says the same.
+# Colours of Okabe & Ito 2008 with different lightness; the marker shape is redundant with them.
 _LOOK: dict[str, dict[str, Any]] = {
     "native": {"color": "#0072B2", "marker": "o"},
     "scope": {"color": "#D55E00", "marker": "D"},
@@ -38,8 +38,11 @@ _FORMATS = ("svg", "pdf", "png")
 
 
 def write_figures(folder: Path, cells: pl.DataFrame, budgets: Budgets) -> None:
-    """Write `strength` (success at the reference budget), `budget` (success over sparsity, where
-    there are several) and `front` (success against consistency), each in three formats."""
+    """Write the figures of a run, each as SVG, PDF and PNG.
+
+    `strength` shows success at the reference budget, `budget` success against sparsity (if there
+    are several sparsities), and `front` success against consistency.
+    """
     import matplotlib as mpl
 
     if budgets.reference is None:
@@ -57,10 +60,10 @@ def write_figures(folder: Path, cells: pl.DataFrame, budgets: Budgets) -> None:
 
 
 def strength(cells: Sequence[Cell], budget: tuple[float, float]) -> Figure:
-    """Success rate of each method with its interval, one panel a victim."""
+    """Success rate of each method with its 95 % interval, one panel per victim."""
     groups = _by_panel(cells)
     tallest = max(len(group) for group in groups.values())
-    # Each panel has its own names beside it, and still as much room for the rates.
+    # Every panel has its own names, so long names widen the panel instead of the plot area.
     longest = max(len(cell["method"]) for cell in cells)
     width = 1.9 + 0.075 * longest
     figure, axes = _axes(len(groups), (width, 0.9 + 0.24 * tallest), sharex=True)
@@ -72,13 +75,15 @@ def strength(cells: Sequence[Cell], budget: tuple[float, float]) -> Figure:
                           elinewidth=1, **_LOOK[cell["kind"]])  # fmt: skip
         axis.set_yticks(range(len(group)), [_plain(cell["method"]) for cell in group])
         axis.set(title=_plain(panel), xlim=(-2, 102), xlabel="attack success rate, %")
-    figure.suptitle(_plain(budget_words(*budget)), fontsize=9)
+    figure.suptitle(_plain(budget_text(*budget)), fontsize=9)
     return figure
 
 
 def over_sparsity(cells: Sequence[Cell], budgets: Budgets) -> Figure:
-    """Success rate over sparsity of the strongest methods of each kind, one panel for each
-    victim and epsilon."""
+    """Success rate against sparsity for the strongest methods of each kind.
+
+    There is one panel per victim and epsilon.
+    """
     groups = _by_panel(cells)
     figure, axes = _axes(len(groups) * len(budgets.epsilons), (3.3, 2.6), sharey=True)
     shown = [100 * sparsity for sparsity in budgets.sparsities]
@@ -94,7 +99,8 @@ def over_sparsity(cells: Sequence[Cell], budgets: Budgets) -> Figure:
                 color=_LOOK[line[0]["kind"]]["color"], alpha=0.10, linewidth=0,
             )  # fmt: skip
         axis.set(title=_plain(f"{panel}, ε = {epsilon:g} σ"), xscale="log", ylim=(-2, 102),
-                 xlabel="elements that may change, %", ylabel="attack success rate, %")  # fmt: skip
+                 xlabel="sparsity: values that may change, %",
+                 ylabel="attack success rate, %")  # fmt: skip
         axis.set_xticks(*zip(*ticks, strict=True))
         axis.minorticks_off()
     _legend(figure, cells)
@@ -102,14 +108,14 @@ def over_sparsity(cells: Sequence[Cell], budgets: Budgets) -> Figure:
 
 
 def front(cells: Sequence[Cell], metric: str) -> Figure:
-    """Success rate against what is left of the explanation, one panel a victim."""
+    """Success rate against explanation consistency, one panel per victim."""
     groups = _by_panel(cells)
     figure, axes = _axes(len(groups), (3.3, 2.8), sharex=True, sharey=True)
     for axis, (panel, group) in zip(axes, groups.items(), strict=True):
-        # All points of a kind at once: drawing one by one took most of the time of a report.
+        # All points of a kind in one call: single calls took most of the time of a report.
         for kind, points in grouped(group, lambda cell: cell["kind"]):
-            told = [cell for cell in points if cell[metric] is not None]
-            axis.plot([100 * cell["asr"] for cell in told], [cell[metric] for cell in told],
+            measured = [cell for cell in points if cell[metric] is not None]
+            axis.plot([100 * cell["asr"] for cell in measured], [cell[metric] for cell in measured],
                       linestyle="", markersize=4.5, markeredgecolor="white", markeredgewidth=0.4,
                       **_LOOK[kind])  # fmt: skip
         axis.set(title=_plain(panel), xlim=(-2, 102), xlabel="attack success rate, %",
@@ -147,16 +153,16 @@ def _by_panel(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
 
 
 def _plain(name: str) -> str:
-    """A name as it stands: matplotlib reads dollar signs as mathematics."""
+    """The name with escaped dollar signs, which matplotlib would read as mathematics."""
     return name.replace("$", r"\$")
 
 
 def _write(path: Path, figure: Figure) -> None:
-    # The layout is the same in every format, and costs as much as drawing does.
+    # The layout is the same in every format and takes as long as drawing, so it is computed once.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for suffix in _FORMATS:
-        # Dates would make equal figures differ.
+        # Without dates, equal figures are equal files.
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(suffix)
         with whole_file(path.with_suffix(f".{suffix}")) as aside:
             figure.savefig(aside, format=suffix, dpi=160, metadata=metadata)

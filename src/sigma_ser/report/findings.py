@@ -1,4 +1,4 @@
-"""The answer of a run: per victim, what fell, what the explanations did, what it cost."""
+"""The main findings of a run, one per victim, and the rows behind them."""
 
 from __future__ import annotations
 
@@ -14,45 +14,48 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one panel's cells say at one budget.
+    """The strongest attacks on the victim of one panel at one budget.
 
-    `best` is the strongest attack of all, `native` the strongest that chose its own elements,
-    `confined` the strongest that kept to what an explanation marks, `random_region` the same
-    attack in random elements, where it ran; controls never count as strongest.
+    Attributes:
+        panel: name of the victim, see `page_cells`.
+        best: the strongest attack; a control only if there is no other.
+        native: the strongest attack without a mask.
+        masked: the strongest attack inside the mask of an explanation.
+        random_mask: the attack of `masked` inside a random mask of the same size, if it was run.
     """
 
     panel: str
     best: Cell
     native: Cell | None
-    confined: Cell | None
-    random_region: Cell | None
+    masked: Cell | None
+    random_mask: Cell | None
 
 
 def findings(cells: Sequence[Cell]) -> list[Finding]:
-    """One finding for each panel of the cells of one budget, the weakest victim first."""
+    """One finding per panel for cells of one budget, in descending order of success rate."""
     found = []
     for panel in dict.fromkeys(cell["panel"] for cell in cells):
         group = [cell for cell in cells if cell["panel"] == panel]
-        real = [cell for cell in group if cell["kind"] != "control"]
-        best = strongest(real) or strongest(group)
+        attacks = [cell for cell in group if cell["kind"] != "control"]
+        best = strongest(attacks) or strongest(group)
         if best is None:
             continue
-        confined = strongest([cell for cell in real if cell["explainer"] is not None])
+        masked = strongest([cell for cell in attacks if cell["explainer"] is not None])
         same = [
             cell
             for cell in group
-            if confined is not None
+            if masked is not None
             and cell["explainer"] == "random"
-            and cell["attack_settings"] == confined["attack_settings"]
-            and cell["scope"] == confined["scope"]
+            and cell["attack_settings"] == masked["attack_settings"]
+            and cell["scope"] == masked["scope"]
         ]
-        native = strongest([cell for cell in real if cell["explainer"] is None])
-        found.append(Finding(panel, best, native, confined, strongest(same)))
+        native = strongest([cell for cell in attacks if cell["explainer"] is None])
+        found.append(Finding(panel, best, native, masked, strongest(same)))
     return sorted(found, key=lambda finding: -finding.best["asr"])
 
 
 def rows_of(rows: pl.DataFrame, cell: Cell) -> pl.DataFrame:
-    """The rows behind a cell."""
+    """The rows that a cell summarises."""
     import polars as pl
 
     same = [pl.col(name).eq_missing(pl.lit(cell[name])) for name in POOLED_COLUMNS]
@@ -60,7 +63,10 @@ def rows_of(rows: pl.DataFrame, cell: Cell) -> pl.DataFrame:
 
 
 def by_emotion(rows: pl.DataFrame) -> list[dict[str, Any]]:
-    """For each true class: `label`, `utterances` right before, `flipped`, `asr` (or `None`)."""
+    """Per true class: `label`, correctly classified `utterances`, `flipped` ones, and `asr`.
+
+    `asr` is `None` for a class without a correctly classified utterance.
+    """
     import polars as pl
 
     right = pl.col("correct_before")
@@ -80,19 +86,19 @@ def by_emotion(rows: pl.DataFrame) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Counts of true class (row) against predicted class (column)."""
+    """A confusion matrix of counts: true classes in rows, predicted classes in columns."""
 
     labels: tuple[str, ...]
     counts: tuple[tuple[int, ...], ...]
 
     @property
     def most(self) -> int:
-        """The largest count, for the shading."""
+        """The largest count, which scales the shading."""
         return max((max(row) for row in self.counts), default=0)
 
 
 def confusion(rows: pl.DataFrame, prediction: str) -> Confusion:
-    """Confusion of `prediction_before` or `prediction_after`, over all rows."""
+    """The confusion matrix of `prediction_before` or `prediction_after` over all rows."""
     import polars as pl
 
     named = [rows["label"], rows["prediction_before"], rows["prediction_after"]]

@@ -1,4 +1,4 @@
-"""Numbers for people: per cent, budgets, durations. Files keep fractions."""
+"""Text forms of numbers for the page and figures: per cent, budgets, durations."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ _THIN = "\u202f"  # narrow no-break space, between number and unit
 
 
 def percent(value: float | int | None, digits: int = 0) -> str:
-    """`0.623` as `62 %`; an en dash where there is no number.
+    """`0.623` as `62 %`; a missing value as an en dash.
 
     >>> percent(0.623) == "62" + chr(0x202F) + "%"
     True
     """
     if value is None or math.isnan(value):
         return "–"
-    # 0.4 % of flipped utterances is not none of them.
+    # A rate below 1 % gets one decimal, because 0 % would mean that there is none.
     if digits == 0 and 0 < abs(value) < 0.01:
         digits = 1
     return f"{100 * value:.{digits}f}{_THIN}%"
 
 
 def share(value: float | int | None) -> str:
-    """A small share such as a sparsity, with as many digits as it needs: `0.005` as `0.5 %`."""
+    """A small share such as a sparsity, with three significant digits: `0.005` as `0.5 %`."""
     return "–" if value is None else f"{100 * value:.3g}{_THIN}%"
 
 
 def decimal(value: float | int | None, digits: int = 2) -> str:
-    """A correlation or a distance: two digits, with a true minus sign."""
+    """A correlation or a distance, with a typographic minus sign."""
     if value is None or math.isnan(value):
         return "–"
     text = f"{value:.{digits}f}"
@@ -37,7 +37,7 @@ def decimal(value: float | int | None, digits: int = 2) -> str:
 
 
 def count(value: float | int | None) -> str:
-    """A number of passes or elements: means below 100 with one digit after the point."""
+    """A number of passes or elements; non-integers below 100 have one decimal."""
     if value is None or math.isnan(value):
         return "–"
     text = (
@@ -47,7 +47,7 @@ def count(value: float | int | None) -> str:
 
 
 def duration(seconds: float | int | None) -> str:
-    """Seconds in the unit that suits them."""
+    """Seconds as ms, s, min or h."""
     if seconds is None or math.isnan(seconds):
         return "–"
     if seconds == 0:
@@ -61,11 +61,11 @@ def duration(seconds: float | int | None) -> str:
     return f"{seconds / 3600:.1f}{_THIN}h"
 
 
-def budget_words(sparsity: float | int | None, epsilon: float | int | None) -> str:
-    """A budget in a few words: `1 % of the elements, each by at most 0.5 σ`."""
+def budget_text(sparsity: float | int | None, epsilon: float | int | None) -> str:
+    """A budget as text: `1 % of the feature values, each changed by at most 0.5 σ`."""
     parts = []
     if sparsity is not None:
-        parts.append(f"{share(sparsity)} of the elements")
+        parts.append(f"{share(sparsity)} of the feature values")
     if epsilon is not None:
-        parts.append(f"each by at most {epsilon:g}{_THIN}σ")
-    return ", ".join(parts) or "no budget given"
+        parts.append(f"each changed by at most {epsilon:g}{_THIN}σ")
+    return ", ".join(parts) or "no budget"

@@ -1,7 +1,7 @@
-"""A leaderboard: one JSON file for each victim and budget, and a page from a folder of them.
+"""A leaderboard: one JSON file per victim and budget, and a page from a folder of them.
 
-After the manner of RobustBench: the number that the authors report stands beside the one that was
-evaluated here, and what is ranked is the evaluated one.
+Following RobustBench, each entry holds the numbers that the authors of the victim report next to
+the numbers evaluated here; entries are ranked by the latter.
 """
 
 from __future__ import annotations
@@ -27,28 +27,29 @@ _NUMBERS = ("accuracy", "robust_accuracy", "worst_case_asr")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What one victim withstood at one budget.
+class LeaderboardEntry:
+    """Robustness of one victim at one budget.
 
     Args:
         name: name of the entry.
-        victim: name of the head.
+        victim: name of the victim.
         corpus: corpus of the test utterances.
-        protocol: how it was split.
-        encoder: whose features were attacked.
-        layer: of the encoder.
-        granularity: units that the budget counts.
-        sparsity: share of the elements that may change.
-        epsilon: the largest move, in units of scale.
-        utterances: recordings that were attacked.
-        attacks: every method that was tried.
-        strongest: the one that took the most.
-        evaluated: `accuracy`, `robust_accuracy` (right before and after every attack) and
-            `worst_case_asr` (flipped by any attack / right before), as fractions; a recording that
-            was tried in several folds or on several seeds of the victim weighs as any other.
-        reported: the same as the victim's authors give them, with a `source`; `None` where they
-            give none.
-        format: version of this format.
+        protocol: split protocol of the corpus.
+        encoder: encoder of the attacked features.
+        layer: layer of the encoder.
+        granularity: kind of unit that the budget counts.
+        sparsity: fraction of the elements that may change, in (0, 1].
+        epsilon: maximum change of an element, in units of scale.
+        utterances: number of attacked utterances.
+        attacks: all methods that were run.
+        strongest: the method with the highest success rate.
+        evaluated: `accuracy`, `robust_accuracy` (correct before and after every attack) and
+            `worst_case_asr` (misclassified after at least one attack, of those correct before), as
+            fractions in [0, 1]. An utterance that was attacked in several folds or on several
+            seeds of the victim counts once.
+        reported: the same numbers as reported by the authors of the victim, with a `source`;
+            `None` if there are none.
+        format: version of the file format.
     """
 
     name: str
@@ -68,8 +69,8 @@ class Entry:
     format: int = _FORMAT
 
 
-def entries(inputs: ReportInputs) -> list[Entry]:
-    """One entry for each victim and budget of a run, without reported numbers."""
+def entries(inputs: ReportInputs) -> list[LeaderboardEntry]:
+    """One entry per victim and budget of a run, without reported numbers."""
     cells = page_cells(inputs.rows).to_dicts()
     groups: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
@@ -79,22 +80,22 @@ def entries(inputs: ReportInputs) -> list[Entry]:
         best = strongest(group)
         if best is None:
             continue
-        right, held, everyone = _ensemble(inputs, group)
+        correct, robust, total = _ensemble(inputs, group)
         names = ("victim", "corpus", "protocol", "encoder", "layer", "granularity")
         setting: dict[str, Any] = {name: best[name] or "" for name in names}
         found.append(
-            Entry(
+            LeaderboardEntry(
                 name=inputs.name,
                 **setting,
                 sparsity=best["sparsity"],
                 epsilon=best["epsilon"],
-                utterances=everyone,
+                utterances=total,
                 attacks=tuple(sorted({cell["method"] for cell in group})),
                 strongest=best["method"],
                 evaluated={
-                    "accuracy": right / everyone,
-                    "robust_accuracy": held / everyone,
-                    "worst_case_asr": (right - held) / right if right else None,
+                    "accuracy": correct / total,
+                    "robust_accuracy": robust / total,
+                    "worst_case_asr": (correct - robust) / correct if correct else None,
                 },
             )
         )
@@ -102,7 +103,7 @@ def entries(inputs: ReportInputs) -> list[Entry]:
 
 
 def write_entries(folder: Path, inputs: ReportInputs) -> list[Path]:
-    """Write the entries of a run; reported numbers that a file already has are kept."""
+    """Write the entries of a run; reported numbers in existing files are preserved."""
     paths = []
     for entry in entries(inputs):
         fields = asdict(entry)
@@ -118,37 +119,41 @@ def write_entries(folder: Path, inputs: ReportInputs) -> list[Path]:
     return paths
 
 
-def read_entry(path: Path) -> Entry:
+def read_entry(path: Path) -> LeaderboardEntry:
     """Read one entry.
 
     Raises:
-        RunError: if the file is not one, or is of a later format.
+        RunError: if the file is not a valid entry, or has a newer format.
     """
     try:
         fields = json.loads(path.read_text("utf-8"))
-        entry = Entry(**{**fields, "attacks": tuple(fields["attacks"])})
+        entry = LeaderboardEntry(**{**fields, "attacks": tuple(fields["attacks"])})
         for numbers in (entry.evaluated, entry.reported or {}):
             for name in _NUMBERS:
                 value = numbers.get(name)
                 if value is not None and not 0 <= float(value) <= 1:
                     raise ValueError(f"{name} must be a fraction in [0, 1], got {value}")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as fault:
-        raise RunError(f"{path} is not a leaderboard entry ({fault}); mend or remove it") from fault
+        raise RunError(
+            f"{path} is not a leaderboard entry ({fault}); correct or remove it"
+        ) from fault
     if entry.format != _FORMAT:
-        raise RunError(f"{path} has format {entry.format}, this version reads {_FORMAT}; update")
+        raise RunError(
+            f"{path} has format {entry.format}, but this version reads {_FORMAT}; update sigma-ser"
+        )
     return entry
 
 
 def write_leaderboard(folder: Path) -> Path:
-    """Write `index.html` into a folder of entries: a table for each setting and budget.
+    """Write `index.html` into a folder of entries, with one table per setting and budget.
 
     Raises:
-        RunError: if the folder holds no entry.
+        RunError: if the folder contains no entry.
     """
     found = [read_entry(path) for path in sorted(folder.glob("*.json"))]
     if not found:
-        raise RunError(f"{folder} holds no entry; make some with sigma-ser report --entries")
-    groups: dict[tuple[Any, ...], list[Entry]] = {}
+        raise RunError(f"{folder} contains no entry; write entries with sigma-ser report --entries")
+    groups: dict[tuple[Any, ...], list[LeaderboardEntry]] = {}
     for entry in found:
         key = (entry.corpus, entry.protocol, entry.granularity, entry.sparsity, entry.epsilon)
         groups.setdefault(key, []).append(entry)
@@ -164,20 +169,24 @@ def write_leaderboard(folder: Path) -> Path:
 
 
 def _ensemble(inputs: ReportInputs, group: list[Cell]) -> tuple[float, float, int]:
-    """How many utterances were right, how many no attack took, and how many there are.
+    """Numbers of correct utterances, of robust utterances, and of all utterances.
 
-    Of the seeds of an attack the worst one counts. Folds and seeds of the victim are trials of one
-    utterance, not more utterances: it enters with the mean of its trials.
+    The worst seed of an attack counts. Folds and seeds of the victim are trials of one utterance,
+    which enters with the mean of its trials.
     """
     import polars as pl
 
-    # A random control is no attack that a victim must withstand.
+    # Random controls do not count as attacks.
     attacks = [cell for cell in group if cell["kind"] != "control"] or group
     rows = pl.concat([rows_of(inputs.rows, cell) for cell in attacks])
     trials = rows.group_by(*UTTERANCE, "fold", "victim_seed").agg(
-        pl.col("correct_before").first().alias("right"),
-        (pl.col("correct_before") & ~pl.col("success").any()).first().alias("held"),
+        pl.col("correct_before").first().alias("correct"),
+        (pl.col("correct_before") & ~pl.col("success").any()).first().alias("robust"),
     )
-    fates = trials.group_by(UTTERANCE).agg(pl.col("right").mean(), pl.col("held").mean())
-    # Sums in one order give one result.
-    return float(fates["right"].sort().sum()), float(fates["held"].sort().sum()), len(fates)
+    outcomes = trials.group_by(UTTERANCE).agg(pl.col("correct").mean(), pl.col("robust").mean())
+    # Sorting makes the floating-point sum independent of the order of rows.
+    return (
+        float(outcomes["correct"].sort().sum()),
+        float(outcomes["robust"].sort().sum()),
+        len(outcomes),
+    )

@@ -13,13 +13,13 @@ from markupsafe import Markup
 from . import formats
 from .cells import KINDS, Cell, at_budget, budgets_of, page_cells
 from .charts import METRICS, fronts, over_budget, scope_curves
-from .comparison import against_best, break_even, masks_for_many, transfers
-from .explorer import heard_utterances
+from .comparison import against_best, break_even, shared_mask_costs, transfers
+from .explorer import utterance_views
 from .explorer_data import embedded_rows
 from .findings import by_emotion, confusion, findings, rows_of
 from .inputs import ReportInputs
 from .replays import replay_matrices
-from .result_table import headings, lines
+from .result_table import table_headings, table_rows
 from .svg import marker
 
 # A line takes about 1.5 kB of the page.
@@ -33,7 +33,7 @@ def render_page(inputs: ReportInputs, *, audio: bool = True) -> str:
 
 
 def render(template: str, values: dict[str, Any]) -> str:
-    """A template of this room, filled in; style, script, version and date are added."""
+    """A filled-in template of this package, with style sheet, script, version and date."""
     import jinja2
 
     import sigma_ser
@@ -48,7 +48,7 @@ def render(template: str, values: dict[str, Any]) -> str:
     )
     environment.filters.update({name: getattr(formats, name) for name in _FILTERS})
     environment.globals.update(
-        budget_words=formats.budget_words,
+        budget_text=formats.budget_text,
         marker=marker,
         infinity=math.inf,
         version=sigma_ser.__version__,
@@ -87,19 +87,19 @@ def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
         "break_even": {
             cell["cell"]: uses for cell in here if (uses := break_even(cell, here)) is not None
         },
-        "shared": masks_for_many(inputs.rows, budgets.reference) if budgets.reference else [],
+        "shared": shared_mask_costs(inputs.rows, budgets.reference) if budgets.reference else [],
         "significance": against_best(inputs.rows, here),
         "emotions": {panel: by_emotion(rows) for panel, rows in behind.items()},
         "confusions": {
             panel: (confusion(rows, "prediction_before"), confusion(rows, "prediction_after"))
             for panel, rows in behind.items()
         },
-        "headings": headings(measured),
-        "lines": lines(sorted(cells, key=lambda cell: int(cell["cell"][1:])), measured),
+        "headings": table_headings(measured),
+        "table_rows": table_rows(sorted(cells, key=lambda cell: int(cell["cell"][1:])), measured),
         "left_out": len(frame) - len(cells),
         "data": embedded.json,
         "sampled": embedded.sampled,
-        "heard": heard_utterances(inputs.exemplars, audio=audio),
+        "exemplars": utterance_views(inputs.exemplars, audio=audio),
         "victims": inputs.victims,
         "leakage": inputs.leakage,
         "cards": {

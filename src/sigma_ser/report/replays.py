@@ -1,4 +1,4 @@
-"""Perturbations made on one victim and shown to another, as matrices for the page."""
+"""Transfer of perturbations: computed on one victim, replayed on another, as matrices."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 _SETTING = ("corpus", "protocol", "encoder", "layer")
 _METHOD = ("attack", "attack_settings", "explainer", "mask_source", "scope")
-# The strongest methods; the table of all is analysis/replay_transfer.csv.
+# Number of methods shown; analysis/replay_transfer.csv holds all of them.
 _MOST = 4
 
 
 @dataclass(frozen=True)
-class Replayed:
-    """One method: `cells[source][target]` is a line of `replay_transfer`.
+class ReplayMatrix:
+    """Replays of one method: `cells[source][target]` is a line of `replay_transfer`.
 
-    `own[source]` is the success on the source itself, on average over its targets.
+    `own[source]` is the success rate on the source victim itself, averaged over its targets.
     """
 
     title: str
@@ -31,12 +31,12 @@ class Replayed:
 
 def replay_matrices(
     replays: pl.DataFrame | None, budget: tuple[float, float] | None
-) -> list[Replayed]:
-    """A matrix for each of the strongest methods whose perturbations were shown to others.
+) -> list[ReplayMatrix]:
+    """One matrix for each of the strongest methods whose perturbations were replayed.
 
     Args:
-        replays: `replays.parquet` of a run, if it has one.
-        budget: sparsity and epsilon that are shown.
+        replays: `replays.parquet` of a run, or `None`.
+        budget: sparsity and epsilon to show.
     """
     import polars as pl
 
@@ -59,7 +59,7 @@ def replay_matrices(
         names = {line[end] for line in lines for end in ("source_victim", "target_victim")}
         where = [str(lines[0][name]) for name in varying]
         title = " · ".join([_method(lines[0]), *where])
-        found.append(Replayed(title, tuple(sorted(names)), cells, own))
+        found.append(ReplayMatrix(title, tuple(sorted(names)), cells, own))
     return sorted(found, key=lambda one: -sum(one.own.values()) / len(one.own))[:_MOST]
 
 

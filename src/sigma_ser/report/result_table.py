@@ -1,4 +1,4 @@
-"""The table of all results: what stands in each line, and in which words."""
+"""The table of all results: its columns, headings and formatted rows."""
 
 from __future__ import annotations
 
@@ -10,31 +10,42 @@ from . import formats
 from .cells import Cell
 from .charts import Metric
 
-_WORDS = (("Line", "the name of a line: column cell of tables/cells.csv"), ("Victim", ""),
-          ("Attack", ""), ("Map", "the explanation that made the mask"),
-          ("Map of", "the victim that was explained"))  # fmt: skip
-_BUDGET = (("Scope", "size of the mask in budgets"), ("Sparsity", "share that may change"),
-           ("ε", "largest move, in standard deviations"))  # fmt: skip
+_NAMES = (("Cell", "Id of the row: column `cell` of tables/cells.csv."), ("Victim", ""),
+          ("Attack", ""), ("Explainer", "Explanation method that defines the mask."),
+          ("Mask source", "Victim whose explanation defines the mask."))  # fmt: skip
+_BUDGET = (("Scope", "Mask size as a multiple of k, the number of values that may change."),
+           ("Sparsity", "Share of the feature values that may change."),
+           ("ε", "Maximum change of a value, in standard deviations."))  # fmt: skip
 _BEFORE = (
-    ("utterances", "Right before", "utterances that the victim had recognised", "count"),
-    ("flipped", "Fell", "of those, the ones it gets wrong now", "count"),
-    ("asr", "Success rate", "fell / right before", "rate"),
-    ("asr_low", "from", "95 % interval, lower end", "rate"),
-    ("asr_high", "to", "95 % interval, upper end", "rate"),
+    (
+        "utterances",
+        "Correct before",
+        "Utterances that the victim classifies correctly before the attack.",
+        "count",
+    ),
+    ("flipped", "Misclassified", "Those of them that are misclassified after the attack.", "count"),
+    ("asr", "Success rate", "Misclassified / correct before.", "rate"),
+    ("asr_low", "from", "Lower end of the 95 % confidence interval.", "rate"),
+    ("asr_high", "to", "Upper end of the 95 % confidence interval.", "rate"),
 )
 _AFTER = (
-    ("l0_share", "Elements moved", "share of the valid elements", "share"),
-    ("linf", "Largest move, σ", "mean over utterances", "decimal"),
-    ("forwards", "Forwards", "passes of the attack, for each utterance", "count"),
-    ("backwards", "Backwards", "passes of the attack, for each utterance", "count"),
-    ("mask_passes", "Mask's passes", "passes of the explanation", "count"),
-    ("seconds_total", "Time", "attack and mask, for each utterance", "duration"),
+    ("l0_share", "Changed values", "Share of the feature values that changed.", "share"),
+    ("linf", "Largest change, σ", "Mean over utterances of the largest change.", "decimal"),
+    ("forwards", "Forward passes", "Forward passes of the attack per utterance.", "count"),
+    ("backwards", "Backward passes", "Backward passes of the attack per utterance.", "count"),
+    (
+        "mask_passes",
+        "Explanation passes",
+        "Forward and backward passes of the explanation.",
+        "count",
+    ),
+    ("seconds_total", "Time", "Time of explanation and attack per utterance.", "duration"),
 )
 
 
 @dataclass(frozen=True)
-class Line:
-    """A line of the table: `numbers` are `(column, value, text)`."""
+class TableRow:
+    """A row of the table: `budget` holds `(sort key, text)`, `numbers` `(column, value, text)`."""
 
     cell: str
     kind: str
@@ -44,17 +55,17 @@ class Line:
     numbers: tuple[tuple[str, str, str], ...]
 
 
-def headings(metrics: Sequence[Metric]) -> list[tuple[str, str]]:
-    """Heading and explanation of each column."""
+def table_headings(metrics: Sequence[Metric]) -> list[tuple[str, str]]:
+    """Heading and tooltip of each column."""
     numbers = [(title, hint) for _, title, hint, _ in (*_BEFORE, *_metric(metrics), *_AFTER)]
-    return [*_WORDS, *_BUDGET, *numbers]
+    return [*_NAMES, *_BUDGET, *numbers]
 
 
-def lines(cells: Sequence[Cell], metrics: Sequence[Metric]) -> list[Line]:
-    """The cells as lines."""
+def table_rows(cells: Sequence[Cell], metrics: Sequence[Metric]) -> list[TableRow]:
+    """One row per cell."""
     columns = (*_BEFORE, *_metric(metrics), *_AFTER)
     return [
-        Line(
+        TableRow(
             cell=cell["cell"],
             kind=cell["kind"],
             level=f"{100 * (cell['asr'] or 0):.1f}",
@@ -70,8 +81,8 @@ def lines(cells: Sequence[Cell], metrics: Sequence[Metric]) -> list[Line]:
                 (_exact(cell["epsilon"]), _exact(cell["epsilon"], "g") or "–"),
             ),
             numbers=tuple(
-                (name, _exact(cell[name]), _text(cell[name], words))
-                for name, _, _, words in columns
+                (name, _exact(cell[name]), _text(cell[name], style))
+                for name, _, _, style in columns
             ),
         )
         for cell in cells
@@ -86,12 +97,12 @@ def _exact(value: float | int | None, digits: str = ".12g") -> str:
     return "" if value is None else format(value, digits)
 
 
-def _text(value: float | int | None, words: str) -> str:
-    match words:
+def _text(value: float | int | None, style: str) -> str:
+    match style:
         case "rate":
             return formats.percent(value, 1)
         case "correlation":
             return formats.decimal(value, 3)
         case _:
-            text: str = getattr(formats, words)(value)
+            text: str = getattr(formats, style)(value)
             return text

@@ -1,4 +1,4 @@
-"""Several runs side by side: the same method, victim and budget in each."""
+"""Comparison of runs: the same method, victim and budget in each."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from .page import render
 if TYPE_CHECKING:
     import polars as pl
 
-# What must agree for two cells to be the same question; the rest may be what the runs differ in.
-# A panel is a victim, and the corpus, protocol or encoder too where a run has several.
+# Columns that identify a cell across runs; runs may differ in all other columns. A panel is a
+# victim, with its corpus, protocol or encoder if a run has several.
 _SAME = ("panel", "method", "kind", "granularity", "sparsity", "epsilon")
 _VALUES = ("utterances", "asr", "asr_low", "asr_high", "spearman", "passes_total")
 
 
 def side_by_side(runs: Sequence[tuple[str, ReportInputs]]) -> pl.DataFrame:
-    """One line for each method, victim and budget, with the numbers of each run.
+    """One line per method, victim and budget, with the numbers of each run.
 
     Args:
         runs: a name and the inputs of each run, two or more.
 
     Returns:
-        The columns of `_SAME`, then `run`-prefixed numbers (`1:asr`, `2:asr` ...; null where a run
-        has no such cell) and `2:difference` ..., the success rate less that of the first run.
+        The columns of `_SAME`, then numbers prefixed by the run (`1:asr`, `2:asr` ...; null if a
+        run has no such cell) and `2:difference` ..., the success rate minus that of the first run.
 
     Raises:
         RunError: if there are fewer than two runs.
@@ -38,7 +38,7 @@ def side_by_side(runs: Sequence[tuple[str, ReportInputs]]) -> pl.DataFrame:
     import polars as pl
 
     if len(runs) < 2:
-        raise RunError("compare needs two runs or more; give the folders of both")
+        raise RunError("compare needs at least two runs; pass the folders of two or more runs")
     table: pl.DataFrame | None = None
     for number, (_, inputs) in enumerate(runs, start=1):
         cells = page_cells(inputs.rows)
@@ -74,7 +74,7 @@ def write_comparison(folder: Path, runs: Sequence[tuple[str, ReportInputs]]) -> 
             render(
                 "comparison.html",
                 {
-                    "title": "Runs side by side",
+                    "title": "Comparison of runs",
                     "runs": [(name, inputs.name) for name, inputs in runs],
                     "lines": lines,
                 },

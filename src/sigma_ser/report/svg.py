@@ -1,4 +1,4 @@
-"""A small plot in SVG that takes its colours from the page, so that it follows light and dark."""
+"""A small SVG plot that takes its colours from the style sheet, for light and dark themes."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from markupsafe import Markup, escape
 
 _PLOT, _HEIGHT = 350.0, 300.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64.0, 14.0, 12.0, 48.0
-_GAP = 15.0  # between the base lines of two labels
+_GAP = 15.0  # minimum distance between the baselines of two labels
 
 Ticks = Sequence[tuple[float, str]]
 
 
 class Plot:
-    """Two axes and what is drawn on them.
+    """A plot with two axes.
 
     Args:
         x: range of the horizontal axis.
         y: range of the vertical axis.
-        x_ticks: places and texts on the horizontal axis.
-        y_ticks: the same on the vertical one.
-        x_title: what the horizontal axis shows.
-        y_title: what the vertical axis shows.
-        logarithmic: the horizontal axis is.
-        label_room: width added at the right for names at the ends of lines.
+        x_ticks: values and texts of the ticks on the horizontal axis.
+        y_ticks: values and texts of the ticks on the vertical axis.
+        x_title: label of the horizontal axis.
+        y_title: label of the vertical axis.
+        logarithmic: whether the horizontal axis is logarithmic.
+        label_room: width at the right for the labels of lines, in SVG units.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Plot:
                   (_TOP + base) / 2, (_TOP + base) / 2, y_title)  # fmt: skip
 
     def line(self, points: Sequence[tuple[float, float]], style: str, *, label: str = "") -> None:
-        """Join points, with a name at the right end."""
+        """Draw a line through points, with an optional label at its right end."""
         if not points:
             return
         path = " ".join(f"{self._px(x):.1f},{self._py(y):.1f}" for x, y in points)
@@ -76,16 +76,16 @@ class Plot:
             self._labels.append((self._py(points[-1][1]), self._px(points[-1][0]), style, label))
 
     def interval(self, x: float, low: float, high: float, style: str) -> None:
-        """A vertical bar from `low` to `high`."""
+        """Draw a vertical bar from `low` to `high`."""
         self._add('<line class="interval {}" x1="{}" x2="{}" y1="{}" y2="{}"/>',
                   style, self._px(x), self._px(x), self._py(low), self._py(high))  # fmt: skip
 
     def level(self, y: float, style: str, *, label: str = "") -> None:
-        """A dashed line across the plot."""
+        """Draw a dashed horizontal line across the plot."""
         self.line([(self._x[0], y), (self._x[1], y)], f"dashed {style}", label=label)
 
     def point(self, x: float, y: float, style: str, *, title: str, href: str = "") -> None:
-        """A marker whose shape goes with its style; `title` shows under the pointer."""
+        """Draw a marker; `style` determines its shape and colour, `title` is its tooltip."""
         px, py = self._px(x), self._py(y)
         shape = Markup('<path class="mark {}" d="{}"><title>{}</title></path>').format(
             style, marker(style, px, py), title
@@ -95,7 +95,7 @@ class Plot:
         self._parts.append(shape)
 
     def svg(self, description: str) -> Markup:
-        """The whole plot; `description` is what a screen reader says."""
+        """The plot as markup; `description` is its text for screen readers."""
         levels = _spread([level for level, *_ in sorted(self._labels)], _HEIGHT - _BOTTOM)
         for level, (_, x, style, text) in zip(levels, sorted(self._labels), strict=True):
             self._add('<text class="name {}" x="{}" y="{}">{}</text>', style, x + 9, level, text)
@@ -119,7 +119,7 @@ class Plot:
         )
 
 
-# Shapes tell the kinds apart where colours do not (print, colour-blindness); others are discs.
+# Marker shapes distinguish the kinds without colour; other styles are discs.
 _CORNERS: dict[str, tuple[tuple[float, float], ...]] = {
     "scope": ((-5.5, 0), (0, -5.5), (5.5, 0), (0, 5.5)),
     "mask": ((-4, -4), (4, -4), (4, 4), (-4, 4)),
@@ -135,7 +135,7 @@ def marker(style: str, x: float = 0.0, y: float = 0.0) -> str:
 
 
 def _spread(levels: Sequence[float], bottom: float) -> list[float]:
-    """Base lines near `levels` (which rise) that keep their distance and end above `bottom`."""
+    """Baselines near the ascending `levels`, at least `_GAP` apart and above `bottom`."""
     placed: list[float] = []
     for level in levels:
         placed.append(max(level + 4, placed[-1] + _GAP) if placed else level + 4)

@@ -1,4 +1,4 @@
-"""Tables for papers and spreadsheets: CSV with every column as fractions, Markdown and LaTeX."""
+"""Tables for papers and spreadsheets: CSV with all columns, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _COLUMNS: tuple[tuple[str, str, int], ...] = (
-    ("topk_intersection", "Top-k kept", 2),
+    ("topk_intersection", "Top-k overlap", 2),
     ("spearman", "Spearman", 2),
     ("cosine", "Cosine", 2),
     ("passes_total", "Passes", 1),
@@ -38,11 +38,12 @@ def write_tables(
     victims: Sequence[Mapping[str, Any]] = (),
     leakage: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write `cells.csv`, `cells_by_fold.csv`, `victims.csv`, `leakage.csv`, and the results at the
-    reference budget as `results.md` and `results.tex` (needs the package booktabs).
+    """Write the tables of a run.
 
-    Rates are fractions in CSV, and per cent with their 95 % interval in the other two; the best
-    success rate of each victim is bold, and `p` tells whether another differs from it.
+    `cells.csv`, `cells_by_fold.csv`, `victims.csv` and `leakage.csv` hold all numbers; rates are
+    fractions in [0, 1]. `results.md` and `results.tex` (which needs the LaTeX package booktabs)
+    hold the results at the reference budget, with rates in per cent and their 95 % interval. The
+    best success rate of each victim is bold; `p` is the p-value of the difference to it.
     """
     import polars as pl
 
@@ -50,7 +51,7 @@ def write_tables(
     _csv(folder / "cells_by_fold.csv", summarise(rows))
     for name, lines in (("victims", victims), ("leakage", leakage)):
         if lines:
-            # Lists and tables (class_names, confusion ...) have no place in a line of CSV.
+            # Nested values (class_names, confusion ...) cannot be written to a CSV cell.
             plain = [
                 {k: v for k, v in line.items() if not isinstance(v, list | dict)} for line in lines
             ]
@@ -95,7 +96,7 @@ def latex(cells: Sequence[Cell], p_values: Mapping[str, float] = _NONE) -> str:
 
 
 def tex(text: str) -> str:
-    """Text that LaTeX sets as it stands.
+    """Text with LaTeX's special characters escaped.
 
     >>> tex("50 % of a_b")
     '50 \\\\% of a\\\\_b'
@@ -113,7 +114,7 @@ def _measured(cells: Sequence[Cell]) -> list[tuple[str, str, int]]:
 
 
 def _marked(cells: Sequence[Cell]) -> list[tuple[Cell, bool]]:
-    """Cells by panel, the strongest first, with a mark on the best of each panel."""
+    """Cells by panel in descending order of success; the flag marks the best of each panel."""
     rated = sorted(cells, key=lambda cell: (cell["panel"], -(cell["asr"] or 0.0)))
     best = {
         panel: max((c["asr"] or 0.0 for c in rated if c["panel"] == panel), default=0.0)

@@ -1,9 +1,9 @@
 "use strict";
-// Theme: the reader's choice, else the system's.
+// Theme: the choice of the reader, otherwise that of the system.
 (() => {
   const root = document.documentElement;
-  const remember = (theme) => { try { localStorage.setItem("sigma-ser-theme", theme); } catch { /* a page from disk may have no store */ } };
-  try { const kept = localStorage.getItem("sigma-ser-theme"); if (kept) root.dataset.theme = kept; } catch { /* likewise */ }
+  const remember = (theme) => { try { localStorage.setItem("sigma-ser-theme", theme); } catch { /* a page opened from disk may have no storage */ } };
+  try { const stored = localStorage.getItem("sigma-ser-theme"); if (stored) root.dataset.theme = stored; } catch { /* as above */ }
   document.getElementById("theme").addEventListener("click", () => {
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = dark ? "light" : "dark";
@@ -11,7 +11,7 @@
   });
 })();
 
-// Tables: sort by a heading; numbers by value, words by letter, what is missing last.
+// Tables: sort by a heading; numbers by value, text alphabetically, missing values last.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const key = (row, column) => {
@@ -37,13 +37,13 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// What is typed takes effect when the hand rests: a large page need not keep up with every key.
-const rested = (action) => {
+// Input takes effect after a pause in typing, which keeps large pages responsive.
+const debounced = (action) => {
   let timer;
   return () => { clearTimeout(timer); timer = setTimeout(action, 120); };
 };
 
-// Filter of the large table: every word must occur in the line.
+// Filter of the large table: every word must occur in the row.
 (() => {
   const box = document.getElementById("filter");
   if (!box) return;
@@ -57,10 +57,10 @@ const rested = (action) => {
       row.hidden = !words.every((word) => texts[i].includes(word));
       shown += !row.hidden;
     });
-    status.textContent = `${shown} of ${rows.length} lines`;
+    status.textContent = `${shown} of ${rows.length} rows`;
   };
-  box.addEventListener("input", rested(filter));
-  // A link to a line that the filter hides shows it again.
+  box.addEventListener("input", debounced(filter));
+  // A link to a row that the filter hides clears the filter.
   addEventListener("hashchange", () => {
     if (document.getElementById(location.hash.slice(1))?.hidden) {
       box.value = "";
@@ -70,7 +70,7 @@ const rested = (action) => {
   });
 })();
 
-// Rows: packed in the page, unpacked when first asked for.
+// Single results: packed in the page, unpacked on first use.
 const results = (() => {
   let data = null;
   return () => data ??= JSON.parse(document.getElementById("results-data").textContent);
@@ -92,10 +92,10 @@ const tableOf = (headings, rows) => {
   body.append(...rows);
   return table;
 };
-const outcome = (right, fell) => right ? fell ? ["td", "fell", "fate-fell"] : ["td", "withstood"] : ["td", "wrong from the start"];
+const outcome = (correct, success) => correct ? success ? ["td", "attack succeeded", "outcome-success"] : ["td", "attack failed"] : ["td", "misclassified before"];
 const methodText = ([method, panel, sparsity, epsilon]) => `${method}, ${panel}, ${+(100 * sparsity).toPrecision(3)}\u202f%, ε ${epsilon}`;
 
-// A line's number opens its rows.
+// The id of a cell opens its single results.
 (() => {
   const dialog = document.getElementById("rows");
   const most = 1000;
@@ -104,40 +104,41 @@ const methodText = ([method, panel, sparsity, epsilon]) => `${method}, ${panel},
     if (!link) return;
     event.preventDefault();
     const data = results();
-    const [whose, right, fell, before, after, spearman, passes] = data.cells[link.dataset.cell] ?? [[], [], [], [], [], [], []];
+    const [whose, correct, success, before, after, spearman, passes] = data.cells[link.dataset.cell] ?? [[], [], [], [], [], [], []];
     dialog.querySelector("h2").textContent = `${link.dataset.cell}: ${methodText(data.methods[link.dataset.cell])}`;
-    dialog.querySelector("p").textContent = `${whose.length} rows` + (whose.length > most ? `, the first ${most} of them shown` : "") + ". All columns are in rows.parquet.";
+    dialog.querySelector("p").textContent = `${whose.length} results` + (whose.length > most ? `, of which the first ${most} are shown` : "") + ". All columns are in rows.parquet.";
     const rows = whose.slice(0, most).map((u, i) => words([
       ["th", data.utterances[u][0]], ["td", data.utterances[u][1]], ["td", data.utterances[u][2]],
-      ["td", data.classes[before[i]]], ["td", data.classes[after[i]]], outcome(right[i], fell[i]),
+      ["td", data.classes[before[i]]], ["td", data.classes[after[i]]], outcome(correct[i], success[i]),
       ["td", spearman[i]], ["td", passes[i]],
     ]));
-    dialog.querySelector(".scroll").replaceChildren(tableOf(["Utterance", "Speaker", "Emotion", "Heard before", "Heard after", "Outcome", "Spearman", "Passes"], rows));
+    dialog.querySelector(".scroll").replaceChildren(tableOf(["Utterance", "Speaker", "Emotion", "Predicted before", "Predicted after", "Outcome", "Spearman", "Passes"], rows));
     dialog.showModal();
   });
 })();
 
-// Explorer: find an utterance, see what every attack did to it; pictures and sound where there are.
+// Explorer: search for an utterance and show the outcome of every attack on it, with audio and
+// pictures if the page contains them.
 (() => {
   const picker = document.getElementById("picker");
   if (!picker) return;
   const most = 500;
   const element = (id) => document.getElementById(id);
-  const articles = new Map([...document.querySelectorAll(".heard")].map((article) => [article.dataset.utterance, article]));
+  const articles = new Map([...document.querySelectorAll(".exemplar")].map((article) => [article.dataset.utterance, article]));
   const pick = element("pick-utterance");
   let utterances = [];
 
   const prepare = () => {
     const data = results();
-    const known = data.utterances.map(([id, speaker, label, text]) => ({ id, speaker, label, text, right: false, fell: false, at: [] }));
-    for (const [cell, [whose, right, fell]] of Object.entries(data.cells)) {
+    const known = data.utterances.map(([id, speaker, label, text]) => ({ id, speaker, label, text, correct: false, success: false, at: [] }));
+    for (const [cell, [whose, correct, success]] of Object.entries(data.cells)) {
       whose.forEach((u, i) => {
         known[u].at.push([cell, i]);
-        if (right[i]) { known[u].right = true; known[u].fell ||= !!fell[i]; }
+        if (correct[i]) { known[u].correct = true; known[u].success ||= !!success[i]; }
       });
     }
     const ids = new Set(known.map((one) => one.id));
-    const only = [...articles.keys()].filter((id) => !ids.has(id)).map((id) => ({ id, speaker: "", label: "", text: "", right: true, fell: false, at: [] }));
+    const only = [...articles.keys()].filter((id) => !ids.has(id)).map((id) => ({ id, speaker: "", label: "", text: "", correct: true, success: false, at: [] }));
     utterances = [...only, ...known].sort((a, b) => articles.has(b.id) - articles.has(a.id));
     for (const [id, key] of [["of-emotion", "label"], ["of-speaker", "speaker"]]) {
       const values = [...new Set(utterances.map((one) => one[key]).filter(Boolean))].sort();
@@ -148,14 +149,14 @@ const methodText = ([method, panel, sparsity, epsilon]) => `${method}, ${panel},
     const wanted = pick.value;
     const find = element("find").value.toLowerCase();
     const [emotion, speaker, result] = ["of-emotion", "of-speaker", "of-outcome"].map((id) => element(id).value);
-    const outcomes = { "1": (one) => one.fell, "0": (one) => one.right && !one.fell, "-1": (one) => !one.right, "2": (one) => articles.has(one.id) };
+    const outcomes = { "1": (one) => one.success, "0": (one) => one.correct && !one.success, "-1": (one) => !one.correct, "2": (one) => articles.has(one.id) };
     const found = utterances.filter((one) =>
       (!find || `${one.id} ${one.speaker} ${one.text}`.toLowerCase().includes(find)) &&
       (!emotion || one.label === emotion) && (!speaker || one.speaker === speaker) &&
       (!result || outcomes[result](one)));
     pick.replaceChildren(...found.slice(0, most).map((one) => new Option(`${articles.has(one.id) ? "♪ " : ""}${one.id}, ${one.label}`, one.id)));
     if (found.some((one) => one.id === wanted)) pick.value = wanted;
-    element("found").textContent = `${found.length} of ${utterances.length}` + (found.length > most ? `, the first ${most} listed` : "");
+    element("found").textContent = `${found.length} of ${utterances.length}` + (found.length > most ? `, of which the first ${most} are listed` : "");
     show();
   };
   const show = () => {
@@ -164,23 +165,23 @@ const methodText = ([method, panel, sparsity, epsilon]) => `${method}, ${panel},
       if (article.hidden) article.querySelector("audio")?.pause();
     }
     const one = utterances.find((candidate) => candidate.id === pick.value);
-    const fate = element("fate");
-    fate.hidden = !one?.at.length;
-    if (fate.hidden) return;
+    const table = element("outcomes");
+    table.hidden = !one?.at.length;
+    if (table.hidden) return;
     const data = results();
     const rows = one.at.map(([cell, i]) => {
-      const [, right, fell, before, after, spearman, passes] = data.cells[cell];
+      const [, correct, success, before, after, spearman, passes] = data.cells[cell];
       const [method, panel, sparsity, epsilon] = data.methods[cell];
-      return words([["th", method], ["td", panel], ["td", `${+(100 * sparsity).toPrecision(3)}\u202f%`], ["td", epsilon], ["td", data.classes[before[i]]], ["td", data.classes[after[i]]], outcome(right[i], fell[i]), ["td", spearman[i]], ["td", passes[i]]]);
+      return words([["th", method], ["td", panel], ["td", `${+(100 * sparsity).toPrecision(3)}\u202f%`], ["td", epsilon], ["td", data.classes[before[i]]], ["td", data.classes[after[i]]], outcome(correct[i], success[i]), ["td", spearman[i]], ["td", passes[i]]]);
     });
-    fate.replaceChildren(tableOf(["Attack", "Victim", "Sparsity", "ε", "Heard before", "Heard after", "Outcome", "Spearman", "Passes"], rows));
+    table.replaceChildren(tableOf(["Attack", "Victim", "Sparsity", "ε", "Predicted before", "Predicted after", "Outcome", "Spearman", "Passes"], rows));
   };
-  element("find").addEventListener("input", rested(offer));
+  element("find").addEventListener("input", debounced(offer));
   for (const id of ["of-emotion", "of-speaker", "of-outcome"]) element(id).addEventListener("change", offer);
   pick.addEventListener("change", show);
   picker.addEventListener("submit", (event) => event.preventDefault());
 
-  // Several attacks on one utterance: one at a time.
+  // Several attacks on one utterance: show one at a time.
   for (const article of articles.values()) {
     const attempts = [...article.querySelectorAll(".attempt")];
     const label = article.querySelector(".attempts");
@@ -191,11 +192,11 @@ const methodText = ([method, panel, sparsity, epsilon]) => `${method}, ${panel},
     label.hidden = attempts.length < 2;
     turn();
   }
-  // A page with many rows comes up first and unpacks them then.
+  // Unpacking is delayed, so that a page with many rows is displayed first.
   setTimeout(() => { prepare(); picker.hidden = false; offer(); }, 30);
   for (const [i, article] of [...articles.values()].entries()) article.hidden = i > 0;
 
-  // The play head runs over all pictures; a click in one plays from there.
+  // The playback position is drawn in all pictures; a click in a picture plays from there.
   for (const article of articles.values()) {
     const audio = article.querySelector("audio");
     const time = article.querySelector(".time");
