@@ -10,21 +10,33 @@ import torch
 
 from sigma_ser.core.errors import ConfigError
 from sigma_ser.corpora.folds import Fold
-from sigma_ser.study import artifacts as opened
-from sigma_ser.study.artifacts import RunPaths, class_indices
+from sigma_ser.runs.layout import RunLayout
+from sigma_ser.study.artifacts import Artifacts
 from sigma_ser.study.steps import Setting, VictimStep
 
-SETTING = Setting("c", "p", "e", "-1", "f", 0.02)
+SETTING = Setting("c", "p", "e", "-1", "f", Path("f"), 0.02)
 CORPUS = ("angry", "happy", "sad")
+
+
+def with_classes(monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]) -> Artifacts:
+    """Artefacts whose victim has these classes."""
+    victim = SimpleNamespace(class_names=names)
+    monkeypatch.setattr(Artifacts, "victim", lambda *given: victim)
+    return Artifacts(RunLayout(Path("run")))
 
 
 @pytest.mark.parametrize(
     ("source", "knows", "said", "unsaid"),
     [
-        (None, ("angry", "sad"), r'corpus\.classes = \["angry", "sad"\]', "labels ="),
+        (None, ("angry", "sad"), r'corpus\.classes = \["angry", "sad"\]', "class_names ="),
         (None, ("calm",), "trained on these classes", "corpus.classes"),
-        ("hf:some/model", ("LABEL_0", "LABEL_1"), r"labels = \[\.\.\.\]", "corpus.classes"),
-        ("mine:Model", ("sad", "joy"), r'labels = .*corpus\.classes = \["sad"\]', "trained on"),
+        ("hf:some/model", ("LABEL_0", "LABEL_1"), r"class_names = \[\.\.\.\]", "corpus.classes"),
+        (
+            "mine:Model",
+            ("sad", "joy"),
+            r'class_names = .*corpus\.classes = \["sad"\]',
+            "trained on",
+        ),
     ],
 )
 def test_the_advice_fits_the_case(
@@ -36,9 +48,9 @@ def test_the_advice_fits_the_case(
 ) -> None:
     fold = Fold("f", ["a"], [], ["b"])
     step = VictimStep("k", SETTING, "v", fold, "loaded", {}, {}, 0, source)
-    monkeypatch.setattr(opened, "load_victim", lambda *given: SimpleNamespace(labels=knows))
+    artifacts = with_classes(monkeypatch, knows)
     with pytest.raises(ConfigError, match=said) as told:
-        class_indices(RunPaths(Path("run")), step, torch.tensor([0]), CORPUS)
+        artifacts.class_indices(step, torch.tensor([0]), CORPUS)
     assert unsaid not in str(told.value)
 
 
@@ -46,6 +58,6 @@ def test_classes_in_another_order_are_found(monkeypatch: pytest.MonkeyPatch) -> 
     fold = Fold("f", ["a"], [], ["b"])
     step = VictimStep("k", SETTING, "v", fold, "mlp", {}, {}, 0)
     knows = ("sad", "calm", "angry", "happy")
-    monkeypatch.setattr(opened, "load_victim", lambda *given: SimpleNamespace(labels=knows))
-    found = class_indices(RunPaths(Path("run")), step, torch.tensor([0, 1, 2]), CORPUS)
+    artifacts = with_classes(monkeypatch, knows)
+    found = artifacts.class_indices(step, torch.tensor([0, 1, 2]), CORPUS)
     assert found.tolist() == [2, 3, 0]

@@ -16,6 +16,7 @@ from sigma_ser.core.errors import RunError
 from sigma_ser.core.rows import TIMING_COLUMNS, read_rows
 from sigma_ser.report.inputs import load_inputs
 from sigma_ser.runs.garbage import find_garbage
+from sigma_ser.runs.layout import RunLayout
 from sigma_ser.runs.status import read_status
 from sigma_ser.study.diff import compare_runs
 from sigma_ser.study.scheduler import read_failures
@@ -38,13 +39,13 @@ def cut(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("file", "read"),
     [
-        ("status.json", read_status),
-        ("failures.json", read_failures),
-        ("plan.json", find_garbage),
+        ("status.json", lambda folder: read_status(RunLayout(folder))),
+        ("failures.json", lambda folder: read_failures(RunLayout(folder))),
+        ("plan.json", lambda folder: find_garbage(RunLayout(folder))),
         ("victims.json", lambda folder: compare_runs(folder, folder)),
         ("environment.json", lambda folder: compare_runs(folder, folder)),
         ("study.json", lambda folder: compare_runs(folder, folder)),
-        ("report/inputs.json", load_inputs),
+        ("provenance.json", load_inputs),
     ],
 )
 def test_what_a_run_tells_of_itself_is_not_trusted(
@@ -99,7 +100,7 @@ def test_a_damaged_artefact_is_named_with_what_to_do(
         cut(path)
     with pytest.raises(RunError, match=r"is damaged .* delete .* run again") as told:
         ss.run(small_study, out=folder)
-    assert read_status(folder)["state"] == "failed"
+    assert read_status(RunLayout(folder))["state"] == "failed"
     named = Path(str(told.value).split(" is damaged")[0])
     assert named.match(pattern)
 

@@ -19,16 +19,17 @@ from polars.testing import assert_frame_equal
 
 import sigma_ser as ss
 from sigma_ser.core.rows import TIMING_COLUMNS
+from sigma_ser.runs.layout import RunLayout
 from sigma_ser.runs.status import read_status
 
-ROOMS = ("saliency", "floors", "attacks")
+STEPS = ("saliency", "floors", "attacks")
 
 
 def emptied(finished: ss.Study, folder: Path) -> Path:
     """A copy of a finished run that has its features and victims alone."""
     shutil.copytree(finished.folder, folder)
-    for room in (*ROOMS, "exemplars", "report"):
-        shutil.rmtree(folder / room)
+    for part in (*STEPS, "exemplars", "report"):
+        shutil.rmtree(folder / part)
     (folder / "rows.json").unlink()
     (folder / "rows.parquet").unlink()
     return folder
@@ -38,8 +39,8 @@ def written(folder: Path) -> dict[Path, int]:
     """Finished files of the steps, with the time when each was written."""
     return {
         path: path.stat().st_mtime_ns
-        for room in ROOMS
-        for path in (folder / room).rglob("*")
+        for part in STEPS
+        for path in (folder / part).rglob("*")
         if path.is_file() and not path.name.startswith(".")
     }
 
@@ -62,7 +63,7 @@ def test_a_run_killed_again_and_again_ends_as_if_nothing_had_happened(
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-        assert read_status(folder)["state"] == "stopped"
+        assert read_status(RunLayout(folder))["state"] == "stopped"
         after = written(folder)
         assert {path: after[path] for path in before} == before
     kept = written(folder)
@@ -105,7 +106,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(
 
 def test_a_folder_that_cannot_be_written(small_study: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ss.errors.RunError, match=r"cannot go on in .*mend that"):
+    with pytest.raises(ss.errors.RunError, match=r"cannot go on in .*fix that"):
         ss.run(small_study, out=tmp_path / "file" / "run")
 
 
@@ -121,15 +122,15 @@ def test_what_cannot_be_computed_is_told_and_the_rest_goes_on(
     shutil.copytree(finished.folder, folder)
     shutil.rmtree(folder / "attacks")
     tried = []
-    make_attack = work_module.make_attack
+    attack_of = work_module.attack_of
 
     def fails(step: Any) -> Any:
         if step.attack == "pgd" and step.victim.name == "linear":
             tried.append(step)
             raise RuntimeError("out of luck")
-        return make_attack(step)
+        return attack_of(step)
 
-    monkeypatch.setattr(work_module, "make_attack", fails)
+    monkeypatch.setattr(work_module, "attack_of", fails)
     study = ss.run(small_study, out=folder)
     assert len(tried) == 3
     (failure,) = study.failures

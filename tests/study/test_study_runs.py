@@ -13,8 +13,9 @@ from polars.testing import assert_frame_equal
 
 import sigma_ser as ss
 from sigma_ser.core.rows import TIMING_COLUMNS, schema
+from sigma_ser.runs.layout import RunLayout
 from sigma_ser.runs.status import read_status
-from sigma_ser.study import scheduler as stages_module
+from sigma_ser.study import worker as worker_module
 
 
 class Recorder:
@@ -123,17 +124,17 @@ def test_an_interrupted_run_goes_on(
     shutil.rmtree(folder / "attacks")
     done = []
 
-    def stop_after_three(task: Any) -> Path:
+    def stop_after_three(task: Any, artifacts: Any) -> Path:
         if len(done) == 3:
             raise KeyboardInterrupt
-        done.append(work(task))
+        done.append(work(task, artifacts))
         return done[-1]
 
-    work = stages_module.work
-    monkeypatch.setattr(stages_module, "work", stop_after_three)
+    work = worker_module.work
+    monkeypatch.setattr(worker_module, "work", stop_after_three)
     with pytest.raises(KeyboardInterrupt):
         ss.run(small_study, out=folder)
-    assert read_status(folder)["state"] == "stopped"
+    assert read_status(RunLayout(folder))["state"] == "stopped"
     monkeypatch.undo()
     kept = {path: path.stat().st_mtime_ns for path in done}
     again = ss.run(small_study, out=folder)
@@ -146,11 +147,11 @@ def test_a_task_has_one_thread_in_this_process_as_in_a_worker(
 ) -> None:
     seen: list[int] = []
 
-    def stop_at_once(_: Any) -> None:
+    def stop_at_once(*_: Any) -> None:
         seen.append(torch.get_num_threads())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stages_module, "work", stop_at_once)
+    monkeypatch.setattr(worker_module, "work", stop_at_once)
     usual = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
