@@ -13,9 +13,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from sigma_ser.core.files import write_json
 from sigma_ser.core.rows import schema
 from sigma_ser.report.exemplar import Exemplar
 from sigma_ser.report.inputs import ReportInputs
+from sigma_ser.runs.layout import RunLayout
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 # attack, explainer, scope, strength of the attack, and how much it changes the explanation.
@@ -211,6 +213,29 @@ def inputs_of(rows: pl.DataFrame, **changes: Any) -> ReportInputs:
         "seconds": 140.0,
     }
     return ReportInputs(**{**values, **changes})
+
+
+def save_run(folder: Path, inputs: ReportInputs) -> Path:
+    """Write the files of a finished run that a report is made from."""
+    layout = RunLayout(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    inputs.rows.write_parquet(layout.rows)
+    for number, exemplar in enumerate(inputs.exemplars):
+        exemplar.save(layout.exemplar(str(number)))
+    write_json(layout.study, {"name": inputs.name})
+    layout.study_text.write_text(inputs.study_text, "utf-8")
+    write_json(layout.victims, list(inputs.victims))
+    cards = {"corpus": inputs.corpus_card, "encoder": inputs.encoder_card}
+    write_json(layout.provenance, {"leakage": list(inputs.leakage), **cards})
+    environment = {name: str(value) for name, value in inputs.environment.items()}
+    write_json(layout.environment, environment)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[[Path, ReportInputs], Path]:
+    """Writer of run folders."""
+    return save_run
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from sigma_ser.report.writer import write_report
 
 Rows = Callable[..., pl.DataFrame]
 Inputs = Callable[..., ReportInputs]
+Run = Callable[[Path, ReportInputs], Path]
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert('{}')</script>&amp;\"'"
 
 
@@ -245,22 +246,27 @@ def test_thin_runs_give_a_sensible_page(
     )
 
 
-def test_a_run_without_rows_says_so(make_rows: Rows, make_inputs: Inputs, tmp_path: Path) -> None:
+def test_a_run_without_rows_says_so(
+    make_rows: Rows, make_inputs: Inputs, make_run: Run, tmp_path: Path
+) -> None:
     rows = make_rows(utterances=3).clear()
-    page = write_report(tmp_path, make_inputs(rows, exemplars=(), victims=(), leakage=()))
+    inputs = make_inputs(rows, exemplars=(), victims=(), leakage=())
+    page = write_report(make_run(tmp_path, inputs))
     assert "no attacked utterance" in page.read_text("utf-8")
 
 
 def test_the_report_is_a_page_tables_and_figures(
-    make_rows: Rows, make_inputs: Inputs, tmp_path: Path
+    make_rows: Rows, make_inputs: Inputs, make_run: Run, tmp_path: Path
 ) -> None:
     inputs = make_inputs(make_rows(utterances=14, victims=("bilstm",), epsilons=(1.0,)))
-    page = write_report(tmp_path, inputs)
+    make_run(tmp_path, inputs)
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    page = write_report(tmp_path)
     assert page == tmp_path / "report" / "index.html"
-    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert found == {
+    after = {path for path in tmp_path.rglob("*") if path.is_file()}
+    written = {str(path.relative_to(tmp_path)) for path in after - before}
+    assert {name for name in written if not name.startswith("analysis/")} == {
         "report/index.html",
-        "report/inputs.json",
         *(f"tables/{name}.csv" for name in ("cells", "cells_by_fold", "victims", "leakage")),
         "tables/results.md",
         "tables/results.tex",

@@ -14,7 +14,7 @@ from sigma_ser.cli.compare import compare
 from sigma_ser.cli.leaderboard import leaderboard
 from sigma_ser.cli.report import report
 from sigma_ser.core.errors import RunError
-from sigma_ser.report.inputs import ReportInputs, load_inputs, save_inputs
+from sigma_ser.report.inputs import ReportInputs, load_inputs
 from sigma_ser.report.leaderboard import entries, read_entry, write_entries, write_leaderboard
 from sigma_ser.report.side_by_side import side_by_side
 
@@ -31,22 +31,13 @@ SMALL: dict[str, Any] = {
 }
 Rows = Callable[..., pl.DataFrame]
 Inputs = Callable[..., ReportInputs]
-
-
-def run_folder(folder: Path, inputs: ReportInputs) -> Path:
-    """A finished run, as the experiment room leaves it."""
-    folder.mkdir()
-    inputs.rows.write_parquet(folder / "rows.parquet")
-    for number, exemplar in enumerate(inputs.exemplars):
-        exemplar.save(folder / "exemplars" / f"{number}.safetensors")
-    save_inputs(folder, inputs)
-    return folder
+Run = Callable[[Path, ReportInputs], Path]
 
 
 @pytest.fixture
-def two_runs(tmp_path: Path, make_rows: Rows, make_inputs: Inputs) -> list[Path]:
+def two_runs(tmp_path: Path, make_rows: Rows, make_inputs: Inputs, make_run: Run) -> list[Path]:
     return [
-        run_folder(
+        make_run(
             tmp_path / name,
             make_inputs(make_rows(**SMALL, strength=strength, seed=seed), name=name, exemplars=()),
         )
@@ -55,7 +46,11 @@ def two_runs(tmp_path: Path, make_rows: Rows, make_inputs: Inputs) -> list[Path]
 
 
 def test_a_finished_run_is_reported_again(
-    tmp_path: Path, make_rows: Rows, make_inputs: Inputs, make_exemplar: Callable[..., Any]
+    tmp_path: Path,
+    make_rows: Rows,
+    make_inputs: Inputs,
+    make_run: Run,
+    make_exemplar: Callable[..., Any],
 ) -> None:
     shown = {"explainer": "gradient", "sparsity": 0.02, "epsilon": 1.0}
     stale = {**shown, "sparsity": 0.5}
@@ -64,7 +59,7 @@ def test_a_finished_run_is_reported_again(
         exemplars=[make_exemplar(**shown), make_exemplar(**stale)],
         environment={"folder": tmp_path},
     )
-    folder = run_folder(tmp_path / "run", inputs)
+    folder = make_run(tmp_path / "run", inputs)
     again = load_inputs(folder)
     assert [one.sparsity for one in again.exemplars] == [0.02], "rows decide what is shown"
     assert again.victims == list(inputs.victims)

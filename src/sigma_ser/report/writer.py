@@ -60,6 +60,8 @@ def _write_analysis(folder: Path, inputs: ReportInputs) -> None:
     """Write one CSV file for each statistical table that has a line."""
     if folder.exists():
         shutil.rmtree(folder)
+    if inputs.rows.is_empty():
+        return
     for name, table in statistical_tables(inputs.rows, inputs.replays).items():
         if len(table):
             with whole_file(folder / f"{name}.csv") as aside:
