@@ -80,9 +80,10 @@ def success_curve(
             minimises the bound at a fixed `sparsity`.
         epsilon: the bound, or its largest value, in units of scale.
         sparsity: the fraction of units, or its largest value, in (0, 1].
-        granularity, segment_frames: the kind of unit, as in `Budget`.
+        granularity: the kind of unit, as in `Budget`; `segment_frames` likewise.
         tolerance: relative width of the bounds at which an utterance is finished, above 0.
-        victim, batch, labels, mask, target, seeds: as for a call of the attack.
+
+    The other arguments are those of a call of the attack.
 
     Returns:
         The smallest budget of each utterance, audited.

@@ -67,8 +67,9 @@ def load_victim(
             behind it is the victim. `"all"` for models that sum all layers with weights: their sum
             is attacked, and `victim.layer_weights` gives it (`store.weighted(...)`).
         class_names: class names in the order of the logits, where they are not those of the model.
-        mean, scale: `(D,)` of the training features, the baseline of explanations and the unit of
-            epsilon, for foreign victims; `store.statistics(ids)` has them.
+        mean: `(D,)` of the training features, the baseline of explanations, for foreign victims;
+            `store.statistics(ids)` has it.
+        scale: `(D,)` standard deviation of the training features, the unit of epsilon, likewise.
         revision: for `hf:`, branch, tag or commit on the hub.
         settings: for `module:Name`, its keyword arguments.
 
