@@ -10,6 +10,7 @@ import pytest
 
 import sigma_ser as ss
 from sigma_ser.demo import study_path
+from sigma_ser.study.config import StudyConfig
 from sigma_ser.study.loading import load_study, parse_study
 
 GOOD = """
@@ -33,6 +34,14 @@ name = "pgd"
 explainers = ["gradient"]
 native = false
 """
+
+
+def config_of(*given: Any, **more: Any) -> StudyConfig:
+    return load_study(*given, **more).config
+
+
+def config_of_values(*given: Any, **more: Any) -> StudyConfig:
+    return parse_study(*given, **more).config
 
 
 def _written(tmp_path: Path, text: str) -> Path:
@@ -62,11 +71,11 @@ def test_a_wrong_study_names_key_and_line(
 ) -> None:
     path = _written(tmp_path, GOOD.replace(right, wrong))
     with pytest.raises(ss.errors.ConfigError, match=said):
-        load_study(path)
+        config_of(path)
 
 
 def test_overrides_reach_lists_and_open_sections(tmp_path: Path) -> None:
-    study = load_study(
+    study = config_of(
         _written(tmp_path, GOOD),
         ["attacks.0.steps=7", "budgets.epsilon=[0.25, 1]", "victims.0.head=bilstm"],
     )
@@ -78,11 +87,11 @@ def test_overrides_reach_lists_and_open_sections(tmp_path: Path) -> None:
 @pytest.mark.parametrize("override", ["budgets.epsilon", "attacks.9.name=x", "name.deeper=1"])
 def test_an_override_without_a_place_is_refused(tmp_path: Path, override: str) -> None:
     with pytest.raises(ss.errors.ConfigError, match="--set"):
-        load_study(_written(tmp_path, GOOD), [override])
+        config_of(_written(tmp_path, GOOD), [override])
 
 
 def test_relative_folders_are_relative_to_the_file(tmp_path: Path) -> None:
-    study = load_study(_written(tmp_path, GOOD), ["corpus.root=../data"])
+    study = config_of(_written(tmp_path, GOOD), ["corpus.root=../data"])
     assert study.corpus[0].root == (tmp_path.parent / "data").resolve()
 
 
@@ -123,14 +132,14 @@ def test_a_folder_that_is_not_there_and_an_empty_one(
 def test_the_demo_study_and_the_examples_are_valid() -> None:
     examples = Path(__file__).parents[2] / "examples"
     for path in (study_path(), *examples.glob("*.toml")):
-        assert load_study(path).attacks
+        assert config_of(path).attacks
 
 
 def test_values_and_file_agree(tmp_path: Path) -> None:
     import tomllib
 
     path = _written(tmp_path, GOOD)
-    assert parse_study(tomllib.loads(GOOD)) == load_study(path)
+    assert config_of_values(tomllib.loads(GOOD)) == config_of(path)
 
 
 def test_an_including_file_changes_what_it_names_and_keeps_the_rest(tmp_path: Path) -> None:
@@ -141,7 +150,7 @@ def test_an_including_file_changes_what_it_names_and_keeps_the_rest(tmp_path: Pa
         'include = "base/study.toml"\nname = "mine"\n[corpus]\nroot = "sounds"\n'
         "[budgets]\nepsilon = [1.0, 2.0]\n"
     )
-    study = load_study(path)
+    study = config_of(path)
     assert (study.name, study.corpus[0].name) == ("mine", "demo")
     assert study.corpus[0].protocol_settings == {"a": 1}
     assert study.corpus[0].root == (tmp_path / "sounds").resolve()
@@ -153,7 +162,7 @@ def test_a_fault_in_an_included_file_names_that_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('include = "study.toml"\n[budgets]\nepsilon = [1.0]\n')
     with pytest.raises(ss.errors.ConfigError, match=rf"{base}, line 15: .*budgets.sparsty"):
-        load_study(path)
+        config_of(path)
 
 
 @pytest.mark.parametrize(
@@ -168,24 +177,24 @@ def test_an_include_that_cannot_be(tmp_path: Path, include: str, said: str) -> N
     path = tmp_path / "mine.toml"
     path.write_text(f"include = {include}\n")
     with pytest.raises(ss.errors.ConfigError, match=said):
-        load_study(path)
+        config_of(path)
 
 
 def test_the_second_of_two_tables_is_named_by_its_own_line(tmp_path: Path) -> None:
     path = _written(tmp_path, GOOD + '\n[[attacks]]\nname = "pgd"\nscopes = [0]\n')
     with pytest.raises(ss.errors.ConfigError, match=r"line 24: attacks\.1\.scopes\.0"):
-        load_study(path)
+        config_of(path)
 
 
 def test_a_wrong_value_of_set_is_laid_at_its_door(tmp_path: Path) -> None:
     with pytest.raises(ss.errors.ConfigError, match=r"^--set budgets\.sparsity=\[2\]: "):
-        load_study(_written(tmp_path, GOOD), ["budgets.sparsity=[2]"])
+        config_of(_written(tmp_path, GOOD), ["budgets.sparsity=[2]"])
 
 
 def test_one_value_stands_for_a_list_and_tables_may_be_repeated(tmp_path: Path) -> None:
     text = GOOD.replace('name = "demo"\n\n[[victims]]', 'name = "demo"\nlayer = [0, "mean"]\n'
                         '\n[[encoder]]\nname = "other"\n\n[[victims]]')  # fmt: skip
-    study = load_study(_written(tmp_path, text.replace("[encoder]\n", "[[encoder]]\n", 1)))
+    study = config_of(_written(tmp_path, text.replace("[encoder]\n", "[[encoder]]\n", 1)))
     assert [(one.name, one.layer) for one in study.encoder] == [
         ("demo", [0, "mean"]), ("other", [-1]),
     ]  # fmt: skip
@@ -195,9 +204,12 @@ def test_one_value_stands_for_a_list_and_tables_may_be_repeated(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"attacks": [{"name": "pgd", "mask_sources": ["bilstm"]}]}, "no victim of the study"),
+        ({"attacks": [{"name": "pgd", "mask_sources": ["bilstm"]}]}, "not a victim of the study"),
         ({"victims": [{"head": "mlp"}, {"head": "mlp"}]}, "2 victims called 'mlp'; give each"),
-        ({"victims": [{"load": "x:y", "labls": []}]}, "no setting 'labls'; did you mean labels"),
+        (
+            {"victims": [{"load": "x:y", "labls": []}]},
+            "no setting 'labls'",
+        ),
         ({"victims": [{"load": "x:y", "head": "mlp"}]}, "'load', but not both"),
         ({"tracking": {"name": "mlflow"}}, "mlflow is not installed"),
         ({"corpus": {"name": "demo", "protocol": "demo-voices", "folds": []}}, "at least 1 item"),

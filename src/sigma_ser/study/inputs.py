@@ -154,6 +154,9 @@ def _from_store(config: StudyConfig, store: FeatureStore) -> list[StudyInput]:
     if config.corpus is None:
         corpus = _corpus_of(store)
         test = config.evaluation.ids or store.ids
+        unknown = [name for name in test if name not in store]
+        if unknown:
+            raise ConfigError(f"evaluation.ids: {store.folder} has no utterance {unknown[0]!r}")
         folds = {_WHOLE_STORE: [Fold(_WHOLE_STORE, (), (), test)]}
         pairs: list[tuple[Corpus, Mapping[str, Sequence[Fold]]]] = [(corpus, folds)]
     else:

@@ -293,7 +293,7 @@ def unattacked_part(study: StudyConfig, corpus: Corpus, fold: Fold) -> Part:
 
 def _by_length(corpus: Corpus, ids: Sequence[str]) -> Records[Utterance]:
     ordered = sorted(ids, key=lambda name: (corpus[name].seconds, name))
-    return Records(Utterance, (corpus[name] for name in ordered))
+    return Records.of(Utterance, (corpus[name] for name in ordered))
 
 
 def _stratified(corpus: Corpus, ids: Sequence[str], wanted: int | None, seed: int) -> list[str]:
