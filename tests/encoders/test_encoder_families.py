@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sigma_ser.core.errors import AudioError, EncoderError
 from sigma_ser.encoders.encoder import load_encoder
+from sigma_ser.testing import check_encoder
 
 LENGTHS = (8000, 5000, 4963, 8000, 1600)
 Tiny = Callable[..., Path]
@@ -60,6 +61,11 @@ def test_one_by_one_it_equals_a_direct_call_bit_for_bit(
         found = load_encoder(folder, layer=layer).encode(waves, batched=False)
         for states, mine in zip(expected, found, strict=True):
             assert torch.equal(mine, states[layer]), (layer, mine.shape, states[layer].shape)
+
+
+def test_every_family_passes_the_conformance_suite(family: str, tiny: Tiny) -> None:
+    # The frames of a generic model are measured, and may be off by one.
+    check_encoder(load_encoder(tiny(family)), frame_tolerance=int(family == "generic"))
 
 
 def test_in_company_features_are_those_alone(family: str, tiny: Tiny, wave: Wave) -> None:
