@@ -17,12 +17,27 @@ torch.set_num_threads(1)
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("suite")
 
-# What is remembered of checked recordings stays out of the user's own cache.
+# Results of checked recordings are cached outside the user's own cache.
 os.environ.setdefault("SIGMA_SER_CACHE", str(Path(tempfile.gettempdir()) / "sigma-ser-tests"))
+
+# Tests are slow if they use a fixture that runs a study or trains victims by the command line, or
+# a member that runs many others. Other slow tests carry the marker themselves.
+SLOW_FIXTURES = {"finished", "small_study", "done", "study_file", "release", "trained", "study"}
+SLOW_MEMBERS = {"sparse-autoattack", "sigma-autoattack"}
 
 DATA = Path(
     os.environ.get("SIGMA_SER_DATA", Path(__file__).parents[2] / "shared" / "data")
 ).absolute()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests as slow by their fixtures and members; `make check` leaves them out."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        members = {str(value) for value in parameters.params.values()} if parameters else set()
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())) or SLOW_MEMBERS & members:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
