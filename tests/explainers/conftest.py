@@ -1,4 +1,4 @@
-"""Victims for the tests of explainers: every registered head, and a linear one in closed form."""
+"""Victims for the tests of explainers: every registered head, and a linear victim."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _victim(head: str) -> WrappedVictim:
     with torch.random.fork_rng():
         torch.manual_seed(7)
         module = Standardised(make_head(head, CHANNELS, CLASSES, {}), MEAN, SCALE)
-        # Fresh heads are nearly flat; a louder last layer gives gradients worth comparing.
+        # The output of untrained heads is nearly constant; a larger last layer raises gradients.
         with torch.no_grad():
             list(module.parameters())[-2].mul_(4.0)
     return wrap(module.eval(), mean=MEAN, scale=SCALE)
@@ -30,13 +30,13 @@ def _victim(head: str) -> WrappedVictim:
 
 @pytest.fixture
 def victim_of() -> Callable[[str], WrappedVictim]:
-    """A victim with the head of this name, the same at every call."""
+    """Return a victim with the head of this name, the same at every call."""
     return _victim
 
 
 @pytest.fixture
 def batch() -> FeatureBatch:
-    """Three utterances of 17, 12 and 14 frames, with rubbish on the padding."""
+    """Three utterances of 17, 12 and 14 frames, with arbitrary values on the padding."""
     rng = torch.Generator().manual_seed(3)
     x = MEAN + SCALE * torch.randn(3, 17, CHANNELS, generator=rng)
     lengths = torch.tensor([17, 12, 14])

@@ -1,4 +1,4 @@
-"""On recognisers of real speech: the deletion test, with a displaced map as its control."""
+"""Deletion test on victims trained on real speech, with a displaced map as control."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sigma_ser.evaluate.quality.curves import area, deletion
 from sigma_ser.explainers.explanation import explanation, make_explainer
 from sigma_ser.explainers.ranking import ranking_scale, ranking_scores
 
-# Where an explainer is at home; the others explain attention pooling.
+# The head that an explainer is tested on; the others are tested on attention pooling.
 _HEADS = {"grad-cam": "cnn", "deeplift": "cnn", "deeplift-shap": "cnn", "guided-backprop": "mlp"}
 
 
 @pytest.fixture(scope="module")
-def question(real_data: Path, tmp_path_factory: pytest.TempPathFactory):
-    """By head: a trained victim, and utterances of unheard words that it gets right."""
+def case(real_data: Path, tmp_path_factory: pytest.TempPathFactory):
+    """By head: a trained victim, and correctly classified utterances of words not trained on."""
     whole = ss.load_corpus("tess", real_data / "tess")
     words = sorted({one.text_id for one in whole.utterances})[::10]
     chosen = tuple(one for one in whole.utterances if one.text_id in words)
@@ -42,7 +42,7 @@ def question(real_data: Path, tmp_path_factory: pytest.TempPathFactory):
 
 
 def displaced(scores: torch.Tensor, lengths: torch.Tensor, seed: int) -> torch.Tensor:
-    """The same map in the wrong place: its frames and its channels in a random order.
+    """The same map with its frames and its channels in a random order.
 
     A random map would be no control for one that marks whole frames: deleting frames leaves
     the others as they are, deleting as many single elements touches all of them.
@@ -56,16 +56,16 @@ def displaced(scores: torch.Tensor, lengths: torch.Tensor, seed: int) -> torch.T
     return moved
 
 
-# A variance tells where the slope is unsteady, which need not carry the class.
+# The variance of the gradient is large where the victim is non-linear, not where the class is.
 @pytest.mark.real
 @pytest.mark.parametrize("name", sorted(set(registry.names("explainer")) - {"random", "vargrad"}))
-def test_what_an_explainer_marks_carries_the_class(name, question):
-    """Deleting what it marks lowers the probability faster than deleting as much elsewhere."""
-    victim, batch, labels = question(_HEADS.get(name, "attention"))
+def test_salient_elements_carry_the_class(name, case):
+    """Deletion by the map lowers the probability faster than by the displaced map."""
+    victim, batch, labels = case(_HEADS.get(name, "attention"))
     explainer = make_explainer(name)
-    told = explanation(explainer, victim, batch, labels)
+    explained = explanation(explainer, victim, batch, labels)
     scale = ranking_scale(explainer.kind, victim, batch)
-    scores = ranking_scores(told.saliency, batch.lengths, scale=scale)
+    scores = ranking_scores(explained.saliency, batch.lengths, scale=scale)
 
     def left(scores: torch.Tensor) -> float:
         return float(area(deletion(victim, batch, labels, scores, steps=8, upto=0.5)).mean())

@@ -1,4 +1,4 @@
-"""What must hold on heads that have learnt something: completeness, memory, better than chance."""
+"""Explainers on trained heads: completeness, memory, and localisation better than chance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHANNELS, CLASSES = 12, 3
 
 
 def speech(count: int, seed: int) -> tuple[FeatureBatch, torch.Tensor]:
-    """Class `c` lifts channels `2 c` and `2 c + 1` in the middle third of the utterance."""
+    """Class `c` raises channels `2 c` and `2 c + 1` in the middle third of the utterance."""
     rng = torch.Generator().manual_seed(seed)
     lengths = torch.randint(9, 16, (count,), generator=rng)
     labels = torch.randint(CLASSES, (count,), generator=rng)
@@ -50,23 +50,23 @@ def trained(head: str) -> WrappedVictim:
 
 
 @pytest.mark.parametrize("head", registry.names("head"))
-def test_integrated_gradients_add_up_within_one_per_cent(head):
-    """METRICS.md: within 1 % of max(|f(x) - f(baseline)|, 1) at 64 steps on trained heads."""
+def test_integrated_gradients_are_complete_within_one_per_cent(head):
+    """The gap is within 1 % of max(|f(x) - f(baseline)|, 1) at 64 steps."""
     victim = trained(head)
     batch, labels = speech(16, 5)
-    told = explanation("integrated-gradients", victim, batch, labels, steps=64)
-    moved = (told.saliency.double().sum((1, 2)) - told.completeness).abs()
-    assert bool((told.completeness.abs() <= 0.01 * moved.clamp(min=1.0)).all())
+    explained = explanation("integrated-gradients", victim, batch, labels, steps=64)
+    moved = (explained.saliency.double().sum((1, 2)) - explained.completeness).abs()
+    assert bool((explained.completeness.abs() <= 0.01 * moved.clamp(min=1.0)).all())
 
 
-# A variance tells where the slope is unsteady, which is not where the class was put: on the
-# convolution vargrad lies there 0.73 times as much as chance would.
+# The variance of the gradient is large where the victim is non-linear, not at the planted elements:
+# on the convolution the share of vargrad there is 0.73 times that of a random map.
 LOCATING = sorted(set(registry.names("explainer")) - {"random", "vargrad"})
 
 
 @pytest.mark.parametrize("name", LOCATING)
-def test_an_explainer_finds_where_the_class_was_put(name):
-    """Control: more of the map lies on the planted elements than a random map puts there.
+def test_an_explainer_localises_the_planted_elements(name):
+    """Control: more of the map lies on the planted elements than of a random map.
 
     On a head where the explainer is at home: a convolution, or attention.
     """
@@ -77,8 +77,8 @@ def test_an_explainer_finds_where_the_class_was_put(name):
     for row, (length, label) in enumerate(pairs):
         planted[row, length // 3 : 2 * length // 3, 2 * label : 2 * label + 2] = True
     explainer = make_explainer(name)
-    told = explanation(explainer, victim, batch, labels)
-    a = told.saliency.abs()
+    explained = explanation(explainer, victim, batch, labels)
+    a = explained.saliency.abs()
     if explainer.kind == "gradient":
         a = a * victim.scale
     share = (a * planted).sum((1, 2)) / a.sum((1, 2))
@@ -87,20 +87,20 @@ def test_an_explainer_finds_where_the_class_was_put(name):
     assert float((share / by_chance).nanmean()) > 1.15
 
 
-def test_the_map_does_not_depend_on_how_much_memory_it_may_take():
+def test_the_map_does_not_depend_on_the_bound_on_memory():
     victim = trained("bilstm")
     batch, labels = speech(6, 7)
     whole = explanation("integrated-gradients", victim, batch, labels)
     for settings in ({"rows": 4}, {"rows": 1}, {"memory": 400_000}):
-        told = explanation("integrated-gradients", victim, batch, labels, **settings)
-        torch.testing.assert_close(told.saliency, whole.saliency, atol=1e-5, rtol=1e-4)
+        explained = explanation("integrated-gradients", victim, batch, labels, **settings)
+        torch.testing.assert_close(explained.saliency, whole.saliency, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
     "name", ["gradient", "integrated-gradients", "smoothgrad", "gradient-shap"]
 )
-def test_no_chunk_keeps_more_than_the_memory_that_was_allowed(name):
-    """Law: what autograd holds for a chunk stays below `memory`, and much of it is used."""
+def test_no_chunk_exceeds_the_bound_on_memory(name):
+    """Law: the tensors that autograd saves for a chunk stay below `memory`, and use much of it."""
     victim = trained("cnn")
     batch, labels = speech(16, 8)
     memory = 1_500_000

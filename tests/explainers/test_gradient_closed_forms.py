@@ -1,4 +1,4 @@
-"""Known answers on a linear victim, and the arguments that explainers refuse."""
+"""Explainers on a linear victim in closed form, and the arguments that they refuse."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def slopes(victim, batch, labels):
 
 def test_gradient_is_the_weight_over_length_and_scale(victim_of, batch, labels):
     victim = victim_of("linear")
-    told = explanation("gradient", victim, batch, labels)
-    torch.testing.assert_close(told.saliency, slopes(victim, batch, labels))
-    assert told.forwards.tolist() == told.backwards.tolist() == [1, 1, 1]
+    explained = explanation("gradient", victim, batch, labels)
+    torch.testing.assert_close(explained.saliency, slopes(victim, batch, labels))
+    assert explained.forwards.tolist() == explained.backwards.tolist() == [1, 1, 1]
 
 
 def test_gradient_margin_is_the_difference_to_the_strongest_other_class(victim_of, batch, labels):
@@ -35,24 +35,24 @@ def test_gradient_margin_is_the_difference_to_the_strongest_other_class(victim_o
 @pytest.mark.parametrize("name", ["input-x-gradient", "integrated-gradients"])
 def test_attributions_are_weight_times_distance_from_the_mean(name, victim_of, batch, labels):
     victim = victim_of("linear")
-    told = explanation(name, victim, batch, labels)
+    explained = explanation(name, victim, batch, labels)
     expected = (batch.x - victim.mean) * slopes(victim, batch, labels)
-    torch.testing.assert_close(told.saliency, expected)
-    assert float(told.completeness.abs().max()) < 1e-5
+    torch.testing.assert_close(explained.saliency, expected)
+    assert float(explained.completeness.abs().max()) < 1e-5
 
 
-def test_integrated_gradients_asks_for_as_many_passes_as_it_has_steps(victim_of, batch, labels):
+def test_integrated_gradients_use_one_gradient_for_each_step(victim_of, batch, labels):
     for rows in (1, 2, 5, 64):
-        told = explanation(
+        explained = explanation(
             "integrated-gradients", victim_of("bilstm"), batch, labels, steps=12, rows=rows
         )
-        assert told.forwards.tolist() == [14, 14, 14]
-        assert told.backwards.tolist() == [12, 12, 12]
+        assert explained.forwards.tolist() == [14, 14, 14]
+        assert explained.backwards.tolist() == [12, 12, 12]
 
 
 @pytest.mark.parametrize("head", ["mlp", "cnn", "bilstm"])
 @pytest.mark.parametrize("rows", [2, 7, 64])
-def test_integrated_gradients_are_captums(head, rows, victim_of, batch, labels):
+def test_integrated_gradients_equal_those_of_captum(head, rows, victim_of, batch, labels):
     victim = victim_of(head)
     x = batch.x.masked_fill(~batch.valid[:, :, None], 0.0)
     expected = CaptumIntegratedGradients(victim).attribute(
@@ -62,9 +62,9 @@ def test_integrated_gradients_are_captums(head, rows, victim_of, batch, labels):
         additional_forward_args=(batch.lengths,),
         n_steps=9,
     )
-    told = explain("integrated-gradients", victim, batch, labels, steps=9, rows=rows)
+    explained = explain("integrated-gradients", victim, batch, labels, steps=9, rows=rows)
     expected = expected.masked_fill(~batch.valid[:, :, None], 0.0).float()
-    torch.testing.assert_close(told, expected, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(explained, expected, atol=1e-6, rtol=1e-4)
 
 
 def test_the_predicted_class_ignores_padding(victim_of, batch):
@@ -74,13 +74,13 @@ def test_the_predicted_class_ignores_padding(victim_of, batch):
     assert explained_class("predicted", victim, batch).tolist() == alone
 
 
-def test_classes_are_chosen_by_word(victim_of, batch, labels):
+def test_the_explained_class_is_chosen_by_name(victim_of, batch, labels):
     victim = victim_of("linear")
     assert explained_class("true", victim, batch, true=labels) is labels
     assert explained_class("target", victim, batch, target=labels) is labels
     with pytest.raises(ExplainerError, match="true="):
         explained_class("true", victim, batch)
-    with pytest.raises(ExplainerError, match="predicted, true, target"):
+    with pytest.raises(ExplainerError, match="predicted, true or target"):
         explained_class("loudest", victim, batch)
 
 
@@ -92,7 +92,7 @@ def test_wrong_arguments_have_typed_errors(victim_of, batch, labels):
         make_explainer("integrated-gradients", stepps=3)
     with pytest.raises(ExplainerError, match="at least 1"):
         make_explainer("integrated-gradients", steps=0)
-    # With shapes and types checked, as in this suite, the checker may be the first to object.
+    # In this test run the type checker may raise before the explainer does.
     with pytest.raises((ExplainerError, TypeError), match=r"logit.*margin"):
         make_explainer("gradient", output="probability")
     with pytest.raises(ExplainerError, match="make_explainer"):
@@ -105,7 +105,7 @@ def test_wrong_arguments_have_typed_errors(victim_of, batch, labels):
         explain("random", victim, batch, labels, seeds=torch.tensor([1]))
 
 
-def test_a_victim_without_gradient_is_named_so(batch, labels):
+def test_a_victim_without_gradient_is_an_error(batch, labels):
     class Deaf:
         class_names = ()
         mean = torch.tensor(0.0)
@@ -118,14 +118,14 @@ def test_a_victim_without_gradient_is_named_so(batch, labels):
         explain("gradient", Deaf(), batch, labels)
 
 
-def test_an_explainer_that_returns_nan_is_stopped(victim_of, batch, labels):
+def test_an_explainer_that_returns_nan_is_an_error(victim_of, batch, labels):
     class Wrong:
         kind = "attribution"
 
         def __call__(self, victim, batch, labels, *, seeds=None):
-            told = make_explainer("random")(victim, batch, labels)
-            told.saliency[0, 0, 0] = torch.nan
-            return told
+            explained = make_explainer("random")(victim, batch, labels)
+            explained.saliency[0, 0, 0] = torch.nan
+            return explained
 
     with pytest.raises(ExplainerError, match="finite map"):
         explain(Wrong(), victim_of("linear"), batch, labels)

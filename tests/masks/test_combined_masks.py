@@ -1,4 +1,4 @@
-"""Consensus maps and maps on a relative time axis, by known answers."""
+"""Consensus maps and maps on a relative time axis, against values by hand."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from sigma_ser.masks.topk import topk_mask
 LENGTHS = torch.tensor([4, 2])
 
 
-def test_in_a_consensus_a_loud_map_weighs_no_more_than_a_quiet_one():
+def test_in_a_consensus_all_maps_have_equal_weight_whatever_their_magnitude():
     quiet = torch.zeros(2, 4, 3)
     quiet[:, 0, 0], quiet[:, 1, 1] = -2e-6, 1e-6
     loud = torch.zeros(2, 4, 3)
     loud[:, 1, 1], loud[:, 1, 2] = 6e6, -3e6
     silent = torch.zeros(2, 4, 3)
-    told = consensus([quiet, loud, silent], LENGTHS)
-    torch.testing.assert_close(told[:, 1, 1], torch.full((2,), (1 / 3 + 2 / 3) / 3))
-    torch.testing.assert_close(told[:, 0, 0], torch.full((2,), 2 / 9))
-    best = topk_mask(told, LENGTHS, Budget(count=1))
+    scores = consensus([quiet, loud, silent], LENGTHS)
+    torch.testing.assert_close(scores[:, 1, 1], torch.full((2,), (1 / 3 + 2 / 3) / 3))
+    torch.testing.assert_close(scores[:, 0, 0], torch.full((2,), 2 / 9))
+    best = topk_mask(scores, LENGTHS, Budget(count=1))
     assert best.nonzero().tolist() == [[0, 1, 1], [1, 1, 1]]
 
 
 def test_gradients_enter_a_consensus_times_their_scale():
     saliency = torch.tensor([[[1.0, 2.0]]])
-    told = consensus([saliency], torch.tensor([1]), scales=[torch.tensor([4.0, 1.0])])
-    torch.testing.assert_close(told, torch.tensor([[[4 / 6, 2 / 6]]]))
+    scores = consensus([saliency], torch.tensor([1]), scales=[torch.tensor([4.0, 1.0])])
+    torch.testing.assert_close(scores, torch.tensor([[[4 / 6, 2 / 6]]]))
 
 
-def test_a_universal_map_is_laid_over_other_lengths():
-    """The second half of the second channel matters, at any length, in class 1 alone."""
+def test_a_universal_map_is_expanded_to_other_lengths():
+    """Only class 1 depends on the second half of the second channel, at any length."""
     scores = torch.zeros(3, 8, 2)
     lengths = torch.tensor([8, 4, 6])
     scores[0, 4:8, 1] = 5.0
@@ -49,7 +49,7 @@ def test_a_universal_map_is_laid_over_other_lengths():
     assert set(fold(scores, lengths)) == {0}
 
 
-def test_what_does_not_fit_together_is_an_error():
+def test_maps_of_different_shapes_are_an_error():
     with pytest.raises(ShapeError, match="at least one"):
         consensus([], LENGTHS)
     with pytest.raises(ShapeError, match="same shape"):

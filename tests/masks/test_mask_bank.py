@@ -1,4 +1,4 @@
-"""One explanation, every mask: the bank against `topk_mask`, across processes and damage."""
+"""The mask bank against `topk_mask`, between processes, and with damaged files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCALE = torch.tensor([0.1, 3.0, 1.0, 0.5, 2.0])
 
 
 class Curved(torch.nn.Module):
-    """Counts its calls, so that a second explanation is seen."""
+    """Counts its calls, so that a second explanation is detected."""
 
     calls = 0
 
@@ -47,7 +47,7 @@ def bank_of(path, victim, name="gradient", **settings):
 
 
 @pytest.mark.parametrize("name", ["gradient", "integrated-gradients"])
-def test_every_mask_is_the_one_of_the_map_and_the_map_is_made_once(tmp_path, victim, batch, name):
+def test_masks_equal_those_of_the_map_which_is_computed_once(tmp_path, victim, batch, name):
     bank = bank_of(tmp_path, victim, name)
     bank.fill(batch, LABELS)
     calls = victim.module.calls
@@ -58,18 +58,18 @@ def test_every_mask_is_the_one_of_the_map_and_the_map_is_made_once(tmp_path, vic
                 expected = topk_mask(bank.scores(batch, LABELS), batch.lengths, budget, scope)
                 assert torch.equal(bank.mask(batch, LABELS, budget, scope), expected)
     assert victim.module.calls == calls
-    told = explanation(name, victim, batch, LABELS)
-    kept = bank.explain(batch, LABELS)
+    direct = explanation(name, victim, batch, LABELS)
+    stored = bank.explain(batch, LABELS)
     scale = SCALE if name == "gradient" else 1.0
-    rounding = (told.saliency * scale).abs().amax((1, 2), keepdim=True) * 2**-11
-    assert bool((((kept.saliency - told.saliency) * scale).abs() <= rounding).all())
-    assert kept.forwards.tolist() == told.forwards.tolist()
-    assert kept.backwards.tolist() == told.backwards.tolist()
-    assert (kept.completeness is None) == (told.completeness is None)
+    rounding = (direct.saliency * scale).abs().amax((1, 2), keepdim=True) * 2**-11
+    assert bool((((stored.saliency - direct.saliency) * scale).abs() <= rounding).all())
+    assert stored.forwards.tolist() == direct.forwards.tolist()
+    assert stored.backwards.tolist() == direct.backwards.tolist()
+    assert (stored.completeness is None) == (direct.completeness is None)
 
 
 def test_what_is_read_is_what_was_written(tmp_path, victim, batch):
-    """Law: a run that fills the bank and one that finds it filled see the same numbers."""
+    """Law: a run that fills the bank and a run that reads it get the same numbers."""
     first = bank_of(tmp_path, victim).explain(batch, LABELS)
     again = bank_of(tmp_path, victim)
     assert len(again) == 3
@@ -81,7 +81,7 @@ def test_what_is_read_is_what_was_written(tmp_path, victim, batch):
     assert victim.module.calls == calls
 
 
-def test_a_second_process_is_seen_and_nothing_is_explained_twice(tmp_path, victim, batch):
+def test_maps_of_a_second_process_are_used_and_nothing_is_explained_twice(tmp_path, victim, batch):
     one, other = bank_of(tmp_path, victim), bank_of(tmp_path, victim)
     assert one.fill(batch.select(torch.tensor([0])), LABELS[:1]) == 1
     assert other.fill(batch, LABELS) == 2
@@ -96,7 +96,7 @@ def test_two_bytes_an_element(tmp_path, victim):
     assert bank.bytes_on_disk < 4 * (400 * 5 * 2 + 700)
 
 
-def test_the_key_holds_whatever_determines_a_map(tmp_path, victim, batch):
+def test_the_key_contains_everything_that_determines_a_map(tmp_path, victim, batch):
     def key(**changed):
         given = {"features": "f", "fingerprint": "v", "seed": None, **changed}
         explainer = given.pop("explainer", make_explainer("gradient"))
@@ -119,7 +119,7 @@ def test_the_key_holds_whatever_determines_a_map(tmp_path, victim, batch):
 
 
 def test_ties_at_float16_are_taken_by_position(tmp_path):
-    """Two elements that float16 cannot tell apart rank as they come."""
+    """Two elements that are equal in float16 rank by position."""
 
     class Weighted(torch.nn.Module):
         def forward(self, x, lengths):
@@ -133,8 +133,8 @@ def test_ties_at_float16_are_taken_by_position(tmp_path):
 
 
 @pytest.mark.parametrize("frames", [1, 25, 40, 77])
-def test_every_k_falls_between_the_right_marks(tmp_path, victim, frames):
-    """Maps shorter than the kept ranks, as long, and longer: every `k` of a map of 5 channels."""
+def test_every_k_lies_between_its_marks(tmp_path, victim, frames):
+    """Maps with fewer, as many and more elements than marks: every `k` of a map of 5 channels."""
     x = torch.randn(1, frames, 5, generator=torch.Generator().manual_seed(1))
     one, label = FeatureBatch(x, torch.tensor([frames]), ["a"]), torch.tensor([1])
     bank = bank_of(tmp_path, victim)
@@ -145,7 +145,7 @@ def test_every_k_falls_between_the_right_marks(tmp_path, victim, frames):
         assert torch.equal(bank.mask(one, label, budget), expected), k
 
 
-def test_a_map_of_zeros_keeps_its_place(tmp_path, batch):
+def test_a_map_of_zeros_is_stored_and_ranks_by_position(tmp_path, batch):
     class Flat(torch.nn.Module):
         def forward(self, x, lengths):
             return (x * 0).sum((1, 2))[:, None].expand(-1, 3)

@@ -1,4 +1,4 @@
-"""From map to mask: exactly k, ties by position, whole units, nothing on padding."""
+"""Masks of maps: exactly k units, ties by position, whole units, nothing on padding."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def by_sorting(saliency, length, budget, scope):
 
 @pytest.mark.parametrize("scope", [1, 3, 100])
 @pytest.mark.parametrize("granularity", GRANULARITIES)
-def test_the_mask_is_the_one_that_sorting_gives(granularity, scope):
+def test_the_mask_equals_that_of_a_sort(granularity, scope):
     budget = Budget(sparsity=0.2, granularity=granularity, segment_frames=4)
     mask = topk_mask(SALIENCY, LENGTHS, budget, scope)
     for row, length in enumerate(LENGTHS.tolist()):
@@ -58,23 +58,23 @@ def test_the_mask_is_the_one_that_sorting_gives(granularity, scope):
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_equal_elements_are_taken_by_position(value):
-    """A map that is all zero or constant still gives exactly k, the first ones."""
+def test_equal_elements_are_selected_by_position(value):
+    """For a map that is all zero or constant, exactly the first k elements are selected."""
     mask = topk_mask(torch.full((2, 4, 3), value), torch.tensor([4, 2]), Budget(count=5))
     assert mask.sum((1, 2)).tolist() == [5, 5]
     assert mask[:, :2].flatten(1).nonzero()[:, 1].tolist() == [0, 1, 2, 3, 4] * 2
 
 
-def test_gradients_rank_by_what_a_step_gains():
-    """A gradient counts times the scale of its channel, an attribution by itself."""
+def test_gradients_rank_by_the_change_of_a_step():
+    """A gradient is multiplied by the scale of its channel, an attribution is not."""
     saliency = torch.tensor([[[1.0, -3.0]]])
     lengths, budget = torch.tensor([1]), Budget(count=1)
     victim = wrap(torch.nn.Identity().eval(), scale=torch.tensor([10.0, 1.0]))
     batch = FeatureBatch(torch.zeros(1, 1, 2), lengths)
     nothing = torch.zeros(1, dtype=torch.long)
-    told = Explanation(saliency, nothing, nothing)
+    explained = Explanation(saliency, nothing, nothing)
     chosen = {
-        name: explainer_mask(make_explainer(name), told, victim, batch, budget)[0, 0].tolist()
+        name: explainer_mask(make_explainer(name), explained, victim, batch, budget)[0, 0].tolist()
         for name in ("gradient", "integrated-gradients")
     }
     assert chosen == {"gradient": [True, False], "integrated-gradients": [False, True]}
@@ -82,8 +82,8 @@ def test_gradients_rank_by_what_a_step_gains():
     assert scaled[0, 0].tolist() == [True, False]
 
 
-def test_on_a_linear_victim_the_mask_of_the_gradient_is_the_best_there_is():
-    """Known answer: of all k-subsets, the top k of |w| * scale lets the score fall the most."""
+def test_on_a_linear_victim_the_mask_of_the_gradient_is_optimal():
+    """Of all subsets of k elements, the top k of |w| * scale allow the largest decrease."""
     rng = torch.Generator().manual_seed(1)
     weight, scale = torch.randn(6, generator=rng), torch.rand(6, generator=rng) + 0.2
 
@@ -95,8 +95,8 @@ def test_on_a_linear_victim_the_mask_of_the_gradient_is_the_best_there_is():
     victim = wrap(Linear().eval(), scale=scale)
     batch = FeatureBatch(torch.zeros(1, 1, 6), torch.tensor([1]))
     budget = Budget(count=3, epsilon=0.5)
-    told = explanation("gradient", victim, batch, torch.tensor([0]))
-    mask = explainer_mask(make_explainer("gradient"), told, victim, batch, budget)
+    explained = explanation("gradient", victim, batch, torch.tensor([0]))
+    mask = explainer_mask(make_explainer("gradient"), explained, victim, batch, budget)
     gains = {
         subset: sum(float(0.5 * scale[d] * weight[d].abs()) for d in subset)
         for subset in itertools.combinations(range(6), 3)
@@ -104,7 +104,7 @@ def test_on_a_linear_victim_the_mask_of_the_gradient_is_the_best_there_is():
     assert tuple(mask[0, 0].nonzero()[:, 0].tolist()) == max(gains, key=gains.get)
 
 
-def test_padding_and_what_lies_on_it_do_not_matter():
+def test_padding_and_values_on_it_have_no_influence():
     spoilt = SALIENCY.clone()
     for row, length in enumerate(LENGTHS.tolist()):
         spoilt[row, length:] = torch.nan
@@ -117,7 +117,7 @@ def test_padding_and_what_lies_on_it_do_not_matter():
         assert not bool(mask[1, 7:].any())
 
 
-def test_what_cannot_be_ranked_is_an_error():
+def test_maps_that_cannot_be_ranked_are_an_error():
     with pytest.raises(ExplainerError, match="NaN"):
         topk_mask(SALIENCY / 0, LENGTHS, Budget(count=1))
     with pytest.raises(BudgetError, match="more than the shortest"):
@@ -127,7 +127,7 @@ def test_what_cannot_be_ranked_is_an_error():
             topk_mask(SALIENCY, LENGTHS, Budget(count=1), scope)
     with pytest.raises(ShapeError, match="between 1 and"):
         topk_mask(SALIENCY, LENGTHS + SALIENCY.shape[1], Budget(count=1))
-    # Under the type checker of the test run the annotations speak first.
+    # In this test run the type checker raises before the function does.
     for saliency, lengths, budget in (
         (SALIENCY[0], LENGTHS, Budget(count=1)),
         (SALIENCY.numpy(), LENGTHS, Budget(count=1)),

@@ -1,4 +1,4 @@
-"""One map for a class or a victim: learned once, laid over any length, used like any explainer."""
+"""Universal maps: estimation, expansion to any length, files, and use as an explainer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sigma_ser.explainers.universal import UniversalMap, learn_universal
 
 
 class Halves(nn.Module):
-    """Class 0 listens to channel 0 in the first half, class 1 to channel 1 in the second."""
+    """Class 0 depends on channel 0 in the first half, class 1 on channel 1 in the second half."""
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         place = torch.arange(x.shape[1])[None, :]
@@ -33,20 +33,20 @@ LABELS = torch.tensor([0, 1, 0, 1])
 BATCH = FeatureBatch(torch.randn(4, 8, 3, generator=torch.Generator().manual_seed(0)), LENGTHS)
 
 
-def test_a_map_learned_of_a_class_finds_it_in_utterances_of_other_lengths():
+def test_the_map_of_a_class_marks_its_elements_in_utterances_of_other_lengths():
     learned = learn_universal("gradient", VICTIM, BATCH, LABELS, bins=2)
     new = FeatureBatch(torch.zeros(2, 10, 3), torch.tensor([10, 2]))
-    told = learned(VICTIM, new, torch.tensor([1, 0]))
-    assert told.saliency[0].nonzero().tolist() == [[t, 1] for t in range(5, 10)]
-    assert told.saliency[1].nonzero().tolist() == [[0, 0]]
-    assert not told.forwards.any()
-    assert not told.backwards.any()
+    expanded = learned(VICTIM, new, torch.tensor([1, 0]))
+    assert expanded.saliency[0].nonzero().tolist() == [[t, 1] for t in range(5, 10)]
+    assert expanded.saliency[1].nonzero().tolist() == [[0, 0]]
+    assert not expanded.forwards.any()
+    assert not expanded.backwards.any()
     together = learn_universal("gradient", VICTIM, BATCH, LABELS, bins=2, per_class=False)
     both = together(VICTIM, new, torch.tensor([2, 0])).saliency[0]
     assert both.nonzero().tolist() == [[t, 0] for t in range(5)] + [[t, 1] for t in range(5, 10)]
 
 
-def test_sigma_attacks_inside_it_and_pays_for_no_explanation():
+def test_sigma_attacks_inside_it_without_the_passes_of_an_explanation():
     batch = FeatureBatch(
         torch.tensor([[3.0, 0.0, 0.0], [1.0, 2.0, 0.0]])[:, None].repeat(1, 6, 1),
         torch.tensor([6, 6]),
@@ -62,7 +62,7 @@ def test_sigma_attacks_inside_it_and_pays_for_no_explanation():
     assert torch.equal(result.forwards, native.forwards)
 
 
-def test_a_file_is_named_by_what_it_holds_and_serves_by_name(tmp_path):
+def test_a_file_is_named_by_its_contents_and_is_an_explainer_by_name(tmp_path):
     learned = learn_universal("gradient", VICTIM, BATCH, LABELS, bins=3)
     path = learned.save(tmp_path)
     assert learned.save(tmp_path) == path
@@ -73,12 +73,12 @@ def test_a_file_is_named_by_what_it_holds_and_serves_by_name(tmp_path):
     assert path.name in repr(make_explainer("universal", path=str(path)))
 
 
-def test_a_file_is_not_trusted_by_its_name(tmp_path):
+def test_a_file_with_a_name_of_other_contents_is_refused(tmp_path):
     path = learn_universal("gradient", VICTIM, BATCH, LABELS, bins=3).save(tmp_path)
     other = learn_universal("gradient", VICTIM, BATCH, LABELS, bins=2).save(tmp_path)
-    # What is filed under the name of one map would be that of another.
+    # Otherwise results of one map would be stored under the name of another.
     path.write_bytes(other.read_bytes())
-    with pytest.raises(ExplainerError, match=f"is the universal map {other.name}"):
+    with pytest.raises(ExplainerError, match=f"the name of its contents is {other.name}"):
         make_explainer("universal", path=str(path))
     renamed = other.rename(tmp_path / "mine.safetensors")
     for wrong in (renamed, tmp_path, tmp_path / "..", tmp_path / "../no/universal.safetensors", ""):
@@ -86,11 +86,11 @@ def test_a_file_is_not_trusted_by_its_name(tmp_path):
             make_explainer("universal", path=str(wrong))
     for maps in ({"0": torch.zeros(3)}, {}, {"angry": torch.zeros(2, 3)}):
         save_file(maps, tmp_path / "odd.safetensors")
-        with pytest.raises(ExplainerError, match="is no universal map"):
+        with pytest.raises(ExplainerError, match="is not a universal map"):
             make_explainer("universal", path=str(tmp_path / "odd.safetensors"))
 
 
-def test_what_is_missing_is_named(tmp_path):
+def test_errors_name_the_missing_class_or_file(tmp_path):
     learned = learn_universal("gradient", VICTIM, BATCH, LABELS)
     with pytest.raises(ExplainerError, match="class 2"):
         learned(VICTIM, BATCH, LABELS + 1)
@@ -104,8 +104,8 @@ def test_what_is_missing_is_named(tmp_path):
         learn_universal("gradient", VICTIM, BATCH, LABELS, bins=0)
 
 
-def test_maps_that_differ_anywhere_have_names_of_their_own():
-    # Mask banks file maps under the explainer's text, and torch prints a tensor's corners alone.
+def test_maps_that_differ_in_any_element_have_different_names():
+    # The key of a mask bank contains the repr of the explainer; torch abbreviates large tensors.
     one = torch.rand(10, 400, generator=torch.Generator().manual_seed(0))
     other = one.clone()
     other[5, 200] += 1

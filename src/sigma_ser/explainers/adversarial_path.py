@@ -1,4 +1,4 @@
-"""A mask source from the attack side: where a dense attack goes."""
+"""Saliency along the path of a dense attack."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ from .request import Output, Request
 class AdversarialPath(BaseExplainer):
     """Mean `|gradient|` along the path of a dense sign-step attack (PGD without a mask).
 
+    The map is `1/n sum_t |g_t|` with `x_{t+1} = clip(x_t - 2/n b sign(g_t))`, where
+    `b = epsilon * scale` is the radius of the box around `x` that `clip` projects onto.
+
     Args:
-        steps: gradients on the way.
-        epsilon: radius of the dense ball, in units of scale.
-        output: what the attack lowers; the margin, unlike other explainers.
+        steps: number of gradients `n`, at least 1.
+        epsilon: radius of the box, in units of scale, at least 0.
+        output: the output that the attack lowers; `margin` by default.
     """
 
     kind: ClassVar[MapKind] = "gradient"
@@ -38,6 +41,7 @@ class AdversarialPath(BaseExplainer):
         self.check(steps=(self.steps, 1), epsilon=(self.epsilon, 0.0))
 
     def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
+        """`steps` gradients for each utterance."""
         clean = request.batch.x
         bound = self.epsilon * request.victim.scale
         x, total = clean, torch.zeros_like(clean)

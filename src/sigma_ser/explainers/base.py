@@ -1,4 +1,4 @@
-"""What all explainers share: arguments checked, passes counted, padding zero, maps finite."""
+"""Base class of explainers: checks arguments, counts passes, clears padding, checks maps."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .request import OUTPUTS, Output, Request
 
 @dataclass(frozen=True, kw_only=True)
 class BaseExplainer(abc.ABC):
-    """An explainer whose `repr` is its configuration.
+    """Base class of explainers; the `repr` of an explainer is its configuration.
 
     Args:
-        output: what is explained: the `logit` of the class given, or its `margin` over the best
-            other class.
-        rows: how many rows (utterances x samples) may lie in the victim at once, at least 1.
-        memory: the same as a number of bytes, measured on one row with one forward pass;
-            `None` sets no bound but `rows`.
+        output: the output that is explained: the `logit` of the given class, or its `margin` over
+            the best other class.
+        rows: maximum number of rows (utterances x samples) in one call of the victim, at least 1.
+        memory: maximum memory of one call of the victim in bytes, estimated from a forward pass of
+            one row; `None` sets no bound besides `rows`.
 
     Raises:
         ExplainerError: if a setting is out of its range.
@@ -35,7 +35,7 @@ class BaseExplainer(abc.ABC):
 
     kind: ClassVar[MapKind] = "attribution"
     control: ClassVar[bool] = False
-    """Whether the map knows nothing of the victim, and so is the same for all."""
+    """Whether the map is independent of the victim, and so a control."""
 
     output: Output = "logit"
     rows: int = 64
@@ -50,7 +50,11 @@ class BaseExplainer(abc.ABC):
 
     @staticmethod
     def check(**least: tuple[int | float, int | float]) -> None:
-        """Raise where a setting is below the least value that makes sense."""
+        """Check that settings, given as `name=(value, minimum)`, are not below their minimum.
+
+        Raises:
+            ExplainerError: if a setting is below its minimum or NaN.
+        """
         for name, (value, bound) in least.items():
             if not value >= bound:
                 raise ExplainerError(f"{name} must be at least {bound}, got {value}")
@@ -72,10 +76,11 @@ class BaseExplainer(abc.ABC):
             seeds: `(B,)`, one for each utterance; `None` derives them from the ids.
 
         Returns:
-            The map, float32 `(B, T, D)`, signed, zero on padding, and what it cost.
+            The map, float32 `(B, T, D)`, signed, zero on padding, with its passes and, for methods
+            that define it, its completeness gap.
 
         Raises:
-            ExplainerError: if the explainer is wrong for the victim, or its map is not finite.
+            ExplainerError: if the explainer cannot explain the victim, or its map is not finite.
             ShapeError: if `labels` or `seeds` do not fit.
         """
         if not isinstance(batch, FeatureBatch):
@@ -101,7 +106,7 @@ class BaseExplainer(abc.ABC):
         saliency = saliency.detach().float().masked_fill(~batch.valid[:, :, None], 0.0)
         if not bool(torch.isfinite(saliency).all()):
             raise ExplainerError(
-                f"{type(self).__name__} gave a map with NaN or infinity; "
+                f"{type(self).__name__} returned a map with NaN or infinity; "
                 "check the victim's weights and the features"
             )
         return Explanation(
@@ -112,13 +117,26 @@ class BaseExplainer(abc.ABC):
     def attribute(
         self, request: Request
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"] | None]:
-        """The map, and how far its sum is from the difference it should explain, if it should."""
+        """Compute the map `(B, T, D)` and the completeness gap `(B,)`.
+
+        The gap is the sum of the map minus the difference of outputs that it should equal; `None`
+        for methods without a completeness axiom.
+        """
 
 
 def gap(
     request: Request, saliency: Float[Tensor, "B T D"], baseline: Float[Tensor, "B T D"]
 ) -> Float[Tensor, "B"]:
-    """`sum A - (f(x) - f(baseline))` for each utterance: 0 for a complete attribution."""
+    """Completeness gap `sum A - (f(x) - f(baseline))`, 0 for a complete attribution.
+
+    Args:
+        request: the call that the map belongs to; two forward passes are booked to it.
+        saliency: the map `(B, T, D)`.
+        baseline: the features `(B, T, D)` at which the attribution is zero.
+
+    Returns:
+        `(B,)` in units of the explained output.
+    """
     valid = request.batch.valid[:, :, None]
     total = saliency.detach().double().masked_fill(~valid, 0.0).sum((1, 2))
     difference = request.values(request.batch.x) - request.values(baseline)

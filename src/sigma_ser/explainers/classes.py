@@ -1,4 +1,4 @@
-"""Which class is explained: the one predicted, the one that is true, or an attack's target."""
+"""Choice of the explained class: the predicted class, the true class, or the target."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from sigma_ser.core.features import FeatureBatch
 
 
 def clean_logits(victim: Victim, batch: FeatureBatch, *, rows: int = 64) -> Float[Tensor, "B C"]:
-    """Logits without gradients, at most `rows` utterances at once."""
+    """Compute logits `(B, C)` without gradients.
+
+    Args:
+        victim: the classifier.
+        batch: features `(B, T, D)`.
+        rows: maximum number of utterances in one call of the victim.
+    """
     x = batch.x.detach().masked_fill(~batch.valid[:, :, None], 0.0)
     with torch.no_grad():
         return torch.cat(
@@ -26,12 +32,26 @@ def clean_logits(victim: Victim, batch: FeatureBatch, *, rows: int = 64) -> Floa
 
 
 def predicted(victim: Victim, batch: FeatureBatch) -> Int[Tensor, "B"]:
-    """The class that the victim gives each utterance: what an explanation usually explains."""
+    """Predict the class of each utterance `(B,)`, the usual choice of the explained class.
+
+    Args:
+        victim: the classifier.
+        batch: features `(B, T, D)`.
+    """
     return clean_logits(victim, batch).argmax(1)
 
 
 def runner_up(victim: Victim, batch: FeatureBatch, labels: Int[Tensor, "B"]) -> Int[Tensor, "B"]:
-    """The strongest class beside `labels`: the usual target of an attack."""
+    """Find the class with the largest logit besides `labels`, the usual target of an attack.
+
+    Args:
+        victim: the classifier.
+        batch: features `(B, T, D)`.
+        labels: class indices `(B,)` to exclude.
+
+    Returns:
+        Class indices `(B,)`.
+    """
     logits = clean_logits(victim, batch)
     return logits.scatter(1, labels.to(logits.device)[:, None], -torch.inf).argmax(1)
 
@@ -44,23 +64,28 @@ def explained_class(
     true: Int[Tensor, "B"] | None = None,
     target: Int[Tensor, "B"] | None = None,
 ) -> Int[Tensor, "B"]:
-    """The class to explain, by the word that a study or a command line uses.
+    """Return the class to explain by the name of the choice in studies and on the command line.
 
     Args:
         choice: `predicted`, `true` or `target`.
-        victim: the classifier; asked for `predicted` only.
+        victim: the classifier; called for `predicted` only.
         batch: features `(B, T, D)`.
-        true: the labels of the corpus, for `true`.
-        target: the classes that an attack aims at, for `target`.
+        true: class indices of the true classes `(B,)`, for `true`.
+        target: class indices of the target classes `(B,)`, for `target`.
+
+    Returns:
+        Class indices `(B,)`.
 
     Raises:
-        ExplainerError: if the choice is unknown, or its classes were not given.
+        ExplainerError: if the choice is unknown, or its classes are not given.
     """
     if choice == "predicted":
         return predicted(victim, batch)
     given = {"true": true, "target": target}
     if choice not in given:
-        raise ExplainerError(f"explain one of predicted, true, target, not {choice!r}")
+        raise ExplainerError(
+            f"the explained class must be predicted, true or target, got {choice!r}"
+        )
     classes = given[choice]
     if classes is None:
         raise ExplainerError(f"to explain the {choice} class, give it as {choice}=")

@@ -1,4 +1,4 @@
-"""The control: a map that knows nothing of the victim."""
+"""The random control: a map that does not depend on the victim."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .request import Request
 @register("explainer", "random")
 @dataclass(frozen=True, kw_only=True)
 class Random(BaseExplainer):
-    """Standard normal noise, seeded for each utterance: what every explainer must beat."""
+    """Standard normal noise, seeded for each utterance: the negative control of explainers."""
 
     control: ClassVar[bool] = True
 
     def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
-        """No pass at all."""
+        """No pass of the victim."""
         return request.noise().normal(request.batch.x), None

@@ -1,4 +1,4 @@
-"""DeepLIFT by Captum, given out only where its own completeness check passes."""
+"""DeepLIFT by Captum, accepted only where its map is complete."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from .request import Request
 class DeepLift(BaseExplainer):
     """DeepLIFT with the rescale rule (Shrikumar, Greenside, Kundaje 2017, section 3.5.1).
 
-    The rule is exact only where every non-linear step of the victim is a module it knows. It does
-    not see the gates of recurrent layers, attention or a standard deviation, and would be wrong
-    there without a word, so the map is refused where it does not add up.
+    The rule is valid only where every non-linear operation of the victim is a module that Captum
+    supports. It ignores the gates of recurrent layers, attention and standard deviations without a
+    warning, so a map whose completeness gap exceeds the tolerance is an error.
 
     Args:
-        tolerance: the largest gap that passes, as a share of `max(|f(x) - f(x0)|, 1)`.
+        tolerance: maximum gap, as a share of `max(|f(x) - f(x0)|, 1)`, at least 0.
     """
 
     tolerance: float = 0.01
@@ -39,10 +39,10 @@ class DeepLift(BaseExplainer):
         self.check(tolerance=(self.tolerance, 0))
 
     def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"]]:
-        """Two forward and two backward passes, and two forward ones for the check."""
+        """Two forward and two backward passes, and two forward passes for the check."""
         saliency = torch.zeros_like(request.batch.x)
         gap = torch.zeros(len(request.batch), device=request.batch.device)
-        # Captum runs features and baselines side by side, so half as many fit.
+        # Captum concatenates features and baselines, so half as many utterances fit.
         for group in torch.split(request.all_utterances(), max(1, request.rows // 2)):
             saliency[group], gap[group] = self.rescaled(request, group, request.baseline[group])
         return saliency, gap
@@ -50,10 +50,18 @@ class DeepLift(BaseExplainer):
     def rescaled(
         self, request: Request, owner: Int[Tensor, "R"], baseline: Float[Tensor, "R T D"]
     ) -> tuple[Float[Tensor, "R T D"], Float[Tensor, "R"]]:
-        """The map of each row against its baseline, and its gap.
+        """Compute the map of each row against its baseline, and its completeness gap.
+
+        Args:
+            request: the call of the explainer.
+            owner: `(R,)` the utterance of each row.
+            baseline: `(R, T, D)` the baseline of each row.
+
+        Returns:
+            Maps `(R, T, D)` and gaps `(R,)`.
 
         Raises:
-            ExplainerError: if the gap of a row is beyond the tolerance.
+            ExplainerError: if the gap of a row exceeds the tolerance.
         """
         from captum.attr import DeepLift as Captum
 
@@ -70,8 +78,8 @@ class DeepLift(BaseExplainer):
         if bool((gap.abs() > allowed).any()):
             worst = int((gap.abs() / allowed).argmax())
             raise ExplainerError(
-                f"DeepLIFT does not add up on this victim: its map sums to "
-                f"{float(difference[worst] + gap[worst]):.4g} where the output moved by "
+                f"DeepLIFT is not complete on this victim: its map sums to "
+                f"{float(difference[worst] + gap[worst]):.4g} where the output changes by "
                 f"{float(difference[worst]):.4g}; use integrated-gradients"
             )
         return saliency, gap
@@ -80,12 +88,12 @@ class DeepLift(BaseExplainer):
 @register("explainer", "deeplift-shap")
 @dataclass(frozen=True, kw_only=True)
 class DeepLiftShap(DeepLift):
-    """DeepLIFT averaged over drawn baselines (Lundberg & Lee 2017, section 4.2).
+    """DeepLIFT averaged over random baselines (Lundberg & Lee 2017, section 4.2).
 
     Args:
-        samples: baselines for each utterance.
-        references: utterances that baselines are drawn from; `None` draws Gaussian offsets of
-            the channels with the victim's mean and scale.
+        samples: number of baselines for each utterance, at least 1.
+        references: utterances from which baselines are drawn; `None` draws Gaussian channel
+            offsets with the victim's mean and scale.
     """
 
     samples: int = 8
@@ -104,7 +112,7 @@ class DeepLiftShap(DeepLift):
             source, x = noise.select(group.tolist()), request.batch.x[group]
             for _ in range(self.samples):
                 baseline = draw_references(self.references, request.victim, source, x)
-                one, its_gap = self.rescaled(request, group, baseline)
-                saliency[group] += one / self.samples
-                gap[group] += its_gap / self.samples
+                sample, sample_gap = self.rescaled(request, group, baseline)
+                saliency[group] += sample / self.samples
+                gap[group] += sample_gap / self.samples
         return saliency, gap

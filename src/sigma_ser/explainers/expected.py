@@ -1,6 +1,6 @@
-"""Integrated Gradients from many baselines at random points of their paths.
+"""Integrated Gradients averaged over baselines, at random points of the paths.
 
-Captum's GradientShap draws from global generators; here each utterance draws from its own.
+Captum's GradientShap draws from global generators; here every utterance has its own generator.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from .request import Request
 class PathSampling(BaseExplainer):
     """The mean over samples of `(x' - x0) * d f_y / d x` at `x0 + alpha (x' - x0)`.
 
-    `alpha` is uniform in [0, 1]; what `x'` and `x0` are is left to the method.
+    `alpha` is uniform in [0, 1]; subclasses define the end `x'` and the baseline `x0`.
 
     Args:
-        samples: baselines for each utterance.
+        samples: number of baselines for each utterance, at least 1.
     """
 
     samples: int = 32
@@ -41,7 +41,7 @@ class PathSampling(BaseExplainer):
     def ends(
         self, request: Request, noise: UtteranceNoise, x: Float[Tensor, "G T D"]
     ) -> tuple[Float[Tensor, "G T D"], Float[Tensor, "G T D"]]:
-        """One draw of `x'` and of `x0` for each utterance of a group."""
+        """Draw `x'` and `x0` once for each utterance of a group."""
 
     def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
         """`samples` gradients for each utterance."""
@@ -66,8 +66,9 @@ class GradientShap(PathSampling):
     """GradientSHAP (Lundberg & Lee 2017): noisy features against noisy baselines.
 
     Args:
-        stdev: of the noise on the features, in units of scale.
-        spread: of the noise on the baseline (the victim's channel means), in units of scale.
+        stdev: standard deviation of the noise on the features, in units of scale, at least 0.
+        spread: standard deviation of the noise on the baseline, the victim's channel means, in
+            units of scale, at least 0.
     """
 
     stdev: float = 0.1
@@ -92,9 +93,8 @@ class ExpectedGradients(PathSampling):
     """Expected Gradients (Erion et al. 2021, eq. 3): the baselines are real utterances.
 
     Args:
-        references: utterances that baselines are drawn from, best some of the training part;
-            `None` draws one offset for each channel from a Gaussian with the victim's mean and
-            scale.
+        references: utterances from which baselines are drawn, preferably of the training part;
+            `None` draws Gaussian channel offsets with the victim's mean and scale.
     """
 
     references: FeatureBatch | None = field(default=None, repr=False)
@@ -102,5 +102,5 @@ class ExpectedGradients(PathSampling):
     def ends(
         self, request: Request, noise: UtteranceNoise, x: Float[Tensor, "G T D"]
     ) -> tuple[Float[Tensor, "G T D"], Float[Tensor, "G T D"]]:
-        """The features themselves, and a reference."""
+        """The features, and a reference."""
         return x, draw_references(self.references, request.victim, noise, x)

@@ -1,4 +1,4 @@
-"""One gradient: of the logit, of the margin, and times the distance from the baseline."""
+"""Explainers of a single gradient: of the logit, of the margin, and input times gradient."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .request import Output, Request
 class Gradient(BaseExplainer):
     """`d f_y / d x`, signed (Simonyan, Vedaldi, Zisserman 2014, section 3).
 
-    Captum's `Saliency(abs=False)` is the same single call of autograd.
+    It equals Captum's `Saliency(abs=False)`.
     """
 
     kind: ClassVar[MapKind] = "gradient"
@@ -33,7 +33,7 @@ class Gradient(BaseExplainer):
 @register("explainer", "gradient-margin")
 @dataclass(frozen=True, kw_only=True)
 class GradientMargin(Gradient):
-    """The gradient of `f_y - max_other f_c`: what moves the decision rather than one logit."""
+    """The gradient of the margin `f_y - max_{c != y} f_c`, which determines the decision."""
 
     output: Output = "margin"
 
@@ -43,12 +43,12 @@ class GradientMargin(Gradient):
 class InputXGradient(BaseExplainer):
     """`(x - mean) * d f_y / d x` (Shrikumar et al. 2016); complete on linear victims.
 
-    The distance is taken from the victim's channel means: Captum's `InputXGradient` on
+    The baseline is the victim's channel mean, so it equals Captum's `InputXGradient` on
     standardised features.
     """
 
     def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"]]:
-        """One gradient, and two forward passes for the completeness."""
+        """One gradient, and two forward passes for the completeness gap."""
         x = request.batch.x
         saliency = (x - request.baseline) * request.gradient(x)
         return saliency, gap(request, saliency, request.baseline)

@@ -1,4 +1,4 @@
-"""A mask source from the attack side: a support that grows greedily."""
+"""Saliency as the order in which a greedy attack selects its support."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from .request import Output, Request
 @register("explainer", "greedy-support")
 @dataclass(frozen=True, kw_only=True)
 class GreedySupport(BaseExplainer):
-    """A support grown in rounds: each adds the elements of largest `|gradient| * scale`.
+    """A support that grows in rounds, each adding the elements of largest `|gradient| * scale`.
 
-    The elements that are in already stand at the bound when the next gradient is taken. Earlier
-    rounds rank higher; within a round the larger gradient does; what was never chosen comes last,
-    by its last gradient.
+    Selected elements are at the bound when the next gradient is computed. Earlier rounds rank
+    higher, and within a round larger gradients. Elements that are never selected rank last, by
+    their gradient in the last round.
 
     Args:
-        rounds: gradients.
-        share: of the valid elements that all rounds together choose.
-        epsilon: bound of the chosen elements, in units of scale.
-        output: what the support lowers; the margin, unlike other explainers.
+        rounds: number of gradients, at least 1.
+        share: share of the valid elements that all rounds together select, at least 0; every round
+            selects at least one element.
+        epsilon: bound of the selected elements, in units of scale, at least 0.
+        output: the output that the support lowers; `margin` by default.
     """
 
     kind: ClassVar[MapKind] = "attribution"
@@ -45,6 +46,7 @@ class GreedySupport(BaseExplainer):
         self.check(rounds=(self.rounds, 1), share=(self.share, 0.0), epsilon=(self.epsilon, 0.0))
 
     def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
+        """`rounds` gradients for each utterance."""
         clean, scale = request.batch.x, request.victim.scale
         valid = request.batch.valid[:, :, None].expand(clean.shape)
         elements = valid.flatten(1).sum(1)
@@ -57,7 +59,7 @@ class GreedySupport(BaseExplainer):
             chosen = topk_support(gain, each, free)
             free &= ~chosen
             support = chosen.view(clean.shape)
-            # A gain over the largest one lies between 0 and 1, so rounds do not overlap.
+            # The gain relative to the largest one lies in [0, 1], so rounds do not overlap.
             rank = left + 0.5 * gain / gain.amax(1, keepdim=True).clamp(min=1e-30)
             saliency = torch.where(support, torch.sign(gradient) * rank.view(clean.shape), saliency)
             delta = torch.where(support, -self.epsilon * scale * torch.sign(gradient), delta)

@@ -1,4 +1,4 @@
-"""Integrated Gradients, in chunks that never exceed the memory asked for."""
+"""Integrated Gradients in chunks of bounded memory."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from .request import Request
 @register("explainer", "integrated-gradients")
 @dataclass(frozen=True, kw_only=True)
 class IntegratedGradients(BaseExplainer):
-    """`(x - x0) * mean over the path of d f_y / d x` (Sundararajan, Taly, Yan 2017, eq. 1).
+    """`(x - x0) * integral over the path of d f_y / d x` (Sundararajan, Taly, Yan 2017, eq. 1).
+
+    The path is the straight line from the baseline `x0`, the victim's channel means, to `x`.
 
     Args:
-        steps: points of the Gauss-Legendre quadrature between the baseline, the victim's channel
-            means, and the features.
+        steps: number of points of the Gauss-Legendre quadrature, at least 1.
     """
 
     steps: int = 32
@@ -32,10 +33,10 @@ class IntegratedGradients(BaseExplainer):
         self.check(steps=(self.steps, 1))
 
     def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"]]:
-        """`steps` gradients for each utterance, and two forward passes for the completeness."""
+        """`steps` gradients for each utterance, and two forward passes for the completeness gap."""
         nodes, weights = np.polynomial.legendre.leggauss(self.steps)
         x, baseline = request.batch.x, request.baseline
-        # From [-1, 1], where the nodes lie, to the path's [0, 1].
+        # The nodes lie in [-1, 1], the path parameter in [0, 1].
         shares, parts = x.new_tensor((1 + nodes) / 2), (weights / 2).tolist()
         saliency = torch.zeros_like(x)
         for group in torch.split(request.all_utterances(), request.rows):
@@ -51,7 +52,7 @@ class IntegratedGradients(BaseExplainer):
                 for gradient, weight in zip(
                     torch.split(gradients, len(group)), parts[first:], strict=False
                 ):
-                    # In the layout of the gradient, which a convolution gives transposed.
+                    # In the memory layout of the gradient, which is transposed for convolutions.
                     mean = torch.zeros_like(gradient) if mean is None else mean
                     mean.add_(gradient, alpha=weight)
             assert mean is not None

@@ -1,4 +1,4 @@
-"""Maps out of the victim's layers: guided backpropagation, Grad-CAM, attention weights."""
+"""Explainers that use the victim's layers: guided backpropagation, Grad-CAM, attention weights."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from .request import Request
 @register("explainer", "guided-backprop")
 @dataclass(frozen=True, kw_only=True)
 class GuidedBackprop(BaseExplainer):
-    """The gradient with negative ones cut at every ReLU (Springenberg et al. 2015), by Captum.
+    """Guided backpropagation (Springenberg et al. 2015), by Captum.
 
-    Refused where the victim has no ReLU module: there it would be the plain gradient.
+    Negative gradients are set to 0 at every ReLU. A victim without ReLU modules is an error, since
+    the map would be the plain gradient.
     """
 
     kind: ClassVar[MapKind] = "gradient"
@@ -36,7 +37,8 @@ class GuidedBackprop(BaseExplainer):
         scored = Scored(request)
         if not any(isinstance(layer, nn.ReLU) for layer in scored.modules()):
             raise ExplainerError(
-                "guided backpropagation changes ReLU modules and this victim has none; use gradient"
+                "guided backpropagation requires ReLU modules and this victim has none; "
+                "use gradient"
             )
         saliency = torch.zeros_like(request.batch.x)
         with warnings.catch_warnings():
@@ -53,9 +55,9 @@ class GuidedBackprop(BaseExplainer):
 class GradCAM(BaseExplainer):
     """Grad-CAM on the last convolution over time (Selvaraju et al. 2017, eq. 1, 2), by Captum.
 
-    A map of frames: each channel of a frame gets the frame's value. Refused where the victim has
-    no `Conv1d`. Captum averages over all frames of the layer, padding too, so each utterance is
-    explained at its own length.
+    All channels of a frame have the same value. A victim without `Conv1d` modules is an error.
+    Captum averages over all frames of the layer, including padding, so each utterance is explained
+    at its own length.
     """
 
     def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
@@ -66,7 +68,7 @@ class GradCAM(BaseExplainer):
         layers = [layer for layer in scored.modules() if isinstance(layer, nn.Conv1d)]
         if not layers:
             raise ExplainerError(
-                "Grad-CAM reads a convolution over time and this victim has none; "
+                "Grad-CAM requires a convolution over time (Conv1d) and this victim has none; "
                 "use gradient or occlusion"
             )
         method = LayerGradCam(scored, layers[-1])
@@ -78,7 +80,7 @@ class GradCAM(BaseExplainer):
                 additional_forward_args=(owner,),
                 relu_attributions=True,
             )
-            # The pass stops at the convolution, so the victim's own counter does not see it.
+            # The backward pass ends at the convolution, so the counter of the victim misses it.
             request.victim.book_backwards(owner.cpu())
             if frames.shape[2] != length:
                 frames = LayerAttribution.interpolate(frames, length, "linear")
@@ -89,11 +91,11 @@ class GradCAM(BaseExplainer):
 @register("explainer", "attention")
 @dataclass(frozen=True, kw_only=True)
 class AttentionWeights(BaseExplainer):
-    """The attention that the victim's head pays to each frame, whatever class is asked for.
+    """The attention weight of each frame in the victim's head, for every class the same.
 
-    A control more than an explanation (Jain & Wallace 2019). Read from the module that has a
-    method `attention(x, lengths) -> (B, T)`; refused where there is none. Each channel of a frame
-    gets the frame's weight.
+    It is a control rather than an explanation (Jain & Wallace 2019). The weights come from the
+    module that has a method `attention(x, lengths) -> (B, T)`; a victim without one is an error.
+    All channels of a frame have the weight of the frame.
     """
 
     def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
@@ -110,8 +112,8 @@ class AttentionWeights(BaseExplainer):
             )
         weights = torch.zeros(request.batch.x.shape[:2], device=request.batch.device)
         for group in torch.split(request.all_utterances(), request.rows):
-            # The head sees its features standardised: it is asked with what it was called with.
-            with torch.no_grad(), inputs_of(heads[0]) as seen:
+            # The input of the head is standardised, so it is recorded during a call of the victim.
+            with torch.no_grad(), inputs_of(heads[0]) as recorded:
                 request.score(request.batch.x[group], group)
-                weights[group] = heads[0].attention(*seen[0])  # type: ignore[operator]
+                weights[group] = heads[0].attention(*recorded[0])  # type: ignore[operator]
         return weights[:, :, None].expand_as(request.batch.x), None

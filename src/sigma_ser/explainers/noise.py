@@ -1,7 +1,7 @@
-"""Gradients around the features: their mean, and their variance.
+"""Mean and variance of gradients at noisy copies of the features.
 
-Captum's NoiseTunnel draws from the global generator, so the same utterance would have another map
-in another batch; here each utterance draws from its own, at its own `(T_i, D)`.
+Captum's NoiseTunnel draws from the global generator, so the map of an utterance would depend on
+its batch. Here every utterance has its own generator, and noise is drawn at its size `(T_i, D)`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sigma_ser.core.registry import register
 from .base import BaseExplainer
 from .request import Request
 
-# Of a slope, as a share of the largest: a few units in the last place of float32.
+# Rounding error of a gradient relative to the largest: a few units in the last place of float32.
 _ROUNDING = 1e-6
 
 
@@ -29,8 +29,8 @@ class NoisyGradient(BaseExplainer):
     """Gradients at noisy copies of the features.
 
     Args:
-        samples: noisy copies of each utterance.
-        stdev: standard deviation of the noise, in units of the victim's scale.
+        samples: number of noisy copies of each utterance, at least 1.
+        stdev: standard deviation of the noise, in units of the victim's scale, at least 0.
     """
 
     samples: int = 25
@@ -43,7 +43,7 @@ class NoisyGradient(BaseExplainer):
     def gradients(
         self, request: Request
     ) -> Iterator[tuple[Int[Tensor, "G"], Float[Tensor, "N G T D"]]]:
-        """Groups of utterances with the gradients at some of their noisy copies."""
+        """Yield groups of utterances with the gradients at some of their noisy copies."""
         noise = request.noise()
         size = self.stdev * request.victim.scale
         for group, count in request.blocks(self.samples):
@@ -73,7 +73,8 @@ class SmoothGrad(NoisyGradient):
 class VarGrad(NoisyGradient):
     """The variance of `scale * gradient` over noisy copies (Adebayo et al. 2018, appendix).
 
-    In standardised features, where the paper's images live, so the map ranks by itself.
+    The variance is that of standardised features, as the paper's images are, so the map ranks
+    without a further factor. `samples` is at least 2.
     """
 
     def __post_init__(self) -> None:
@@ -90,6 +91,6 @@ class VarGrad(NoisyGradient):
             squares[group] += (scaled**2).sum(0)
         mean = total / self.samples
         variance = (squares / self.samples - mean**2).clamp(min=0.0)
-        # A slope that is the same everywhere differs between copies by the rounding of float32.
+        # A constant gradient differs between copies by the rounding of float32 only.
         rounding = (_ROUNDING * mean.abs().amax((1, 2), keepdim=True)) ** 2
         return torch.where(variance > rounding, variance, 0.0), None

@@ -1,4 +1,4 @@
-"""What the output loses when parts of the features are replaced by the channel means, by Captum."""
+"""Change of the output when blocks of the features are replaced by channel means, by Captum."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .request import Request
 
 @dataclass(frozen=True, kw_only=True)
 class Blocks(BaseExplainer):
-    """Explainers that replace blocks of neighbouring frames and channels.
+    """Base class of explainers that replace blocks of neighbouring frames and channels.
 
     Args:
-        frames: frames of a block.
-        groups: into how many groups of neighbouring channels the channels are divided.
+        frames: number of frames of a block, at least 1.
+        groups: number of groups of neighbouring channels, at least 1.
     """
 
     frames: int = 5
@@ -33,11 +33,11 @@ class Blocks(BaseExplainer):
         self.check(frames=(self.frames, 1), groups=(self.groups, 1))
 
     def width(self, channels: int) -> int:
-        """Channels of a block."""
+        """Number of channels of a block."""
         return math.ceil(channels / min(self.groups, channels))
 
     def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
-        """One forward pass for each block and one for the features, at each utterance's length."""
+        """One forward pass for each block and one for the clean features of each utterance."""
         saliency = torch.zeros_like(request.batch.x)
         with torch.no_grad():
             for row, length in enumerate(request.batch.lengths.tolist()):
@@ -49,15 +49,16 @@ class Blocks(BaseExplainer):
     def drops(
         self, request: Request, owner: Int[Tensor, "1"], length: int
     ) -> Float[Tensor, "1 T D"]:
-        """The map of one utterance."""
+        """Compute the map of one utterance of `length` frames."""
 
 
 @register("explainer", "occlusion")
 @dataclass(frozen=True, kw_only=True)
 class Occlusion(Blocks):
-    """A window slides over time and channel groups (Zeiler & Fergus 2014, section 4.1).
+    """Occlusion by a window that slides over time and channel groups (Zeiler & Fergus 2014, 4.1).
 
-    Windows overlap by half along time; an element gets the mean drop of the windows that hid it.
+    Windows overlap by half along time; the value of an element is the mean decrease of the output
+    over the windows that contain it.
     """
 
     def drops(
@@ -67,7 +68,7 @@ class Occlusion(Blocks):
         from captum.attr import Occlusion as Captum
 
         frames, width = min(self.frames, length), self.width(request.batch.x.shape[2])
-        told: Tensor = Captum(request.score).attribute(
+        saliency: Tensor = Captum(request.score).attribute(
             request.batch.x[owner, :length],
             sliding_window_shapes=(frames, width),
             strides=(max(1, frames // 2), width),
@@ -75,13 +76,16 @@ class Occlusion(Blocks):
             additional_forward_args=(owner,),
             perturbations_per_eval=request.rows,
         )
-        return told
+        return saliency
 
 
 @register("explainer", "feature-ablation")
 @dataclass(frozen=True, kw_only=True)
 class FeatureAblation(Blocks):
-    """Blocks of a grid are replaced one at a time; an element gets the drop of its block."""
+    """Ablation of the blocks of a grid, one at a time.
+
+    The value of an element is the decrease of the output when its block is replaced.
+    """
 
     def drops(
         self, request: Request, owner: Int[Tensor, "1"], length: int
@@ -94,11 +98,11 @@ class FeatureAblation(Blocks):
         device = request.batch.device
         row = torch.arange(length, device=device)[:, None] // self.frames
         column = torch.arange(channels, device=device)[None, :] // width
-        told: Tensor = Captum(request.score).attribute(
+        saliency: Tensor = Captum(request.score).attribute(
             request.batch.x[owner, :length],
             baselines=request.baseline[owner, :length],
             additional_forward_args=(owner,),
             feature_mask=(row * math.ceil(channels / width) + column)[None],
             perturbations_per_eval=request.rows,
         )
-        return told
+        return saliency

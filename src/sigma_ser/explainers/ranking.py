@@ -1,4 +1,4 @@
-"""How the elements of a saliency map rank: by magnitude, gradients times the scale of a channel."""
+"""Ranking of elements by a saliency map: by magnitude, for gradients times the channel scale."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from sigma_ser.core.passes import per_channel
 
 
 def ranking_scale(kind: MapKind, victim: Victim, batch: FeatureBatch) -> Float[Tensor, "D"] | None:
-    """What `|A|` is multiplied with before it ranks: the scale for gradients, else nothing."""
+    """Return the factor of `|A|` in the ranking: the scale `(D,)` for gradients, else `None`.
+
+    A step of `epsilon * scale[d]` changes the output by `|A| * epsilon * scale[d]` to first order.
+
+    Args:
+        kind: kind of the map, `gradient` or `attribution`.
+        victim: the classifier that is explained.
+        batch: features `(B, T, D)`.
+    """
     return per_channel(victim.scale, batch.x) if kind == "gradient" else None
 
 
@@ -23,7 +31,15 @@ def ranking_scores(
     *,
     scale: Float[Tensor, "D"] | None = None,
 ) -> Float[Tensor, "B T D"]:
-    """`|saliency|`, times `scale` where one is given: what an element counts in a ranking.
+    """Compute the ranking scores of elements: `|saliency|`, times `scale` where it is given.
+
+    Args:
+        saliency: a map `(B, T, D)`, signed or not, finite on valid frames.
+        lengths: valid frames `(B,)`, each from 1 to `T`.
+        scale: `(D,)`, see :func:`ranking_scale`.
+
+    Returns:
+        Scores `(B, T, D)`, at least 0, zero on padding.
 
     Raises:
         ExplainerError: if a valid element is NaN or infinite.
@@ -55,7 +71,7 @@ def ranking_scores(
         scores = scores.masked_fill(padding, 0.0)
     if not bool(torch.isfinite(scores).all()):
         raise ExplainerError(
-            "the saliency holds NaN or infinity, so it ranks nothing; "
+            "the saliency holds NaN or infinity and cannot be ranked; "
             "check the victim's weights and the features"
         )
     return scores

@@ -1,4 +1,4 @@
-"""Baselines drawn from a distribution: real utterances, or Gaussian channel offsets."""
+"""Random baselines: utterances, or Gaussian channel offsets."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ def draw_references(
     noise: UtteranceNoise,
     x: Float[Tensor, "G T D"],
 ) -> Float[Tensor, "G T D"]:
-    """One baseline for each utterance, drawn by its own generator.
+    """Draw a baseline for each utterance from the utterance's own generator.
 
     Args:
-        references: utterances to draw from, each read from a random frame on and round again
-            until the utterance is filled; `None` draws a Gaussian offset for each channel.
-        victim: gives mean and scale for the Gaussian.
+        references: utterances to draw from; a reference starts at a random frame and repeats
+            cyclically over the length of the utterance. `None` draws a Gaussian offset for each
+            channel.
+        victim: its `mean` and `scale` are the parameters of the Gaussian.
         noise: the generators of the utterances.
-        x: their features.
+        x: features of the utterances `(G, T, D)`.
+
+    Returns:
+        Baselines `(G, T, D)`.
 
     Raises:
-        ShapeError: if the references have another width.
+        ShapeError: if the references have another number of channels.
     """
     drawn = torch.zeros_like(x)
     if references is not None and references.x.shape[2] != x.shape[2]:

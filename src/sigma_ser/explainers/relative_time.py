@@ -1,4 +1,4 @@
-"""Saliency maps on a relative time axis, which lets utterances of any length be averaged."""
+"""Saliency maps on a relative time axis, on which utterances of different length are averaged."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ def fold(
     bins: int = 10,
     groups: Int[Tensor, "B"] | None = None,
 ) -> dict[int, Float[Tensor, "bins D"]]:
-    """One map for a whole victim, or for each class, on a relative time axis.
+    """Average maps on a relative time axis, over all utterances or over those of each group.
 
-    Utterances differ in length, so each map is averaged over `bins` equal parts of its duration;
-    each then weighs 1. `bins=1` leaves only which channels matter.
+    Each map is averaged over `bins` equal parts of its duration and normalised to the sum 1.
+    `bins=1` retains the channels only.
 
     Args:
-        scores: maps that rank by themselves, at least 0, `(B, T, D)`.
+        scores: ranking scores `(B, T, D)`, at least 0.
         lengths: valid frames `(B,)`.
-        bins: parts of the duration, at least 1.
-        groups: the class of each utterance; `None` puts all into group 0.
+        bins: number of parts of the duration, at least 1.
+        groups: `(B,)` the group of each utterance, such as its class; `None` is group 0 for all.
 
     Returns:
-        For each group a map `(bins, D)` that sums to 1.
+        A map `(bins, D)` for each group, with the sum 1.
 
     Raises:
         ShapeError: if `bins` is below 1 or `groups` does not fit.
@@ -51,9 +51,16 @@ def fold(
 def unfold(
     universal_map: Float[Tensor, "bins D"], lengths: Int[Tensor, "B"]
 ) -> Float[Tensor, "B T D"]:
-    """A universal map laid over utterances of their own lengths, zero on padding.
+    """Expand a map on a relative time axis to the frames of utterances.
 
-    A frame takes the values of the part of the duration that its middle lies in.
+    A frame takes the values of the part of the duration that contains its centre.
+
+    Args:
+        universal_map: `(bins, D)`.
+        lengths: valid frames `(B,)`.
+
+    Returns:
+        `(B, T, D)` with `T` the largest length, zero on padding.
     """
     bins = len(universal_map)
     frames = int(lengths.max())

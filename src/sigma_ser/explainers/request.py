@@ -1,4 +1,4 @@
-"""What an explainer is asked: which output of which victim, for whom, in what memory."""
+"""One call of an explainer: victim, utterances, explained output, and bound on memory."""
 
 from __future__ import annotations
 
@@ -19,14 +19,23 @@ from sigma_ser.core.seeds import UtteranceNoise
 Output = Literal["logit", "margin"]
 OUTPUTS: tuple[str, ...] = get_args(Output)
 
-# Beside what autograd keeps for a row, its backward pass holds gradients of about the same size.
+# The backward pass holds gradients of about the same size as the tensors that autograd saves.
 _BACKWARD_SHARE = 2
 
 
 def explained_output(
     logits: Float[Tensor, "R C"], labels: Int[Tensor, "R"], output: Output
 ) -> Float[Tensor, "R"]:
-    """The number that is explained: `z_y` (`logit`), or `z_y - max_{c != y} z_c` (`margin`)."""
+    """Compute the explained output: `z_y` (`logit`), or `z_y - max_{c != y} z_c` (`margin`).
+
+    Args:
+        logits: `(R, C)`.
+        labels: class index `y` of each row `(R,)`.
+        output: `logit` or `margin`.
+
+    Returns:
+        `(R,)`.
+    """
     own = logits.gather(1, labels[:, None])
     if output == "logit":
         return own[:, 0]
@@ -39,8 +48,9 @@ def explained_output(
 class Request:
     """One call of an explainer: victim, utterances, explained class and output, memory, seeds.
 
-    `batch.x` is zero on padding. At most `rows` rows lie in the victim at once. Rows belong to
-    utterances by their `owner`, so that passes are booked to those who asked for them.
+    `batch.x` is zero on padding. `rows` is the maximum number of rows in one call of the victim.
+    A row (such as a noisy copy) belongs to the utterance given by its `owner`, for which passes are
+    counted.
     """
 
     victim: CountedVictim
@@ -62,7 +72,16 @@ class Request:
         rows: int,
         memory: int | None = None,
     ) -> Request:
-        """Check the arguments and fix how many rows fit into `memory` bytes.
+        """Check the arguments of an explainer, and limit the rows to those that fit into memory.
+
+        Args:
+            victim: the classifier that is explained.
+            batch: features `(B, T, D)`.
+            labels: the explained class `(B,)`, from 0.
+            seeds: `(B,)`, one for each utterance.
+            output: `logit` or `margin`.
+            rows: maximum number of rows in one call of the victim, at least 1.
+            memory: maximum memory of one call of the victim in bytes; `None` sets no bound.
 
         Raises:
             ShapeError: if `labels` or `seeds` do not fit the batch.
@@ -103,25 +122,33 @@ class Request:
 
     @property
     def baseline(self) -> Float[Tensor, "B T D"]:
-        """The channel means of the victim at every frame: where attributions are zero."""
+        """The channel means of the victim at every frame, at which attributions are zero."""
         return self.victim.mean.expand(self.batch.x.shape)
 
     def noise(self) -> UtteranceNoise:
-        """A fresh source of noise, the same at every call."""
+        """Create a source of noise for the utterances; every call returns the same noise."""
         return UtteranceNoise(self.seeds, self.batch.lengths)
 
     def score(self, x: Float[Tensor, "R T D"], owner: Int[Tensor, "R"]) -> Float[Tensor, "R"]:
-        """The explained output of every row, in one call of the victim.
+        """Compute the explained output of every row, in one call of the victim.
+
+        Args:
+            x: rows of features `(R, T, D)`.
+            owner: the utterance of each row `(R,)`.
+
+        Returns:
+            `(R,)`, with a gradient where `x` requires one.
 
         Raises:
-            ExplainerError: if the victim gives NaN or infinity, or no gradient where one is needed.
-            ShapeError: if a label is no class of the victim.
+            ExplainerError: if the logits are not finite, or do not depend on `x` although it
+                requires a gradient.
+            ShapeError: if a label is not a class index of the victim.
         """
         logits = self.victim(x, self.batch.lengths[owner], owner)
         if not bool(torch.isfinite(logits).all()):
             raise ExplainerError(
-                "the victim gives NaN or infinite logits, so there is nothing to explain; "
-                "check its weights and its features"
+                "the victim returned NaN or infinite logits, which cannot be explained; "
+                "check its weights and the features"
             )
         if x.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
             raise ExplainerError(
@@ -131,19 +158,28 @@ class Request:
         labels = self.labels[owner]
         if int(labels.max()) >= logits.shape[1]:
             raise ShapeError(
-                f"label {int(labels.max())} was asked of a victim with {logits.shape[1]} classes"
+                f"label {int(labels.max())} is not a class index of a victim with "
+                f"{logits.shape[1]} classes"
             )
         return explained_output(logits, labels, self.output)
 
     def values(
         self, x: Float[Tensor, "R T D"], owner: Int[Tensor, "R"] | None = None
     ) -> Float[Tensor, "R"]:
-        """The explained output of every row without gradients, `rows` at a time."""
+        """Compute the explained output of every row without gradients, `rows` at a time.
+
+        Args:
+            x: rows of features `(R, T, D)`.
+            owner: the utterance of each row `(R,)`; `None` for one row of each utterance.
+
+        Returns:
+            `(R,)`.
+        """
         owner = self.all_utterances() if owner is None else owner
         with torch.no_grad():
             parts = [
-                self.score(part, whose)
-                for part, whose in zip(
+                self.score(part, part_owner)
+                for part, part_owner in zip(
                     torch.split(x, self.rows), torch.split(owner, self.rows), strict=True
                 )
             ]
@@ -152,28 +188,35 @@ class Request:
     def gradient(
         self, x: Float[Tensor, "R T D"], owner: Int[Tensor, "R"] | None = None
     ) -> Float[Tensor, "R T D"]:
-        """The gradient of every row's explained output, `rows` at a time.
+        """Compute the gradient of the explained output of every row, `rows` at a time.
+
+        Args:
+            x: rows of features `(R, T, D)`.
+            owner: the utterance of each row `(R,)`; `None` for one row of each utterance.
+
+        Returns:
+            `(R, T, D)`, detached.
 
         Raises:
-            ExplainerError: if no gradient reaches the features.
+            ExplainerError: if the output does not depend on the features.
         """
         owner = self.all_utterances() if owner is None else owner
         parts: list[Tensor] = []
-        for rows, whose in zip(
+        for rows, part_owner in zip(
             torch.split(x, self.rows), torch.split(owner, self.rows), strict=True
         ):
             part = rows.detach().requires_grad_()
-            parts += torch.autograd.grad(self.score(part, whose).sum(), part)
+            parts += torch.autograd.grad(self.score(part, part_owner).sum(), part)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def all_utterances(self) -> Int[Tensor, "B"]:
-        """All utterances, as an owner of rows."""
+        """Return the indices of all utterances: the owner of one row for each of them."""
         return torch.arange(len(self.batch), device=self.batch.device)
 
     def blocks(self, samples: int) -> Iterator[tuple[Int[Tensor, "G"], int]]:
-        """Groups of utterances with a number of samples of each, never more than `rows` rows.
+        """Yield groups of utterances with a number of samples, whose product is at most `rows`.
 
-        The groups come one after the other; the numbers of one group add up to `samples`.
+        Groups are consecutive; the numbers of samples of a group sum to `samples`.
         """
         for group in torch.split(self.all_utterances(), self.rows):
             at_once = self.rows // len(group)
@@ -181,22 +224,22 @@ class Request:
                 yield group, min(at_once, samples - first)
 
     def _row_bytes(self) -> int:
-        """What one row of this batch takes in the victim, forward and backward."""
+        """Memory of a forward and backward pass of the longest row, in bytes."""
         longest = self.batch.lengths.argmax()[None]
         row = self.batch.x[longest].requires_grad_()
         held: dict[int, int] = {}
 
-        def note(tensor: Tensor) -> Tensor:
-            # Weights, also transposed ones, are there once, however many rows there are.
+        def pack(tensor: Tensor) -> Tensor:
+            # Weights, transposed or not, exist once for any number of rows.
             weight = tensor if tensor._base is None else tensor._base
             if not isinstance(weight, torch.nn.Parameter):
                 held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
-        def give(tensor: Any) -> Any:
+        def unpack(tensor: Any) -> Any:
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(note, give):
-            # Not the score: explainers without gradients are measured, too.
+        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+            # Not the score, which is an error for victims without gradients.
             self.victim(row, self.batch.lengths[longest], longest)
         return _BACKWARD_SHARE * (sum(held.values()) + row.nbytes)

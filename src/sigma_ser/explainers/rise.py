@@ -1,4 +1,4 @@
-"""RISE: random masks over time and channel groups, each weighed by what the victim still says."""
+"""RISE: random masks over time and channel groups, weighted by the output they leave."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .request import Request
 class RISE(BaseExplainer):
     """`cov(f_y, m) / var(m)` over random masks `m` (Petsiuk, Das, Saenko 2018, section 3).
 
-    Masks are coarse along time, shifted and smoothed as in the paper; channels have no order, so
-    their groups are independent. The paper's mean of `f_y m` is centred here: logits are not
-    probabilities, and a constant one would light up everything.
+    Masks are coarse along time, shifted and interpolated as in the paper; channels have no spatial
+    order, so their groups are independent. The paper's mean of `f_y m` is centred here, because
+    logits are not probabilities and a constant offset would raise the saliency of all elements.
 
     Args:
-        samples: masks for each utterance.
-        frames: frames of a cell of the coarse mask.
-        groups: groups of neighbouring channels.
+        samples: number of masks for each utterance, at least 2.
+        frames: number of frames of a cell of the coarse mask, at least 1.
+        groups: number of groups of neighbouring channels, at least 1.
         keep: probability that a cell is kept, in (0, 1).
     """
 
@@ -67,7 +67,7 @@ class RISE(BaseExplainer):
         mean = of_mask / self.samples
         covariance = of_both / self.samples - mean * (total / self.samples)[:, None, None]
         variance = of_square / self.samples - mean**2
-        # Padding, and cells that every mask kept, tell nothing.
+        # Padding and cells that every mask keeps have no variance and no saliency.
         flat = variance <= 1e-12
         return (covariance / variance.masked_fill(flat, 1.0)).masked_fill(flat, 0.0), None
 

@@ -1,4 +1,4 @@
-"""A mask source from the attack side: what a few steps of dual averaging leave behind."""
+"""Saliency as the sum of gradients along the first steps of a sparse attack."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from .request import Output, Request
 class SparsePath(BaseExplainer):
     """The weighted sum of gradients along a short sparse attack.
 
-    `G <- G + t g_t`, with `g_t` at the corner that stands on the `share` of largest `|G| * scale`:
-    the first steps of `dual-averaging`. The first gradient is the one at the clean input; the later
-    ones say what an element is worth once the others are changed, which no gradient at the clean
-    input does.
+    `G <- G + t g_t`, with `g_t` the gradient at the corner of the box whose support are the
+    `share` elements of largest `|G| * scale`: the first steps of `dual-averaging`. The first
+    gradient is that at the clean input; later ones contain the interaction of an element with
+    those that have changed already.
 
     Args:
-        steps: gradients.
-        share: of the valid elements that are changed on the way.
-        epsilon: bound of the changed elements, in units of scale.
-        output: what the path lowers; the margin, unlike other explainers.
+        steps: number of gradients, at least 1.
+        share: share of the valid elements that is changed at each step, at least 0; at least one
+            element is changed.
+        epsilon: bound of the changed elements, in units of scale, at least 0.
+        output: the output that the path lowers; `margin` by default.
     """
 
     kind: ClassVar[MapKind] = "gradient"
@@ -46,6 +47,7 @@ class SparsePath(BaseExplainer):
         self.check(steps=(self.steps, 1), share=(self.share, 0.0), epsilon=(self.epsilon, 0.0))
 
     def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
+        """`steps` gradients for each utterance."""
         clean, scale = request.batch.x, request.victim.scale
         valid = request.batch.valid[:, :, None].expand(clean.shape).flatten(1)
         changed = (valid.sum(1) * self.share).long().clamp(min=1)

@@ -1,6 +1,6 @@
-"""Linear surrogates over runs of frames: KernelSHAP and LIME, by Captum.
+"""Linear surrogate models over segments of frames: KernelSHAP and LIME, by Captum.
 
-Captum draws from the global generator; it is seeded for each utterance and put back afterwards.
+Captum draws from the global generator, which is seeded for each utterance and restored afterwards.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from .request import Request
 
 @dataclass(frozen=True, kw_only=True)
 class Surrogate(BaseExplainer):
-    """Explains an utterance by which of its segments are there; the rest are channel means.
+    """Base class of models of the output as a function of which segments are present.
 
-    A segment's value is shared equally among its elements, so the sum of the map means something.
+    Absent segments are replaced by channel means. The value of a segment is divided equally among
+    its elements, so the sum of the map is the sum of the values.
 
     Args:
-        samples: coalitions of segments that are tried.
-        frames: frames of a segment; the last one may be shorter.
+        samples: number of coalitions of segments, at least 2.
+        frames: number of frames of a segment, at least 1; the last one may be shorter.
     """
 
     samples: int = 128
@@ -39,10 +40,10 @@ class Surrogate(BaseExplainer):
 
     @abc.abstractmethod
     def method(self, request: Request) -> Any:
-        """Captum's object."""
+        """Create the method of Captum."""
 
     def segments(self, request: Request) -> Float[Tensor, "B T D"]:
-        """The map: `samples` forward passes for each utterance, at its own length."""
+        """Compute the map with `samples` forward passes for each utterance, at its own length."""
         x = request.batch.x
         devices = [x.device] if x.is_cuda else []
         saliency = torch.zeros_like(x)
@@ -51,7 +52,7 @@ class Surrogate(BaseExplainer):
             here, baseline = x[owner, :length], request.baseline[owner, :length]
             segment = torch.arange(length, device=x.device) // self.frames
             if int(segment[-1]) == 0:
-                # One segment alone: it is there or not, and no model needs to be fitted.
+                # With a single segment, present or absent, there is no model to fit.
                 drop = request.values(here, owner) - request.values(baseline, owner)
                 saliency[row, :length] = drop / here.numel()
                 continue
@@ -82,7 +83,7 @@ class KernelShap(Surrogate):
         return Captum(request.score)
 
     def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"]]:
-        """`samples` forward passes, and two for the completeness."""
+        """`samples` forward passes, and two for the completeness gap."""
         saliency = self.segments(request)
         return saliency, gap(request, saliency, request.baseline)
 
@@ -93,7 +94,7 @@ class Lime(Surrogate):
     """A sparse local linear model of segments (Ribeiro, Singh, Guestrin 2016, section 3).
 
     Args:
-        alpha: weight of the L1 penalty, in units of the explained output.
+        alpha: weight of the L1 penalty, in units of the explained output, at least 0.
     """
 
     alpha: float = 0.01
@@ -110,5 +111,5 @@ class Lime(Surrogate):
         return Captum(request.score, interpretable_model=SkLearnLasso(alpha=self.alpha))
 
     def attribute(self, request: Request) -> tuple[Float[Tensor, "B T D"], None]:
-        """`samples` forward passes; a penalised model need not add up."""
+        """`samples` forward passes; a penalised model is not complete."""
         return self.segments(request), None

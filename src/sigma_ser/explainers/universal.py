@@ -1,4 +1,7 @@
-"""One map for all utterances of a class, or for a whole victim: learned once, explained never."""
+"""Universal maps: one map for all utterances of a class or of a victim.
+
+A universal map is estimated once from training utterances; no test utterance is explained.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +25,19 @@ from .explanation import explanation, make_explainer
 from .ranking import ranking_scale, ranking_scores
 from .relative_time import fold, unfold
 
-# The group of a map that serves every class.
+# The group of a map for all classes.
 _EVERY_CLASS = -1
 
 
 @dataclass(frozen=True, eq=False)
 class UniversalMap:
-    """Learned maps, used as an explainer that asks the victim for nothing.
+    """Estimated maps as an explainer that does not call the victim.
 
-    Utterances differ in length, so a map has `bins` equal parts of the duration and `D` channels;
-    it is laid over an utterance by relative time. With `bins=1` only the channels count.
+    A map has `bins` equal parts of the duration and `D` channels, and is expanded to the frames of
+    an utterance by relative time. With `bins=1` it depends on the channels only.
 
     Args:
-        maps: `(bins, D)`, at least 0, for each class; or one for every class under -1.
+        maps: a map `(bins, D)`, at least 0, for each class index; or one for all classes under -1.
 
     Raises:
         ShapeError: if there is no map, or they differ in shape.
@@ -56,10 +59,19 @@ class UniversalMap:
         *,
         seeds: Int[Tensor, "B"] | None = None,
     ) -> Explanation:
-        """The map of each utterance's class, laid over its length; no pass is made.
+        """Expand the map of the class of each utterance to its length, without any pass.
+
+        Args:
+            victim: not used.
+            batch: features `(B, T, D)`.
+            labels: class indices `(B,)`.
+            seeds: not used.
+
+        Returns:
+            The maps `(B, T, D)`, zero on padding.
 
         Raises:
-            ExplainerError: if a class has no map, or the features have another width.
+            ExplainerError: if a class has no map, or the features have another number of channels.
         """
         del victim, seeds
         saliency = torch.zeros_like(batch.x)
@@ -68,25 +80,29 @@ class UniversalMap:
             if chosen is None or chosen.shape[1] != batch.x.shape[2]:
                 raise ExplainerError(
                     f"there is no universal map of {batch.x.shape[2]} channels for class {group}; "
-                    "learn it from utterances of that class, with the same features"
+                    "estimate it from utterances of that class, with the same features"
                 )
             rows = (labels == group).nonzero()[:, 0].to(batch.device)
-            laid = unfold(chosen, batch.lengths[rows])
-            saliency[rows, : laid.shape[1]] = laid.to(saliency)
+            expanded = unfold(chosen, batch.lengths[rows])
+            saliency[rows, : expanded.shape[1]] = expanded.to(saliency)
         nothing = torch.zeros(len(batch), dtype=torch.long)
         return Explanation(saliency, nothing, nothing.clone())
 
     @property
     def key(self) -> str:
-        """The hash of the maps."""
+        """Hash of the maps."""
         return content_key({str(group): one.tolist() for group, one in self.maps.items()})
 
     def __repr__(self) -> str:
-        # Mask banks file maps under this: tensors print their corners alone.
+        # The key of a mask bank includes this; the repr of a large tensor omits most values.
         return f"UniversalMap({self.key})"
 
     def save(self, folder: str | Path) -> Path:
-        """Write `universal-<hash of the maps>.safetensors` into a folder: the file's path."""
+        """Write `universal-<hash of the maps>.safetensors` into a folder.
+
+        Returns:
+            The path of the file.
+        """
         from safetensors.torch import save_file
 
         maps = {str(group): one.contiguous() for group, one in sorted(self.maps.items())}
@@ -97,11 +113,11 @@ class UniversalMap:
 
     @classmethod
     def load(cls, path: str | Path) -> UniversalMap:
-        """Read what :meth:`save` wrote.
+        """Read a file that :meth:`save` wrote.
 
         Raises:
-            ExplainerError: if there is no such file, it is damaged, or its name is not that of its
-                contents.
+            ExplainerError: if there is no such file, it is damaged, or its name does not contain
+                the hash of its contents.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -109,17 +125,19 @@ class UniversalMap:
         try:
             maps = {int(group): one for group, one in load_file(path).items()}
             if not maps or any(one.ndim != 2 for one in maps.values()):
-                raise ValueError("it holds no maps (bins, D)")
+                raise ValueError("it does not hold maps (bins, D)")
             learned = cls(maps)
         except (OSError, SafetensorError, ValueError) as fault:
             raise ExplainerError(
-                f"{path} is no universal map ({fault}); make one with learn_universal(...).save()"
+                f"{path} is not a universal map ({fault}); create one with "
+                "learn_universal(...).save()"
             ) from fault
-        # Banks and studies file what a map gives under the name of its file.
+        # Banks and studies identify the map by the name of its file.
         if Path(path).name != learned._file_name:
             raise ExplainerError(
-                f"{path} is the universal map {learned._file_name} or a changed one; give it that "
-                "name if it is meant, or make it again with learn_universal(...).save()"
+                f"{path} was renamed or changed: the name of its contents is "
+                f"{learned._file_name}; restore that name, or create the map again with "
+                "learn_universal(...).save()"
             )
         return learned
 
@@ -138,25 +156,29 @@ def learn_universal(
     per_class: bool = True,
     seeds: Int[Tensor, "B"] | None = None,
 ) -> UniversalMap:
-    """Average the maps of many utterances, each of which weighs 1.
+    """Estimate a universal map: the mean of the normalised maps of utterances.
 
     Args:
-        explainer: what is averaged; maps rank as their kind demands, gradients times the scale.
+        explainer: the explainer whose maps are averaged; gradients are multiplied by the scale.
         victim: the explained victim.
-        batch: utterances to learn from; those of the training part, to keep the test part unseen.
-        labels: the class that is explained of each.
-        bins: equal parts of the duration.
-        per_class: one map for each class of `labels`, or one for all.
-        seeds: of stochastic explainers.
+        batch: features `(B, T, D)`; use utterances of the training part, so that the map does not
+            depend on the test part.
+        labels: the explained class `(B,)`.
+        bins: number of equal parts of the duration, at least 1.
+        per_class: estimate one map for each class of `labels`; otherwise one map for all.
+        seeds: `(B,)`, for stochastic explainers; `None` derives them from the ids.
+
+    Returns:
+        The universal map, an explainer.
 
     Raises:
         ExplainerError: if an utterance cannot be explained.
         ShapeError: if `bins` is below 1.
     """
     made = make_explainer(explainer) if isinstance(explainer, str) else explainer
-    told = explanation(made, victim, batch, labels, seeds=seeds)
+    explained = explanation(made, victim, batch, labels, seeds=seeds)
     scale = ranking_scale(made.kind, victim, batch)
-    scores = ranking_scores(told.saliency, batch.lengths, scale=scale)
+    scores = ranking_scores(explained.saliency, batch.lengths, scale=scale)
     groups = labels.to(batch.device) if per_class else torch.full_like(batch.lengths, _EVERY_CLASS)
     return UniversalMap(fold(scores, batch.lengths, bins=bins, groups=groups))
 
@@ -167,15 +189,15 @@ class Universal:
     """A universal map by name, for studies and the command line.
 
     Args:
-        path: a file of :meth:`UniversalMap.save`; its name must be the hash of its contents, so
-            that whatever is filed under these settings is filed under the map. `None` is the
-            control: each utterance's own map, folded over time in the same way, which shows what
-            the folding costs before anything is shared.
-        source: explainer of that control.
-        bins: equal parts of the duration in that control.
+        path: a file of :meth:`UniversalMap.save`; its name must contain the hash of its contents,
+            so that equal settings mean equal maps. `None` is a control: each utterance's own map,
+            averaged over the same parts of the duration, which measures the effect of the
+            averaging over time without that of sharing.
+        source: explainer of the control.
+        bins: number of equal parts of the duration in the control, at least 1.
 
     Raises:
-        ExplainerError: if the file is missing, damaged or under another name.
+        ExplainerError: if the file is missing or damaged, or was renamed.
     """
 
     kind: ClassVar[MapKind] = "attribution"
@@ -186,7 +208,7 @@ class Universal:
 
     def __post_init__(self) -> None:
         if self.path is not None:
-            UniversalMap.load(self.path)  # a wrong path must not wait until victims are trained
+            UniversalMap.load(self.path)  # a wrong path raises before victims are trained
 
     @cached_property
     def _learned(self) -> UniversalMap:
@@ -200,7 +222,16 @@ class Universal:
         *,
         seeds: Int[Tensor, "B"] | None = None,
     ) -> Explanation:
-        """The learned map laid over each utterance, or its own one folded.
+        """Expand the map to each utterance; without `path`, the utterance's own averaged map.
+
+        Args:
+            victim: the classifier; called without `path` only.
+            batch: features `(B, T, D)`.
+            labels: class indices `(B,)`.
+            seeds: `(B,)`, for a stochastic source; `None` derives them from the ids.
+
+        Returns:
+            The maps `(B, T, D)`, zero on padding.
 
         Raises:
             ExplainerError: if a class has no map, or the source fails.
@@ -208,10 +239,10 @@ class Universal:
         if self.path is not None:
             return self._learned(victim, batch, labels, seeds=seeds)
         made = make_explainer(self.source)
-        told = explanation(made, victim, batch, labels, seeds=seeds)
+        explained = explanation(made, victim, batch, labels, seeds=seeds)
         scale = ranking_scale(made.kind, victim, batch)
-        scores = ranking_scores(told.saliency, batch.lengths, scale=scale)
+        scores = ranking_scores(explained.saliency, batch.lengths, scale=scale)
         numbers = torch.arange(len(batch), device=batch.device)
         own = UniversalMap(fold(scores, batch.lengths, bins=self.bins, groups=numbers))
-        laid = own(victim, batch, numbers)
-        return Explanation(laid.saliency, told.forwards, told.backwards)
+        expanded = own(victim, batch, numbers)
+        return Explanation(expanded.saliency, explained.forwards, explained.backwards)

@@ -18,16 +18,18 @@ def consensus(
     *,
     scales: Sequence[Float[Tensor, "D"] | None] | None = None,
 ) -> Float[Tensor, "B T D"]:
-    """The mean over victims or explainers of maps that each weigh 1: a map to rank, at least 0.
+    """Average the normalised ranking scores of maps over victims or explainers.
+
+    The scores of each map are divided by their sum, so that all maps have equal weight.
 
     Args:
         saliencies: maps of the same utterances, `(B, T, D)` each.
         lengths: valid frames `(B,)`.
-        scales: for each map the scale of its victim where it is a gradient, else `None`.
+        scales: for each map the scale `(D,)` of its victim if it is a gradient, else `None`.
 
     Returns:
-        `(B, T, D)`, zero on padding; ranks by itself, whatever the kinds were. A map that is all
-        zero has no vote.
+        Ranking scores `(B, T, D)`, at least 0, zero on padding, for maps of any kind. A map that is
+        all zero does not contribute.
 
     Raises:
         ShapeError: if there is no map, or they differ in shape.
@@ -44,5 +46,5 @@ def consensus(
 
 def _stacked(parts: Sequence[Tensor]) -> Tensor:
     if not parts or any(part.shape != parts[0].shape for part in parts):
-        raise ShapeError("give at least one map, all of the same shape")
+        raise ShapeError("a consensus requires at least one map, all of the same shape")
     return torch.stack(list(parts))

@@ -1,4 +1,4 @@
-"""From map to mask: the most salient units under a budget, exactly `k`, ties by position."""
+"""Masks of the most salient units under a budget: exactly `k` units, ties by position."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ def topk_mask(
     *,
     scale: Float[Tensor, "D"] | None = None,
 ) -> Bool[Tensor, "B T D"]:
-    """The `scope * k` most salient units of each utterance; fewer only where fewer exist.
+    """Select the `scope * k` most salient units of each utterance, or all if there are fewer.
 
-    A unit ranks by the sum of `|saliency|` over its valid elements; of equal units the first wins.
+    A unit ranks by the sum of `|saliency|` over its valid elements; among equal units the first
+    one is selected.
 
     Args:
         saliency: `(B, T, D)`, signed or not, finite on valid frames.
         lengths: valid frames `(B,)`.
-        budget: how many units may change, and what a unit is.
-        scope: how many times more units the mask holds than may change, at least 1.
-        scale: `(D,)` standard deviations of the channels, for gradient-kind maps: a step of
-            `epsilon * scale[d]` gains `|A| * scale[d]`. `None` ranks by `|A|`.
+        budget: number of units that may change, and the kind of unit.
+        scope: mask size as a multiple of the number of units that may change, at least 1.
+        scale: `(D,)` standard deviations of the channels, for maps that are gradients: a step of
+            `epsilon * scale[d]` changes the output in proportion to `|A| * scale[d]`. `None` ranks
+            by `|A|`.
 
     Returns:
         Bool `(B, T, D)`, False on padding, with `min(scope * units, available)` whole units.
@@ -49,7 +51,7 @@ def topk_mask(
     """
     if not isinstance(budget, Budget):
         raise BudgetError(
-            f"the budget comes as ss.Budget(sparsity=..., epsilon=...), not as {budget!r}"
+            f"the budget must be an ss.Budget(sparsity=..., epsilon=...), got {budget!r}"
         )
     ranked = ranking_scores(saliency, lengths, scale=scale)
     units = units_in_scope(budget, lengths, saliency.shape[2], scope)
@@ -66,18 +68,22 @@ def explainer_mask(  # noqa: PLR0917 - an explanation and its mask, as topk_mask
     budget: Budget,
     scope: int = 1,
 ) -> Bool[Tensor, "B T D"]:
-    """The mask of an explanation, ranked as its explainer's kind demands.
+    """Compute the mask of an explanation, ranked according to the kind of its explainer.
 
     Args:
-        explainer: says whether its map is a gradient or an attribution.
-        explanation: its map of `batch`.
-        victim: gives the scale of the channels, the unit of `epsilon`.
-        batch: the utterances.
-        budget: how many units may change.
-        scope: how many times more units the mask holds.
+        explainer: its `kind` determines whether the map is ranked as a gradient.
+        explanation: the explanation of `batch`.
+        victim: its `scale` is the unit of `epsilon`.
+        batch: features `(B, T, D)`.
+        budget: number of units that may change, and the kind of unit.
+        scope: mask size as a multiple of the number of units that may change, at least 1.
+
+    Returns:
+        Bool `(B, T, D)`, False on padding, with `min(scope * units, available)` whole units.
 
     Raises:
-        As :func:`topk_mask`.
+        BudgetError: if `scope` is below 1, or the budget does not fit an utterance.
+        ExplainerError: if the map holds NaN or infinity.
     """
     scale = ranking_scale(explainer.kind, victim, batch)
     return topk_mask(explanation.saliency, batch.lengths, budget, scope, scale=scale)
@@ -86,8 +92,21 @@ def explainer_mask(  # noqa: PLR0917 - an explanation and its mask, as topk_mask
 def units_in_scope(
     budget: Budget, lengths: Int[Tensor, "B"], channels: int, scope: int
 ) -> Int[Tensor, "B"]:
-    """How many units a mask of this scope holds: `min(scope * units, available)`."""
+    """Compute the number of units of a mask, `min(scope * units, available)`.
+
+    Args:
+        budget: number of units that may change, and the kind of unit.
+        lengths: valid frames `(B,)`.
+        channels: number of channels `D`.
+        scope: mask size as a multiple of the number of units that may change, at least 1.
+
+    Returns:
+        `(B,)`.
+
+    Raises:
+        BudgetError: if `scope` is not an integer from 1, or the budget does not fit an utterance.
+    """
     if isinstance(scope, bool) or not isinstance(scope, int) or scope < 1:
-        raise BudgetError(f"scope must be a whole number from 1 up, got {scope!r}")
+        raise BudgetError(f"scope must be an integer of at least 1, got {scope!r}")
     available = budget.available(lengths, channels)
     return torch.minimum(scope * budget.units(lengths, channels), available)
