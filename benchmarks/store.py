@@ -26,7 +26,7 @@ from sigma_ser.encoders.index import (
     CARD,
     FORMAT,
     INDEX,
-    Entry,
+    IndexRow,
     file_digest,
     shard_path,
     write_index,
@@ -38,7 +38,7 @@ def build(folder: Path, utterances: int, dim: int, shard_size: int = 250) -> Non
     """Write the same features as a store and as single files."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(60, 151, (utterances,), generator=generator).tolist()
-    entries: list[Entry] = []
+    entries: list[IndexRow] = []
     digests: dict[int, str] = {}
     (folder / "files").mkdir(parents=True)
     (folder / "store" / "shards").mkdir(parents=True)
@@ -49,7 +49,7 @@ def build(folder: Path, utterances: int, dim: int, shard_size: int = 250) -> Non
             part = torch.randn(lengths[number], dim, generator=generator).half()
             torch.save(part, folder / "files" / f"u{number}.pt")
             parts.append(part)
-            entries.append(Entry(f"u{number}", 0, shard, offset, len(part), 320 * len(part)))
+            entries.append(IndexRow(f"u{number}", 0, shard, offset, len(part), 320 * len(part)))
             offset += len(part)
         path = shard_path(folder / "store", shard)
         save_file({"features": torch.cat(parts)}, path)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import sigma_ser as ss
@@ -295,11 +296,20 @@ def test_a_row_of_a_long_table_weighs_little(tmp_path: Path) -> None:
     table = tmp_path / "long.csv"
     table.write_text("file,emotion,speaker\n" + "\n".join(lines))
     listing_of_rows(read_rows(table), tmp_path, {}, table)  # what is made once and stays
-    tracemalloc.start()
-    listing = listing_of_rows(read_rows(table), tmp_path, {}, table)
-    kept, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert len(listing.entries) == 4000
+    weights = []
+    # Python's table of interned strings, which holds parts of paths, grows now and then, in a long
+    # test run by 16 MB. So the smallest of several measurements counts.
+    for _ in range(6):
+        arrow = pa.total_allocated_bytes()
+        tracemalloc.start()
+        listing = listing_of_rows(read_rows(table), tmp_path, {}, table)
+        kept, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(listing.entries) == 4000
+        arrow = pa.total_allocated_bytes() - arrow
+        weights.append((kept + arrow, peak + arrow))
+        del listing
+    kept, peak = map(min, zip(*weights, strict=True))
     assert kept / 4000 < 60 + 2 * len(str(tmp_path)) + 60  # bytes; objects took 1500
     assert peak / 4000 < 1500
 
@@ -320,7 +330,7 @@ def test_a_reader_of_ones_own_is_told_what_is_no_text(recordings: Path) -> None:
     assert listing.entries == [Entry(Utterance("a", path, "sad"), {"age": "23", "mood": ""})]
     one: Any = Utterance("a", path, "sad")
     object.__setattr__(one, "speaker", 7)
-    with pytest.raises(CorpusError, match="mend the reader"):
+    with pytest.raises(CorpusError, match="correct the reader"):
         listing.entries.append(Entry(one))
 
 

@@ -11,7 +11,7 @@ import torch
 import sigma_ser as ss
 from sigma_ser.core.files import write_json
 from sigma_ser.corpora.folds import Fold
-from sigma_ser.encoders.index import CARD, INDEX, Entry, shard_path, table_of, write_index
+from sigma_ser.encoders.index import CARD, INDEX, IndexRow, shard_path, table_of, write_index
 from sigma_ser.encoders.store import FeatureStore
 from sigma_ser.victims.layers import LayerSum, layer_covariance, weighted_batch, weighted_sum
 
@@ -31,7 +31,7 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
             * torch.tensor([1.0, 2.0, 4.0])[:, None]
         )
         x[:, 1, label] += 4
-        entries.append(Entry(f"u{number:02d}", label, 0, offset, frames, 320 * frames))
+        entries.append(IndexRow(f"u{number:02d}", label, 0, offset, frames, 320 * frames))
         blocks.append((x + 1).flatten(1))
         offset += frames
     path = shard_path(folder, 0)

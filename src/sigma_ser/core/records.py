@@ -1,248 +1,216 @@
-"""Many values of one dataclass as columns: a tenth of the memory of as many objects.
+"""Many values of one dataclass as the rows of an Arrow table.
 
-A study of a million recordings lists each of them several times over; as Python objects they
-would take gigabytes before the first attack.
+A study of a million recordings lists each of them several times. As columns they take a tenth of
+the memory that as many Python objects would take; each object is made when it is needed.
 """
 
 from __future__ import annotations
 
-import bisect
-import dataclasses
+import json
+import operator
+import os
 import typing
 from array import array
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, overload, runtime_checkable
+from typing import Any, Generic, TypeVar, overload
 
-import numpy as np
+import pyarrow as pa
 
 Value = TypeVar("Value")
 
-
-def _same(one: Sequence[Any], other: object) -> bool:
-    """Equality with any other sequence, by values."""
-    if not isinstance(other, Sequence) or isinstance(other, str | bytes):
-        return False
-    return len(one) == len(other) and all(a == b for a, b in zip(one, other, strict=True))
+# Values that are Python objects at one time while a column is read through.
+_BLOCK = 4096
 
 
-@runtime_checkable
-class _Column(Protocol):
-    def append(self, value: Any, /) -> None: ...
-    def take(self, rows: Iterable[int], /) -> Any: ...
-    def __getitem__(self, row: int, /) -> Any: ...
+@dataclass(frozen=True)
+class _Kind:
+    """How the values of a field are stored, and the functions that encode and decode one."""
+
+    encode: Callable[[Any], Any]
+    decode: Callable[[Any], Any]
+    arrow: pa.DataType
+    code: str
+    """Of the array of numbers, or of the ends of the texts."""
 
 
-class _Numbers:
-    def __init__(self, code: str, numbers: Iterable[Any] = ()) -> None:
-        self._numbers = array(code, numbers)
-
-    def append(self, number: Any) -> None:
-        try:
-            self._numbers.append(number)
-        except OverflowError:  # of 32 bits, which is enough for most
-            self._numbers = array("q", self._numbers)
-            self._numbers.append(number)
-
-    def take(self, rows: Iterable[int]) -> _Numbers:
-        return _Numbers(self._numbers.typecode, (self._numbers[row] for row in rows))
-
-    def __getitem__(self, row: int) -> Any:
-        return self._numbers[row]
+def _text_kind(to_text: Callable[[Any], str], of_text: Callable[[str], Any]) -> _Kind:
+    # File names may hold bytes that are not UTF-8. Python represents them as lone surrogates, which
+    # an Arrow string cannot hold, so texts are stored as binary: at most 2 GB in a column.
+    return _Kind(
+        lambda value: to_text(value).encode("utf-8", "surrogatepass"),
+        lambda stored: of_text(stored.decode("utf-8", "surrogatepass")),
+        pa.binary(),
+        "i",
+    )
 
 
-class Texts(Sequence[str]):
-    """Texts one behind the other in one buffer.
-
-    >>> texts = Texts(["a", "", "b"])
-    >>> texts[2], list(texts[:2]), len(texts)
-    ('b', ['a', ''], 3)
-    """
-
-    def __init__(self, texts: Iterable[str] = ()) -> None:
-        self._bytes = bytearray()
-        self._ends = array("q")
-        for text in texts:
-            self.append(text)
-
-    def append(self, text: str) -> None:
-        """Add one at the end."""
-        # File names may hold bytes that are no UTF-8; Python keeps them as lone surrogates.
-        self._bytes += text.encode("utf-8", "surrogatepass")
-        self._ends.append(len(self._bytes))
-
-    def take(self, rows: Iterable[int]) -> Texts:
-        """Some of them, in the order of `rows`."""
-        taken = Texts()
-        for row in rows:
-            taken._bytes += self._bytes[self._ends[row - 1] if row else 0 : self._ends[row]]
-            taken._ends.append(len(taken._bytes))
-        return taken
-
-    def __eq__(self, other: object) -> bool:
-        return _same(self, other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-    @overload
-    def __getitem__(self, row: slice) -> Texts: ...
-    def __getitem__(self, row: int | slice) -> str | Texts:
-        if isinstance(row, slice):
-            return self.take(range(*row.indices(len(self._ends))))
-        if row < 0:
-            row = range(len(self._ends))[row]
-        start = self._ends[row - 1] if row > 0 else 0
-        return self._bytes[start : self._ends[row]].decode("utf-8", "surrogatepass")
+_KINDS = {
+    str: _text_kind(lambda text: text, lambda text: text),
+    Path: _text_kind(os.fspath, Path),
+    tuple[str, ...]: _text_kind(json.dumps, lambda text: tuple(json.loads(text))),
+    int: _Kind(operator.index, lambda number: number, pa.int64(), "q"),
+    float: _Kind(float, lambda number: number, pa.float64(), "d"),
+}
 
 
-class Paths(Sequence[Path]):
-    """Paths as texts, each made again when it is asked for.
-
-    >>> Paths(["/b", "/a"])[1] == Path("/a")
-    True
-    """
-
-    def __init__(self, paths: Iterable[str | Path] = ()) -> None:
-        self._texts = Texts(map(str, paths))
-
-    def append(self, path: Path) -> None:
-        """Add one at the end."""
-        self._texts.append(str(path))
-
-    def take(self, rows: Iterable[int]) -> Paths:
-        """Some of them, in the order of `rows`."""
-        taken = Paths()
-        taken._texts = self._texts.take(rows)
-        return taken
-
-    def __eq__(self, other: object) -> bool:
-        return _same(self, other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __len__(self) -> int:
-        return len(self._texts)
-
-    @overload
-    def __getitem__(self, row: int) -> Path: ...
-    @overload
-    def __getitem__(self, row: slice) -> Paths: ...
-    def __getitem__(self, row: int | slice) -> Path | Paths:
-        if isinstance(row, slice):
-            return self.take(range(*row.indices(len(self._texts))))
-        return Path(self._texts[row])
-
-
-class _Repeated:
-    """Values of which few are different, such as flags."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[Any, int] = {}
-        self._values: list[Any] = []
-        self._rows = array("i")
-
-    def append(self, value: Any) -> None:
-        number = self._numbers.setdefault(value, len(self._values))
-        if number == len(self._values):
-            self._values.append(value)
-        self._rows.append(number)
-
-    def take(self, rows: Iterable[int]) -> _Repeated:
-        taken = _Repeated()
-        for row in rows:
-            taken.append(self[row])
-        return taken
-
-    def __getitem__(self, row: int) -> Any:
-        return self._values[self._rows[row]]
-
-
-def _column(hint: Any) -> _Column:
-    if hint is str:
-        return Texts()
-    if hint is Path:
-        return Paths()
-    if hint in (int, float):
-        return _Numbers("i" if hint is int else "d")
-    return _Repeated()
-
-
-class Records(Sequence[Value], Generic[Value]):
-    """Values of one frozen dataclass, each made again when it is asked for.
+class Column(Sequence[Value], Generic[Value]):
+    """The values of one field, read only; made by `ColumnBuilder` or `Records.column`.
 
     Args:
-        kind: the dataclass. Fields of `str`, `Path`, `int` (64 bits) and `float` are packed; of
-            any other type, each different value is kept once.
-        values: to begin with.
-
-    >>> from sigma_ser.core.utterance import Utterance
-    >>> one = Utterance("a", Path("/a.wav"), "sad")
-    >>> records = Records(Utterance, [one])
-    >>> records[0] == one, list(records[:1]) == [one], records.column("label")[0]
-    (True, True, 'sad')
+        kind: as for `ColumnBuilder`.
+        array: the stored values.
     """
 
-    def __init__(self, kind: type[Value], values: Iterable[Value] = ()) -> None:
-        hints = typing.get_type_hints(kind)
-        self.kind = kind
-        self._columns: dict[str, _Column] = {
-            one.name: _column(hints[one.name])
-            for one in dataclasses.fields(kind)  # type: ignore[arg-type]
-        }
-        self._count = 0
+    def __init__(self, kind: Any, array: pa.Array) -> None:
+        self.array = array
+        self._kind = kind
+        self._decode = _KINDS[kind].decode
+
+    def take(self, rows: Sequence[int]) -> Column[Value]:
+        """A copy of some values, in the order of `rows`."""
+        return Column(self._kind, self.array.take(pa.array(rows, pa.int64())))
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __iter__(self) -> Iterator[Value]:
+        for start in range(0, len(self.array), _BLOCK):
+            yield from map(self._decode, self.array.slice(start, _BLOCK).to_pylist())
+
+    @overload
+    def __getitem__(self, row: int) -> Value: ...
+    @overload
+    def __getitem__(self, row: slice) -> Column[Value]: ...
+    def __getitem__(self, row: int | slice) -> Value | Column[Value]:
+        if isinstance(row, slice):
+            return self.take(range(*row.indices(len(self.array))))
+        value: Value = self._decode(self.array[range(len(self.array))[row]].as_py())
+        return value
+
+    def __eq__(self, other: object) -> bool:
+        return _equal(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Column, (self._kind, self.array)
+
+
+class ColumnBuilder(Generic[Value]):
+    """Collects the values of one field, in the memory that the column will have.
+
+    Args:
+        kind: `str`, `Path`, `tuple[str, ...]`, `int` (64 bits) or `float`.
+        values: the first ones.
+
+    >>> ages = ColumnBuilder(int, [3])
+    >>> ages.append(4)
+    >>> list(ages.column()), ages.column()[-1]
+    ([3, 4], 4)
+    """
+
+    def __init__(self, kind: Any, values: Iterable[Value] = ()) -> None:
+        self._hint, self._kind = kind, _KINDS[kind]
+        self._is_text = pa.types.is_binary(self._kind.arrow)
+        self._texts = bytearray()
+        self._numbers = array(self._kind.code, [0] if self._is_text else [])
+        self._shared = False
         for value in values:
             self.append(value)
 
     def append(self, value: Value) -> None:
-        """Add one at the end."""
-        for name, column in self._columns.items():
-            column.append(getattr(value, name))
-        self._count += 1
+        """Add a value at the end.
 
-    def extend(self, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Add many at the end, given as the columns of all fields."""
-        for name, column in self._columns.items():
-            for value in columns[name]:
-                column.append(value)
-        self._count += len(columns[name])
+        Raises:
+            AttributeError, TypeError: if it is of another type.
+        """
+        stored = self._kind.encode(value)
+        if self._shared:  # columns never change
+            self._texts, self._numbers = self._texts[:], self._numbers[:]
+            self._shared = False
+        if self._is_text:
+            self._texts += stored
+            stored = len(self._texts)
+        self._numbers.append(stored)
 
-    def column(self, name: str) -> Sequence[Any]:
+    def column(self) -> Column[Value]:
+        """The values so far."""
+        self._shared = True
+        buffers = [None, pa.py_buffer(self._numbers)]
+        if self._is_text:
+            buffers.append(pa.py_buffer(self._texts))
+        count = len(self._numbers) - self._is_text
+        return Column(self._hint, pa.Array.from_buffers(self._kind.arrow, count, buffers))
+
+
+class Records(Sequence[Value], Generic[Value]):
+    """Values of one frozen dataclass, read only; each is made when it is needed.
+
+    Args:
+        kind: the dataclass. See `ColumnBuilder` for the types that its fields may have.
+        columns: one for each field, all of the same length; they are not copied.
+
+    >>> from sigma_ser.core.utterance import Utterance
+    >>> one = Utterance("a", Path("/a.wav"), "sad")
+    >>> records = Records.of(Utterance, [one])
+    >>> records[0] == one, list(records[:1]) == [one], records.column("label")[0]
+    (True, True, 'sad')
+    """
+
+    def __init__(self, kind: type[Value], columns: Mapping[str, Column[Any]]) -> None:
+        self.kind = kind
+        self._columns = {name: columns[name] for name in _hints(kind)}
+        if len({len(column) for column in self._columns.values()}) > 1:
+            raise ValueError(f"columns of {kind.__name__} differ in length")
+
+    @classmethod
+    def of(cls, kind: type[Value], values: Iterable[Value]) -> Records[Value]:
+        """The records with these values."""
+        builder = RecordsBuilder(kind)
+        for value in values:
+            builder.append(value)
+        return builder.records()
+
+    @classmethod
+    def of_table(cls, kind: type[Value], table: pa.Table) -> Records[Value]:
+        """The rows of a table with a column for each field.
+
+        Raises:
+            KeyError, ValueError: if a column is absent, of another type, or has nulls.
+        """
+        columns: dict[str, Column[Any]] = {}
+        for name, hint in _hints(kind).items():
+            array = table[name].cast(_KINDS[hint].arrow).combine_chunks()
+            if array.null_count:
+                raise ValueError(f"column {name} has nulls")
+            columns[name] = Column(hint, array)
+        return cls(kind, columns)
+
+    def column(self, name: str) -> Column[Any]:
         """One field of all values, without making them."""
-        return _View(self._columns[name], self._count)
+        return self._columns[name]
 
     def take(self, rows: Sequence[int]) -> Records[Value]:
-        """Some of the values, in the order of `rows`."""
-        taken = Records(self.kind)
-        taken._columns = {name: column.take(rows) for name, column in self._columns.items()}
-        taken._count = len(rows)
-        return taken
+        """A copy of some of the values, in the order of `rows`."""
+        taken = {name: column.take(rows) for name, column in self._columns.items()}
+        return Records(self.kind, taken)
 
-    def replaced(self, **columns: Iterable[Any]) -> Records[Value]:
-        """The same values with some fields different.
+    def replaced(self, **columns: Column[Any]) -> Records[Value]:
+        """The same values with other columns for some fields."""
+        return Records(self.kind, {**self._columns, **columns})
 
-        The other columns are shared, not copied: append to neither afterwards.
-        """
-        new = Records(self.kind)
-        for name, values in columns.items():
-            new._count = 0
-            for value in values:
-                new._columns[name].append(value)
-                new._count += 1
-            if new._count != self._count:
-                raise ValueError(f"{new._count} values of {name} for {self._count} records")
-        new._columns = {name: new._columns[name] if name in columns else self._columns[name]
-                        for name in self._columns}  # fmt: skip
-        new._count = self._count
-        return new
+    @property
+    def nbytes(self) -> int:
+        """Memory of the columns in bytes."""
+        return sum(int(column.array.nbytes) for column in self._columns.values())
 
     def __len__(self) -> int:
-        return self._count
+        return len(next(iter(self._columns.values())))
+
+    def __iter__(self) -> Iterator[Value]:
+        return (self.kind(*values) for values in zip(*self._columns.values(), strict=True))
 
     @overload
     def __getitem__(self, row: int) -> Value: ...
@@ -250,116 +218,54 @@ class Records(Sequence[Value], Generic[Value]):
     def __getitem__(self, row: slice) -> Records[Value]: ...
     def __getitem__(self, row: int | slice) -> Value | Records[Value]:
         if isinstance(row, slice):
-            return self.take(range(*row.indices(self._count)))
-        row = range(self._count)[row]
+            return self.take(range(*row.indices(len(self))))
         return self.kind(*[column[row] for column in self._columns.values()])
 
     def __eq__(self, other: object) -> bool:
-        return _same(self, other)
+        return _equal(self, other)
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"<{self._count} of {self.kind.__name__}>"
+        return f"<{len(self)} of {self.kind.__name__}>"
 
 
-class _View(Sequence[Any]):
-    """One column, read only."""
+class RecordsBuilder(Generic[Value]):
+    """Collects values of one dataclass for `Records`."""
 
-    def __init__(self, column: _Column, count: int) -> None:
-        self._column, self._count = column, count
+    def __init__(self, kind: type[Value]) -> None:
+        self._kind = kind
+        self._builders = {name: ColumnBuilder[Any](hint) for name, hint in _hints(kind).items()}
+        self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[Any]:
-        return map(self._column.__getitem__, range(self._count))
-
-    def __getitem__(self, row: Any) -> Any:
-        if isinstance(row, slice):
-            return [self._column[at] for at in range(*row.indices(self._count))]
-        return self._column[range(self._count)[row]]
-
-
-class Keyed(Mapping[str, Value], Generic[Value]):
-    """A mapping over two columns: what `values` has in the row where `names` has the key.
-
-    Args:
-        names: all different.
-        values: as many.
-
-    >>> ages = Keyed(Texts(["bo", "al"]), [3, 4])
-    >>> ages["al"], list(ages), ages.get("cy")
-    (4, ['bo', 'al'], None)
-    """
-
-    def __init__(self, names: Sequence[str], values: Sequence[Value]) -> None:
-        self._names, self._values = names, values
-
-    def __getitem__(self, name: str) -> Value:
-        return self._values[self.row(name)]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __contains__(self, name: object) -> bool:
-        try:
-            self.row(name)
-        except KeyError:
-            return False
-        return True
-
-    def values(self) -> ValuesView[Value]:
-        """The values, in the order of the names."""
-        return _Values(self)
-
-    def items(self) -> ItemsView[str, Value]:
-        """Names with their values."""
-        return _Items(self)
-
-    def row(self, name: object) -> int:
-        """Where the key is.
+    def append(self, value: Value) -> None:
+        """Add a value at the end.
 
         Raises:
-            KeyError: if it is nowhere.
+            AttributeError, TypeError: if a field is of another type than the dataclass says; the
+                builder is of no use afterwards.
         """
-        hashes, rows = self._index
-        value = hash(name)
-        place = bisect.bisect_left(hashes, value)
-        while place < len(hashes) and hashes[place] == value:
-            if self._names[rows[place]] == name:
-                return rows[place]
-            place += 1
-        raise KeyError(name)
+        for name, builder in self._builders.items():
+            builder.append(getattr(value, name))
+        self._count += 1
 
-    @cached_property
-    def _index(self) -> tuple[array[int], array[int]]:
-        """The hashes of the names in rising order, and the row of each."""
-        hashes = np.fromiter((hash(name) for name in self._names), np.int64, len(self._names))
-        order = np.argsort(hashes, kind="stable")
-        return array("q", hashes[order].tobytes()), array("q", order.astype(np.int64).tobytes())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Hashes of texts are different in every process.
-        return Keyed, (self._names, self._values)
+    def records(self) -> Records[Value]:
+        """The values so far."""
+        columns = {name: builder.column() for name, builder in self._builders.items()}
+        return Records(self._kind, columns)
 
 
-class _Values(ValuesView[Value]):
-    """Goes along the column, without looking anything up."""
-
-    _mapping: Keyed[Value]
-
-    def __iter__(self) -> Iterator[Value]:
-        return iter(self._mapping._values)
+def _hints(kind: type) -> dict[str, Any]:
+    """The type of each field, in order."""
+    hints = typing.get_type_hints(kind)
+    return {one.name: hints[one.name] for one in fields(kind)}
 
 
-class _Items(ItemsView[str, Value]):
-    """The same for both columns."""
-
-    _mapping: Keyed[Value]
-
-    def __iter__(self) -> Iterator[tuple[str, Value]]:
-        return zip(self._mapping._names, self._mapping._values, strict=True)
+def _equal(one: Sequence[Any], other: object) -> bool:
+    """Equality with any other sequence, by values."""
+    if not isinstance(other, Sequence) or isinstance(other, str | bytes):
+        return False
+    return len(one) == len(other) and all(a == b for a, b in zip(one, other, strict=True))

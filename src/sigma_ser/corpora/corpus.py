@@ -17,7 +17,8 @@ from sigma_ser.audio.recording import MAX_SECONDS, AudioFacts
 from sigma_ser.core import registry
 from sigma_ser.core.errors import CorpusError
 from sigma_ser.core.files import content_key_of_many
-from sigma_ser.core.records import Keyed, Records, Texts
+from sigma_ser.core.keyed import Keyed
+from sigma_ser.core.records import ColumnBuilder, Records, RecordsBuilder
 from sigma_ser.core.utterance import Utterance
 
 from .checking import Progress, check_files
@@ -55,7 +56,7 @@ class Corpus:
 
     def __post_init__(self) -> None:
         if not isinstance(self.utterances, Records):
-            object.__setattr__(self, "utterances", Records(Utterance, self.utterances))
+            object.__setattr__(self, "utterances", Records.of(Utterance, self.utterances))
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -197,34 +198,40 @@ def _assemble(
     name: str, place: Path, reader: Reader, listing: Listing, verdicts: Iterable[Verdict]
 ) -> Corpus:
     """Sort the listed recordings into used, copies and quarantine, and compare the counts."""
-    entries = listing.entries
-    ids, paths, labels = (entries.utterances.column(one) for one in ("id", "path", "label"))
-    used: dict[str, int] = {}  # id to row of `facts`
-    facts, rows = Records(AudioFacts), array("q")  # what was found, and of which entry
+    listed = listing.entries.utterances
+    ids, paths, labels = (listed.column(one) for one in ("id", "path", "label"))
+    used: dict[str, int] = {}  # ids, with their positions in `rows` and `inspected`
+    inspected, rows = RecordsBuilder(AudioFacts), array("q")
+    again: list[tuple[int, int, Verdict]] = []  # position of the first, row of the second
     quarantine = list(listing.quarantine)
-    copies: list[Path] = []
-    for row, verdict in enumerate(verdicts):
-        key, found = ids[row], verdict.facts
+    for row, (key, verdict) in enumerate(zip(ids, verdicts, strict=True)):
+        found = verdict.facts
         if found is None:
             quarantine.append(
                 Quarantined(paths[row], verdict.reason, verdict.size, verdict.message)
             )
         elif key not in used:
-            used[key] = len(facts)
-            facts.append(found)
+            used[key] = len(rows)
+            inspected.append(found)
             rows.append(row)
-        elif (facts[used[key]].content, labels[rows[used[key]]]) == (found.content, labels[row]):
-            copies.append(paths[row])
         else:
-            first = paths[rows[used[key]]]
-            message = (
-                f"{paths[row]} has the name of {first}, but another sound or label; "
-                "keep the right one"
-            )
-            quarantine.append(Quarantined(paths[row], "conflicting-copy", verdict.size, message))
+            again.append((used[key], row, verdict))
+    facts = inspected.records()
+    copies: list[Path] = []
+    for first, row, verdict in again:
+        assert verdict.facts is not None
+        same_sound = facts.column("content")[first] == verdict.facts.content
+        if same_sound and labels[rows[first]] == labels[row]:
+            copies.append(paths[row])
+            continue
+        message = (
+            f"{paths[row]} has the same name as {paths[rows[first]]}, but different audio or "
+            "another label; keep the right one"
+        )
+        quarantine.append(Quarantined(paths[row], "conflicting-copy", verdict.size, message))
     order = [used[key] for key in sorted(used)]
     facts, rows = facts.take(order), array("q", (rows[at] for at in order))
-    utterances = entries.utterances.take(rows).replaced(
+    utterances = listed.take(rows).replaced(
         sample_rate=facts.column("sample_rate"), num_samples=facts.column("num_samples")
     )
     ids = utterances.column("id")
@@ -250,7 +257,7 @@ def _assemble(
         facts=Keyed(ids, facts),
         columns={
             column: Keyed(ids, taken)
-            for column, texts in sorted(entries.columns.items())
+            for column, texts in sorted(listing.entries.columns.items())
             for taken in [texts.take(rows)]
             # Not those that only unusable recordings have.
             if any(taken) or not any(texts)
@@ -286,7 +293,7 @@ def _of_classes(corpus: Corpus, classes: Sequence[str]) -> Corpus:
             raise CorpusError(
                 f"{corpus.name} has no class {given!r}; it has {', '.join(corpus.class_names)}"
             )
-    kept = Records(Utterance, (one for one in corpus.utterances if one.label in wanted))
+    kept = Records.of(Utterance, (one for one in corpus.utterances if one.label in wanted))
     left_out = Counter(one.label for one in corpus.utterances if one.label not in wanted)
     notes = [f"{count} utterances of class {label} were left out, as asked"
              for label, count in sorted(left_out.items())]  # fmt: skip
@@ -296,9 +303,9 @@ def _of_classes(corpus: Corpus, classes: Sequence[str]) -> Corpus:
         utterances=kept,
         class_names=tuple(sorted(set(wanted))),
         notes=(*corpus.notes, *notes),
-        facts=Keyed(ids, Records(AudioFacts, (corpus.facts[key] for key in ids))),
+        facts=Keyed(ids, Records.of(AudioFacts, (corpus.facts[key] for key in ids))),
         columns={
-            column: Keyed(ids, Texts(values[key] for key in ids))
+            column: Keyed(ids, ColumnBuilder(str, (values[key] for key in ids)).column())
             for column, values in corpus.columns.items()
         },
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sigma_ser.core.errors import CorpusError
-from sigma_ser.core.records import Paths
+from sigma_ser.core.records import ColumnBuilder
 
 AUDIO_SUFFIXES = frozenset(
     {
@@ -78,7 +78,7 @@ def find_files(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> Found:
                 else:
                     files.append(child.path)
     files.sort(key=lambda path: path.replace(os.sep, "/"))
-    found.files = Paths(files)
+    found.files = ColumnBuilder[Path](Path, map(Path, files)).column()
     found.notes += [f"{count} {what} were left out" for what, count in sorted(skipped.items())]
     return found
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from sigma_ser.core.errors import ConfigError
-from sigma_ser.core.records import Texts
+from sigma_ser.core.records import ColumnBuilder
 from sigma_ser.core.registry import register
 from sigma_ser.core.utterance import Utterance
 
@@ -47,15 +47,18 @@ class Folders:
         listing = listing_of(found)
         listing.name = root.name
         listing.card = Card(title=f"Recordings in {root.name}", source=str(root))
-        texts = Texts(path.relative_to(root).as_posix() for path in found.files)
+        texts = ColumnBuilder(
+            str, (path.relative_to(root).as_posix() for path in found.files)
+        ).column()
         tops = {text.partition("/")[0].lower() for text in texts if "/" in text}
         level = 1 if tops and tops <= _SPLITS else 0
         placed = [row for row, text in enumerate(texts) if text.count("/") > level]
         for row in sorted(set(range(len(texts))) - set(placed)):
             message = f"{found.files[row]} lies in no class folder; move it into one"
             listing.quarantine.append(quarantined(found.files[row], "no-label", message))
-        for row, name in zip(placed, unique_ids(texts.take(placed)), strict=True):
-            text, parts = texts[row], texts[row].split("/")
+        placed_texts, files = texts.take(placed), found.files
+        for row, text, name in zip(placed, placed_texts, unique_ids(placed_texts), strict=True):
+            parts = text.split("/")
             written = parts[level]
             match = pattern.search(text) if pattern else None
             groups = match.groupdict() if match else {}
@@ -64,7 +67,7 @@ class Folders:
                 columns["label_as_written"] = written
             utterance = Utterance(
                 id=name,
-                path=found.files[row],
+                path=files[row],
                 label=canonical_label(written),
                 speaker=groups.get("speaker") or "",
                 session=groups.get("session") or "",

@@ -7,17 +7,18 @@ recordings, quarantine, second copies and the counts are the same for all, and h
 
 from __future__ import annotations
 
+import itertools
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol, overload, runtime_checkable
 
 from sigma_ser.audio.recording import AudioFacts
 from sigma_ser.core.errors import CorpusError
-from sigma_ser.core.records import Records, Texts
+from sigma_ser.core.records import Column, ColumnBuilder, Records, RecordsBuilder
 from sigma_ser.core.utterance import Utterance
 
 from .finding import Found, find_files
@@ -79,15 +80,22 @@ class Verdict:
 
 
 class Entries(Sequence[Entry]):
-    """Entries as columns, of which `append` takes one apart and `[]` makes it again.
-
-    Every entry then has all further columns, empty where it had none.
-    """
+    """Entries, stored as columns; every entry has all further columns, empty where it had none."""
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
-        self.utterances = Records(Utterance)
-        self.columns: dict[str, Texts] = {}
+        self._utterances = RecordsBuilder(Utterance)
+        self._columns: dict[str, ColumnBuilder[str]] = {}
         self.extend(entries)
+
+    @property
+    def utterances(self) -> Records[Utterance]:
+        """The utterances of the entries so far."""
+        return self._utterances.records()
+
+    @property
+    def columns(self) -> dict[str, Column[str]]:
+        """The further columns of the entries so far, by name."""
+        return {name: builder.column() for name, builder in self._columns.items()}
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Entries:
@@ -97,18 +105,18 @@ class Entries(Sequence[Entry]):
     def append(self, entry: Entry) -> None:
         """Add one at the end."""
         for name in entry.columns:
-            if name not in self.columns:
-                self.columns[name] = Texts([""] * len(self))
+            if name not in self._columns:
+                self._columns[name] = ColumnBuilder(str, itertools.repeat("", len(self)))
         try:
-            self.utterances.append(entry.utterance)
+            self._utterances.append(entry.utterance)
         except (AttributeError, TypeError) as error:
             raise CorpusError(
                 f"{entry.utterance!r} has a field of another type than Utterance says ({error}); "
-                "mend the reader that listed it"
+                "correct the reader that listed it"
             ) from error
-        for name, texts in self.columns.items():
+        for name, builder in self._columns.items():
             value = entry.columns.get(name)
-            texts.append("" if value is None else str(value))
+            builder.append("" if value is None else str(value))
 
     def extend(self, entries: Iterable[Entry]) -> None:
         """Add many at the end."""
@@ -127,7 +135,13 @@ class Entries(Sequence[Entry]):
     __hash__ = None  # type: ignore[assignment]
 
     def __len__(self) -> int:
-        return len(self.utterances)
+        return len(self._utterances)
+
+    def __iter__(self) -> Iterator[Entry]:
+        columns = self.columns
+        rows = zip(*columns.values(), strict=True) if columns else itertools.repeat(())
+        for utterance, texts in zip(self.utterances, rows, strict=False):
+            yield Entry(utterance, dict(zip(columns, texts, strict=True)))
 
     @overload
     def __getitem__(self, row: int) -> Entry: ...
@@ -137,7 +151,7 @@ class Entries(Sequence[Entry]):
         if isinstance(row, slice):
             return Entries(self[at] for at in range(*row.indices(len(self))))
         return Entry(
-            self.utterances[row], {name: texts[row] for name, texts in self.columns.items()}
+            self.utterances[row], {name: column[row] for name, column in self.columns.items()}
         )
 
 

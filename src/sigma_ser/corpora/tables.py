@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sigma_ser.core.errors import CorpusError
-from sigma_ser.core.records import Texts
+from sigma_ser.core.records import Column, ColumnBuilder
 from sigma_ser.core.utterance import Utterance
 
 from .finding import safe_id, unique_ids
@@ -145,62 +146,64 @@ def listing_of_rows(
     Rows without a path or a label are left out, with a note.
     """
     listing = Listing()
-    table, count = _columns(rows)
-    if not count:
+    table = _columns(rows)
+    if not table:
         return listing
     naming = Naming.found_in(table, given, where).fields
-    fields = {key: table[naming[key]] for key in COLUMNS if key in naming}
-    extra = {
-        name: texts
-        for name, texts in table.items()
-        if name not in naming.values() and name not in _MEASURED
-    }
-    complete = [row for row in range(count) if fields["path"][row] and fields["label"][row]]
-    if len(complete) < count:
+    cells = zip(table[naming["path"]], table[naming["label"]], strict=True)
+    complete = [row for row, (path, label) in enumerate(cells) if path and label]
+    incomplete = len(table[naming["path"]]) - len(complete)
+    if incomplete:
         listing.notes.append(
-            f"{count - len(complete)} rows of {where.name} have no path or no label "
-            "and were left out"
+            f"{incomplete} rows of {where.name} have no path or no label and were left out"
         )
-    for row, name in zip(complete, _ids(fields, complete, folder), strict=True):
-        written = fields["label"][row]
-        columns = {key: texts[row] for key, texts in extra.items()}
+    table = {name: column.take(complete) for name, column in table.items()}
+    further = [name for name in table if name not in {*naming.values(), *_MEASURED}]
+    ids = _ids({key: table[name] for key, name in naming.items()}, folder)
+    for utterance_id, row in zip(ids, _rows(table), strict=True):
+        written = row[naming["label"]]
+        columns = {name: row[name] for name in further}
         if canonical_label(written) != written:
             columns["label_as_written"] = written
-        speaker, session, text = (fields[key][row] if key in fields else "" for key in _REST)
-        path = Path(_absolute(folder, fields["path"][row]))
-        utterance = Utterance(name, path, canonical_label(written), speaker, session, text)
+        speaker, session, text = (row[naming[key]] if key in naming else "" for key in _REST)
+        path = Path(_absolute(folder, row[naming["path"]]))
+        utterance = Utterance(utterance_id, path, canonical_label(written), speaker, session, text)
         listing.entries.append(Entry(utterance, columns))
     return listing
 
 
-def _columns(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Texts], int]:
-    """The rows as columns of texts, and how many rows there are."""
-    table: dict[str, Texts] = {}
-    count = 0
-    for row in rows:
+def _columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, Column[str]]:
+    """The rows as columns of texts; empty if there are no rows."""
+    table: dict[str, ColumnBuilder[str]] = {}
+    for count, row in enumerate(rows):
         # Rows of JSON need not have the same keys; cells beyond the last column have no name.
         for name in row:
             if isinstance(name, str) and name not in table:
-                table[name] = Texts([""] * count)
-        for name, texts in table.items():
-            texts.append(_text(row.get(name)))
-        count += 1
-    return table, count
+                table[name] = ColumnBuilder(str, itertools.repeat("", count))
+        for name, builder in table.items():
+            builder.append(_text(row.get(name)))
+    return {name: builder.column() for name, builder in table.items()}
 
 
-def _ids(fields: Mapping[str, Texts], rows: Sequence[int], folder: Path) -> Iterable[str]:
-    """An id for each of the rows: the one that it gives, else one that is made of its path."""
-    given = fields.get("id", Texts())
-    if given and all(given[row] for row in rows):
-        return (safe_id(given[row]) for row in rows)
+def _rows(table: Mapping[str, Column[str]]) -> Iterator[dict[str, str]]:
+    """The rows of a table, one after the other."""
+    for cells in zip(*table.values(), strict=True):
+        yield dict(zip(table, cells, strict=True))
+
+
+def _ids(fields: Mapping[str, Column[str]], folder: Path) -> Iterable[str]:
+    """An id for each row: its own one, else one that is made of its path."""
+    given = fields.get("id", ())
+    if given and all(given):
+        return map(safe_id, given)
     # The same path twice is one recording twice, not two that are alike. Opened is what the table
     # says, though: behind a symbolic link `..` leads elsewhere.
-    plain = [os.path.normpath(_absolute(folder, fields["path"][row])) for row in rows]
+    plain = [os.path.normpath(_absolute(folder, path)) for path in fields["path"]]
     distinct = list(dict.fromkeys(plain))
     made = dict(zip(distinct, unique_ids(_below(folder, distinct)), strict=True))
     return [
-        safe_id(given[row]) if given and given[row] else made[path]
-        for row, path in zip(rows, plain, strict=True)
+        safe_id(name) if name else made[path]
+        for name, path in zip(given or itertools.repeat(""), plain, strict=False)
     ]
 
 

@@ -156,10 +156,8 @@ def _shards(utterances: Sequence[Utterance], size: int) -> list[Records[Utteranc
     """Utterances of similar length together, which makes full batches."""
     lengths = ((one.seconds, one.id, row) for row, one in enumerate(utterances))
     order = array("q", (row for _, _, row in sorted(lengths)))
-    return [
-        Records(Utterance, (utterances[row] for row in order[start : start + size]))
-        for start in range(0, len(order), size)
-    ]
+    records = utterances if isinstance(utterances, Records) else Records.of(Utterance, utterances)
+    return [records.take(order[start : start + size]) for start in range(0, len(order), size)]
 
 
 @contextlib.contextmanager

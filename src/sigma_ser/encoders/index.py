@@ -19,12 +19,11 @@ if TYPE_CHECKING:
 FORMAT = 1
 CARD, INDEX = "store.json", "index.parquet"
 _BLOCK = 1 << 20
-_ROWS = 4096  # made into objects at once
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """Where the features of an utterance lie; `frames` is 0 and `fault` set where it has none."""
+class IndexRow:
+    """Where the features of an utterance are; without any, `frames` is 0 and `fault` says why."""
 
     id: str
     label: int
@@ -32,7 +31,7 @@ class Entry:
     offset: int
     frames: int
     samples: int
-    fault: str | None = None
+    fault: str = ""
 
 
 def shard_path(folder: Path, shard: int) -> Path:
@@ -73,16 +72,19 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
-def read_index(folder: Path) -> tuple[Records[Entry], dict[int, str]]:
+def read_index(folder: Path) -> tuple[Records[IndexRow], dict[int, str]]:
     """The rows of `index.parquet`, and the checksum of each finished shard."""
     table, digests = read_table(folder)
-    entries = Records(Entry)
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     try:
-        for batch in table.to_batches(_ROWS):
-            entries.extend({name: batch[name].to_pylist() for name in batch.schema.names})
-    except (KeyError, TypeError, ValueError) as error:
+        # The file has null for no fault.
+        at = table.schema.get_field_index("fault")
+        table = table.set_column(at, "fault", pc.fill_null(table["fault"], ""))
+        return Records.of_table(IndexRow, table), digests
+    except (pa.ArrowException, KeyError, ValueError) as error:
         raise _damaged(folder, error) from error
-    return entries, digests
 
 
 def read_table(folder: Path) -> tuple[pa.Table, dict[int, str]]:
@@ -100,14 +102,14 @@ def read_table(folder: Path) -> tuple[pa.Table, dict[int, str]]:
     try:
         # `pq.read_table` would import pyarrow's datasets and pandas for the same.
         with pq.ParquetFile(path) as file:
-            table = file.read().select([one.name for one in fields(Entry)])
+            table = file.read().select([one.name for one in fields(IndexRow)])
         digests = json.loads(table.schema.metadata[b"digests"])
         return table, {int(shard): digest for shard, digest in digests.items()}
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(folder, error) from error
 
 
-def table_of(entries: Iterable[Entry]) -> pa.Table:
+def table_of(entries: Iterable[IndexRow]) -> pa.Table:
     """Some rows of the index."""
     import pyarrow as pa
 
@@ -118,6 +120,7 @@ def table_of(entries: Iterable[Entry]) -> pa.Table:
     )  # fmt: skip
     rows = list(entries)
     columns = {name: [getattr(entry, name) for entry in rows] for name in schema.names}
+    columns["fault"] = [fault or None for fault in columns["fault"]]
     return pa.table(columns, schema=schema)
 
 

@@ -18,7 +18,7 @@ from sigma_ser.core.utterance import Utterance
 
 from .encoder import load_encoder
 from .family import Encoder
-from .index import Entry, file_digest, shard_path
+from .index import IndexRow, file_digest, shard_path
 from .read_ahead import ReadAhead, Waves
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -42,7 +42,7 @@ class ShardReport:
     """What came out: the rows of the index, and the checksum of the file."""
 
     shard: int
-    entries: tuple[Entry, ...]
+    entries: tuple[IndexRow, ...]
     digest: str
 
 
@@ -90,14 +90,14 @@ def encode_shard(
     for row, (utterance, label) in enumerate(zip(task.utterances, task.labels, strict=True)):
         frames = len(features[row]) if row in features else 0
         entries.append(
-            Entry(
+            IndexRow(
                 id=utterance.id,
                 label=label,
                 shard=task.shard,
                 offset=offset,
                 frames=frames,
                 samples=samples.get(row, 0),
-                fault=faults.get(row),
+                fault=faults.get(row, ""),
             )
         )
         offset += frames

@@ -24,9 +24,9 @@ from torch import Tensor
 from sigma_ser.core.errors import StoreError
 from sigma_ser.core.features import FeatureBatch, pad
 from sigma_ser.core.files import content_key
-from sigma_ser.core.records import Keyed
+from sigma_ser.core.keyed import Keyed
 
-from .index import Entry, file_digest, read_card, read_index, shard_path, store_key
+from .index import IndexRow, file_digest, read_card, read_index, shard_path, store_key
 from .moments import Moments, Statistics
 
 
@@ -52,10 +52,10 @@ class FeatureStore:
         entries, self._digests = read_index(self.folder)
         faults = entries.column("fault")
         self.quarantine: dict[str, str] = {
-            entries[row].id: fault for row, fault in enumerate(faults) if fault is not None
+            entries[row].id: fault for row, fault in enumerate(faults) if fault
         }
         if self.quarantine:
-            usable = entries.take([row for row, fault in enumerate(faults) if fault is None])
+            usable = entries.take([row for row, fault in enumerate(faults) if not fault])
         else:
             usable = entries
         self._entries = Keyed(usable.column("id"), usable)
@@ -202,7 +202,7 @@ class FeatureStore:
                 faults[shard] = f"{path} has changed since it was written"
         return faults
 
-    def _entry(self, name: str) -> Entry:
+    def _entry(self, name: str) -> IndexRow:
         try:
             return self._entries[name]
         except KeyError:
@@ -218,7 +218,7 @@ class FeatureStore:
         )
         raise StoreError(f"the store {self.folder} has no utterance {name!r}; {hint}")
 
-    def _slice(self, entry: Entry) -> Tensor:
+    def _slice(self, entry: IndexRow) -> Tensor:
         mapped = self._maps.get(entry.shard)
         if mapped is None:
             mapped = self._maps[entry.shard] = self._map(entry.shard)
@@ -262,7 +262,7 @@ class _WeightedStore(FeatureStore):
     def __reduce__(self) -> tuple[Any, ...]:
         return _WeightedStore, (self.folder, self._weights)
 
-    def _slice(self, entry: Entry) -> Tensor:
+    def _slice(self, entry: IndexRow) -> Tensor:
         flat = super()._slice(entry).float()
         states = flat.view(len(flat), len(self._weights), -1)
         return torch.einsum("l,tld->td", self._weights, states)
