@@ -1,26 +1,17 @@
-"""What other packages add is found by name, as the front page of the documentation says."""
+"""Members of installed packages: an import that fails and a name that is taken are named.
+
+That they are found by name is tested with the examples of docs/extending.md.
+"""
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 import sigma_ser as ss
 from sigma_ser.core import registry
-from sigma_ser.victims.victim import wrap
-
-PAGE = Path(__file__).parents[2] / "docs" / "index.md"
-
-
-class MeanPool(torch.nn.Linear):
-    """A victim with one frame count for all."""
-
-    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        return super().forward(x.sum(1) / lengths[:, None])
 
 
 @pytest.fixture
@@ -37,32 +28,20 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return described
 
 
-def test_the_example_of_the_front_page_is_found_and_runs(package: Path) -> None:
-    text = PAGE.read_text("utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
-    (offered,) = re.findall(r"```toml\n(\[project.*?)```", text, re.S)
-    (package.parent / "my_package").mkdir()
-    (package.parent / "my_package" / "__init__.py").touch()
-    (package.parent / "my_package" / "my_attack.py").write_text(example)
-    points = re.sub(r'\[project\.entry-points\."(.*?)"\]', r"[\1]", offered).replace('"', "")
-    (package / "entry_points.txt").write_text(points)
-    torch.manual_seed(0)
-    victim, batch = (
-        wrap(MeanPool(8, 3).eval()),
-        ss.FeatureBatch(torch.randn(4, 6, 8), torch.full((4,), 6)),
-    )
-    labels = victim(batch.x, batch.lengths).argmax(1)
-    try:
-        sigma = ss.Sigma("my-map", ss.make_attack("my-attack", steps=2), scope=4)
-        result = sigma(victim, batch, labels, ss.Budget(sparsity=0.2, epsilon=50.0))
-    finally:
-        for name in ("my_package", "my_package.my_attack"):
-            sys.modules.pop(name, None)
-    assert bool(result.success.all())
-
-
 def test_a_member_that_cannot_be_imported_is_named(package: Path) -> None:
     # One broken package ended every command with a traceback of importlib.
     (package / "entry_points.txt").write_text("[sigma_ser.attack]\ntheirs = no_such_file:Theirs\n")
     with pytest.raises(ss.SigmaError, match=r"attack 'theirs' as no_such_file:Theirs.*uninstall"):
         ss.make_attack("pgd")
+
+
+def test_an_entry_point_with_a_taken_name_is_refused(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A package whose attack was called `pgd` was ignored without a word.
+    (package.parent / "their_attack.py").write_text("class Theirs: ...\n")
+    (package / "entry_points.txt").write_text("[sigma_ser.attack]\npgd = their_attack:Theirs\n")
+    monkeypatch.delitem(sys.modules, "their_attack", raising=False)
+    with pytest.raises(ss.SigmaError, match=r"'pgd' of their_attack .* in sigma_ser\.attacks\.pgd"):
+        ss.make_attack("pgd")
+    sys.modules.pop("their_attack", None)

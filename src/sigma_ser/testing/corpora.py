@@ -59,9 +59,11 @@ def check_corpus(reader: str | Reader, root: str | os.PathLike[str], **options: 
         "lists another corpus at a second call",
     )
     with tempfile.TemporaryDirectory() as elsewhere:
-        link = Path(elsewhere) / "corpus"
-        link.symlink_to(folder, target_is_directory=folder.is_dir())
-        moved = load_corpus(made, link, remember=False)
+        # A manifest is one file; its recordings lie beside it.
+        held = folder if folder.is_dir() else folder.parent
+        link = Path(elsewhere) / held.name
+        link.symlink_to(held, target_is_directory=True)
+        moved = load_corpus(made, link / folder.relative_to(held), remember=False)
     require(
         _described(moved) == _described(corpus),
         made,
@@ -100,6 +102,8 @@ def _described(corpus: Corpus) -> list[tuple[str, ...]]:
 
 def _files(root: Path) -> Iterator[tuple[str, int, int]]:
     """Path, size and modification time of each file."""
+    if root.is_file():
+        yield str(root), root.stat().st_size, root.stat().st_mtime_ns
     for folder, folders, names in os.walk(root):
         folders.sort()
         for name in sorted(names):
