@@ -131,8 +131,8 @@ def test_hardening_is_an_option_of_the_same_command(store, release, tmp_path: Pa
         sigma_ser(
             "train", store, "--root", release, "--protocol", "iemocap4-loso5", "--out", tmp_path,
             "--fold", "test-Ses03", "--seed", "1", "--seed", "2", "--set", "epochs=2",
-            "--set", "head.hidden=8", "--adversarial", "dual-averaging(steps=2)", "--sparsity", "0.02",
-            "--epsilon", "0.4", "--json",
+            "--set", "head.hidden=8", "--adversarial", "dual-averaging(steps=2)",
+            "--sparsity", "0.02", "--epsilon", "0.4", "--json",
         )
     )  # fmt: skip
     cards = [ss.load_victim(Path(victim["folder"])).card for victim in said["victims"]]

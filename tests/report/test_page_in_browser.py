@@ -107,12 +107,12 @@ def test_a_number_leads_to_its_line_and_a_line_to_its_rows(reader: Any, opened: 
     opened.execute_script("arguments[0].click()", number)
     reader.wait_for(lambda: css(opened, f"#{cell}").is_displayed())
     right = css(opened, f"#{cell} [data-of=utterances]").get_attribute("value")
-    fell = css(opened, f"#{cell} [data-of=flipped]").get_attribute("value")
+    flipped = css(opened, f"#{cell} [data-of=flipped]").get_attribute("value")
     opened.execute_script("arguments[0].click()", css(opened, f"#{cell} a[data-cell]"))
     rows = opened.find_elements("css selector", "#rows tbody tr")
     assert len(rows) == 21
     outcomes = [row.find_element("css selector", "td:nth-of-type(5)").text for row in rows]
-    assert str(outcomes.count("attack succeeded")) == fell
+    assert str(outcomes.count("attack succeeded")) == flipped
     assert str(len(rows) - outcomes.count("misclassified before")) == right
 
 

@@ -14,7 +14,7 @@ def list_names(
         typer.Argument(help="Kind of component, such as attack, explainer or head. [default: all]"),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+        bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
     """List the registered attacks, explainers, heads, corpora, protocols and encoders."""

@@ -13,7 +13,7 @@ def diff(
     first: Annotated[Path, typer.Argument(help="Folder of the first finished run.")],
     second: Annotated[Path, typer.Argument(help="Folder of the second finished run.")],
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+        bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
     """Report the settings, versions, victims and cells that differ between two runs.

@@ -12,7 +12,7 @@ import typer
 
 def doctor(
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+        bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
     """Show the versions, devices and optional dependencies of this installation."""

@@ -58,7 +58,7 @@ def explain(
         float, typer.Option(help="Fraction of elements in the mask that is drawn.")
     ] = 0.01,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+        bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
     """Explain utterances, store the saliency maps, and measure their quality."""

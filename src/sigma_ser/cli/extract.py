@@ -68,7 +68,7 @@ def extract(
         str, typer.Option(help="Split protocol of the probe, with --compare.")
     ] = "speaker-kfold",
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+        bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
     """Extract the features of a corpus; existing features are not computed again."""

@@ -13,7 +13,7 @@ import typer
 def status(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+        bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
     """Show the state of a run (running, finished, failed or stopped) and its progress."""
