@@ -1,4 +1,4 @@
-"""Classifiers of `transformers` and the user's own code as victims: equal to themselves, whole."""
+"""Classifiers of `transformers` and Python code as victims: equal to the whole model."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _save(folder: Path, family: str, **more: object) -> torch.nn.Module:
     torch.manual_seed(0)
     model = getattr(transformers, f"{name}ForSequenceClassification")(config).eval()
     with torch.no_grad():
-        # Norms that do nothing would hide one that is left out or done twice.
+        # Identity norms would hide a norm that is left out or applied twice.
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape))
     model.save_pretrained(folder)
@@ -83,7 +83,7 @@ def test_encoder_and_rest_together_are_the_whole_model(saved) -> None:
             torch.nn.utils.rnn.pad_sequence(features, batch_first=True),
             torch.tensor([len(item) for item in features]),
         )
-        # Each utterance was a call of its own; here they share a padded batch.
+        # The encoder was called for each utterance; here they share a padded batch.
         torch.testing.assert_close(victim(batch.x, batch.lengths), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -136,16 +136,16 @@ def test_classifiers_that_cannot_be_cut_are_refused(tmp_path: Path) -> None:
     _save(tmp_path / "one", "hubert")
     with pytest.raises(ss.errors.VictimError, match="no layer 4"):
         ss.load_victim(f"hf:{tmp_path / 'one'}", layer=4)
-    with pytest.raises(ss.errors.VictimError, match="nothing behind 'mean'"):
+    with pytest.raises(ss.errors.VictimError, match="no layer follows 'mean'"):
         ss.load_victim(f"hf:{tmp_path / 'one'}", layer="mean")
     config = tmp_path / "one" / "config.json"
-    told = json.loads(config.read_text())
-    for changed, said in (
+    original = json.loads(config.read_text())
+    for changed, message in (
         ({"model_type": "whisper"}, "of the family 'whisper'"),
         ({"add_adapter": True}, "has an adapter"),
     ):
-        config.write_text(json.dumps({**told, **changed}))
-        with pytest.raises(ss.errors.VictimError, match=said):
+        config.write_text(json.dumps({**original, **changed}))
+        with pytest.raises(ss.errors.VictimError, match=message):
             ss.load_victim(f"hf:{tmp_path / 'one'}")
     _save(tmp_path / "two", "hubert-pre-norm", use_weighted_layer_sum=True)
     with pytest.raises(ss.errors.VictimError, match="versions of transformers differ"):
@@ -183,7 +183,7 @@ def nothing():
 """
 
 
-def test_a_class_of_the_users_own_is_a_victim(tmp_path: Path, monkeypatch) -> None:
+def test_a_class_in_python_code_is_a_victim(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "my_own_recogniser.py").write_text(_MINE)
     monkeypatch.chdir(tmp_path)
     path = list(sys.path)
@@ -192,9 +192,9 @@ def test_a_class_of_the_users_own_is_a_victim(tmp_path: Path, monkeypatch) -> No
     assert victim(torch.zeros(3, 5, 6), torch.tensor([5, 4, 1])).shape == (3, 2)
     assert float(victim.scale) == 2.0
     assert sys.path == path
-    with pytest.raises(ss.errors.VictimError, match="cannot be made"):
+    with pytest.raises(ss.errors.VictimError, match="cannot be created"):
         ss.load_victim("my_own_recogniser:Mine", settings={"chanels": 6})
-    with pytest.raises(ss.errors.VictimError, match="gave a int"):
+    with pytest.raises(ss.errors.VictimError, match="returned an object of type int"):
         ss.load_victim("my_own_recogniser:nothing")
     for absent in ("my_own_recogniser:Yours", "my_other_recogniser:Mine"):
         with pytest.raises(ss.errors.VictimError, match="cannot be imported"):
@@ -202,7 +202,7 @@ def test_a_class_of_the_users_own_is_a_victim(tmp_path: Path, monkeypatch) -> No
 
 
 class Answers(nn.Module):
-    """Gives whatever it is told to."""
+    """Returns the output that it is created with."""
 
     def __init__(self, answer: Any) -> None:
         super().__init__()
@@ -213,20 +213,20 @@ class Answers(nn.Module):
 
 
 @pytest.mark.parametrize("answer", [(torch.zeros(2, 3), None), {"logits": torch.zeros(2, 3)}, None])
-def test_a_module_that_gives_more_than_logits_is_told_so(answer: Any) -> None:
+def test_a_module_that_returns_more_than_logits_is_refused(answer: Any) -> None:
     victim = ss.wrap(Answers(answer).eval())
     with pytest.raises((VictimError, TypeCheckError), match="logits"):
         victim(torch.zeros(2, 4, 5), torch.tensor([4, 4]))
 
 
 class Features(nn.Linear):
-    """Takes no lengths, and features of one width alone."""
+    """Accepts no lengths, and features of one width only."""
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         return super().forward(x).mean(1)
 
 
-def test_a_module_that_cannot_hear_the_features_is_named() -> None:
+def test_an_error_names_a_module_that_fails_on_the_features() -> None:
     victim = ss.wrap(Features(8, 3).eval())
     with pytest.raises(VictimError, match=r"Features failed on features \(2, 4, 5\)") as caught:
         victim(torch.zeros(2, 4, 5), torch.tensor([4, 4]))
@@ -236,26 +236,26 @@ def test_a_module_that_cannot_hear_the_features_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"module": len}, "torch.nn.Module"),
         ({"class_names": "abc"}, "list of class names"),
-        ({"class_names": {0: "angry", 1: "sad"}}, "different texts"),
-        ({"class_names": ["angry", "angry"]}, "different texts"),
+        ({"class_names": {0: "angry", 1: "sad"}}, "different strings"),
+        ({"class_names": ["angry", "angry"]}, "different strings"),
         ({"mean": math.nan}, "mean must be finite"),
         ({"scale": "wide"}, "scale must be a number"),
-        ({"scale": torch.ones(2, 5)}, "scale must be finite: a number, or one for each"),
+        ({"scale": torch.ones(2, 5)}, "scale must be finite: a number, or a number for each"),
         ({"scale": 0.0}, "above 0"),
     ],
 )
-def test_what_cannot_be_wrapped_is_refused(given: dict, said: str) -> None:
+def test_what_cannot_be_wrapped_is_refused(given: dict, message: str) -> None:
     module = given.pop("module", Answers(None).eval())
-    with pytest.raises((VictimError, TypeCheckError), match=f"{said}|wrap"):
+    with pytest.raises((VictimError, TypeCheckError), match=f"{message}|wrap"):
         ss.wrap(module, **given)
 
 
 class Recogniser(nn.Module):
-    """A small recogniser as people write them, with dropout; it masks its padding."""
+    """A small classifier with dropout that masks its padding."""
 
     def __init__(self, kind: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -270,8 +270,8 @@ class Recogniser(nn.Module):
 _X, _LENGTHS = torch.linspace(-1, 1, 40).view(2, 4, 5), torch.tensor([4, 3])
 
 
-def test_a_part_left_in_training_mode_is_found() -> None:
-    # Dropout that stayed on let every attack succeed, by chance and without a word.
+def test_a_submodule_in_training_mode_is_an_error() -> None:
+    # Past fault: with active dropout every attack succeeded by chance, without a warning.
     module = Recogniser().eval()
     victim = ss.wrap(module)
     module.drop.train()
@@ -282,8 +282,8 @@ def test_a_part_left_in_training_mode_is_found() -> None:
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
-def test_logits_of_another_type_are_handed_on_as_float32(kind: torch.dtype) -> None:
-    # These three mixed them with features of float32, and ended in a traceback.
+def test_logits_of_another_type_are_converted_to_float32(kind: torch.dtype) -> None:
+    # Past fault: these methods mixed them with features of float32 and failed.
     victim = ss.wrap(Recogniser(kind).eval())
     logits = victim(_X, _LENGTHS)
     assert logits.dtype == torch.float32
@@ -295,28 +295,28 @@ def test_logits_of_another_type_are_handed_on_as_float32(kind: torch.dtype) -> N
 
 
 class InPlace(Recogniser):
-    """Takes the mean off its features where they lie."""
+    """Subtracts the mean of its features in place."""
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         return super().forward(x.sub_(x.mean()), lengths)
 
 
 def test_a_module_that_changes_its_features_is_refused() -> None:
-    # The attack then compared its result with features that were no longer the caller's.
+    # Past fault: the attack compared its result with changed features.
     with pytest.raises(VictimError, match=r"InPlace changes the features.*clone"):
         ss.wrap(InPlace().eval())(_X.clone(), _LENGTHS)
-    # Features made for scoring alone have no count of their changes.
+    # Tensors created in inference mode have no version counter.
     with torch.inference_mode():
         assert ss.wrap(Recogniser().eval())(_X + 0, _LENGTHS).shape == (2, 3)
 
 
 class Looks(nn.Module):
-    """Looks for what is not there."""
+    """Raises a KeyError."""
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         return {"x": x}["logits"]
 
 
-def test_the_failure_of_a_module_is_named_whatever_it_is() -> None:
+def test_any_error_of_a_module_becomes_an_error_that_names_it() -> None:
     with pytest.raises(VictimError, match=r"Looks failed .*KeyError: 'logits'"):
         ss.wrap(Looks().eval())(_X, _LENGTHS)

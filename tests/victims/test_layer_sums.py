@@ -1,4 +1,4 @@
-"""Heads on all layers: a weighted sum, learnt and frozen; SUPERB's forward pass from scratch."""
+"""Heads on all layers: a learned and frozen weighted sum; the forward pass of SUPERB by hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LAYERS, WIDTH, CLASSES = 3, 6, ("angry", "neutral", "sad")
 
 @pytest.fixture(scope="module")
 def every(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
-    """A real store of three hidden states; only the middle one tells the classes apart."""
+    """A store of three hidden states, of which only the second separates the classes."""
     folder = tmp_path_factory.mktemp("all")
     rng = torch.Generator().manual_seed(4)
     entries, blocks, offset = [], [], 0
@@ -58,7 +58,7 @@ def victim(every: FeatureStore, fold: Fold):
     return ss.train(every, fold, "superb", epochs=12, batch_size=6, learning_rate=3e-2)
 
 
-def test_the_sum_finds_the_layer_that_tells(victim) -> None:
+def test_the_largest_weight_is_that_of_the_informative_layer(victim) -> None:
     weights = victim.layer_weights
     assert weights.sum() == pytest.approx(1)
     assert weights.argmax() == 1
@@ -67,11 +67,11 @@ def test_the_sum_finds_the_layer_that_tells(victim) -> None:
 
 
 def test_the_superb_head_is_the_forward_pass_of_its_paper(victim, every, fold) -> None:
-    """Written out frame by frame and utterance by utterance, from the saved numbers alone."""
+    """Computed for each frame and utterance from the saved weights."""
     state = victim.module.state_dict()
     batch = every.batch(fold.test)
-    heard = weighted_batch(batch, victim.layer_weights)
-    logits = victim(heard.x, heard.lengths)
+    summed = weighted_batch(batch, victim.layer_weights)
+    logits = victim(summed.x, summed.lengths)
     for row, length in enumerate(batch.lengths.tolist()):
         total = torch.zeros(256, dtype=torch.double)
         for frame in batch.x[row, :length].double():
@@ -86,25 +86,25 @@ def test_the_superb_head_is_the_forward_pass_of_its_paper(victim, every, fold) -
 
 
 def test_the_surface_is_the_same_through_store_and_batch(victim, every, fold) -> None:
-    heard = victim.view(every)
-    from_store = heard.batch(fold.test)
+    features = victim.view(every)
+    from_store = features.batch(fold.test)
     assert from_store.x.shape[2] == WIDTH == victim.card.channels
     torch.testing.assert_close(
         from_store.x, weighted_batch(every.batch(fold.test), victim.layer_weights).x
     )
     # Mean and scale are those of the sum over the training part.
-    statistics = heard.statistics(fold.train)
+    statistics = features.statistics(fold.train)
     torch.testing.assert_close(victim.mean, statistics.mean)
     torch.testing.assert_close(victim.scale, statistics.std)
-    # A store that is weighted already is heard as it is.
-    assert victim.view(heard) is heard
+    # The view of a store that is weighted already is the store itself.
+    assert victim.view(features) is features
     with pytest.raises(ss.errors.VictimError, match="another encoder"):
         victim.view(every.weighted(torch.tensor([0.2, 0.3, 0.5])))
     with pytest.raises(ss.errors.ShapeError, match="18"):
         victim(every.batch(fold.test).x, every.lengths(fold.test))
 
 
-def test_saved_and_loaded_it_hears_the_same(victim, every, fold, tmp_path: Path) -> None:
+def test_a_loaded_victim_has_the_same_view_of_a_store(victim, every, fold, tmp_path: Path) -> None:
     loaded = ss.load_victim(victim.save(tmp_path / "victim"))
     assert torch.equal(loaded.layer_weights, victim.layer_weights)
     batch = loaded.view(every).batch(fold.test)
@@ -121,7 +121,7 @@ def test_the_spread_of_the_sum_follows_from_the_covariance(every, fold) -> None:
     torch.testing.assert_close(deviation, statistics.std)
 
 
-def test_layers_that_cannot_lie_side_by_side_are_refused() -> None:
+def test_channels_that_are_not_a_multiple_of_the_layers_are_refused() -> None:
     with pytest.raises(ss.errors.ShapeError, match="7 channels cannot hold 3"):
         weighted_sum(torch.zeros(1, 2, 7), torch.ones(3))
 
@@ -139,6 +139,6 @@ def test_any_head_learns_the_sum_also_under_attack(every, fold) -> None:
     )  # fmt: skip
     assert len(victim.layer_weights) == LAYERS
     assert len(set(victim.layer_weights.tolist())) == LAYERS
-    told = victim.card.training["adversarial"]
-    assert told["attack"].startswith("DualAveraging(steps=2")
-    assert (told["sparsity"], told["epsilon"], told["share"]) == (0.1, 1.0, 0.5)
+    described = victim.card.training["adversarial"]
+    assert described["attack"].startswith("DualAveraging(steps=2")
+    assert (described["sparsity"], described["epsilon"], described["share"]) == (0.1, 1.0, 0.5)

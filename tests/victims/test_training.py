@@ -1,4 +1,4 @@
-"""Training: it learns, it repeats itself exactly, and what cannot be trained is refused."""
+"""Training: heads learn, equal seeds give equal weights, and invalid input is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sigma_ser.victims.training import train
 
 
 @pytest.mark.parametrize("head", registry.names("head"))
-def test_every_head_learns_what_can_be_learnt(head: str, store, fold) -> None:
+def test_every_head_learns_separable_classes(head: str, store, fold) -> None:
     settings = {"hidden": 16} if head == "ecapa" else {}
     victim = train(
         store, fold, head, head_settings=settings, epochs=20, batch_size=12, learning_rate=1e-2
@@ -26,7 +26,7 @@ def test_every_head_learns_what_can_be_learnt(head: str, store, fold) -> None:
     assert victim.class_names == store.class_names
 
 
-def test_the_same_seed_gives_the_same_weights_and_leaves_no_trace(store, fold) -> None:
+def test_the_same_seed_gives_the_same_weights_and_keeps_the_global_generator(store, fold) -> None:
     def weights(seed: int) -> str:
         return train(store, fold, "mlp", seed, epochs=2).fingerprint
 
@@ -53,17 +53,17 @@ def test_regularisation_changes_the_outcome(extra: dict, store, fold) -> None:
 
 
 def test_training_stops_when_validation_no_longer_gains(store, fold) -> None:
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
 
     def progress(done: int, total: int) -> None:
-        told.append((done, total))
+        calls.append((done, total))
 
     train(store, fold, "mlp", epochs=40, patience=3, progress=progress)
-    assert len(told) < 40
-    assert told[-1] == (len(told), 40)
+    assert len(calls) < 40
+    assert calls[-1] == (len(calls), 40)
 
 
-def test_class_weights_make_up_for_a_rare_class(store, fold) -> None:
+def test_class_weights_raise_the_recall_of_a_rare_class(store, fold) -> None:
     rare = {name for name in fold.train if name.startswith("sad")}
     few = dataclasses.replace(
         fold, train=tuple(n for n in fold.train if n not in rare or n.endswith("5"))
@@ -79,7 +79,7 @@ def test_class_weights_make_up_for_a_rare_class(store, fold) -> None:
     assert found[0] > found[1]
 
 
-def test_what_cannot_be_trained_is_refused(store, fold) -> None:
+def test_invalid_folds_and_settings_are_refused(store, fold) -> None:
     without_sad = tuple(name for name in fold.train if not name.startswith("sad"))
     with pytest.raises(ss.errors.VictimError, match="no training utterance of sad"):
         train(store, dataclasses.replace(fold, train=without_sad), "mlp")
@@ -117,7 +117,7 @@ def test_settings_out_of_their_range_are_refused(wrong: dict, store, fold) -> No
         train(store, fold, "linear", **wrong)
 
 
-def test_hardened_training_sees_attacked_features_and_keeps_the_budget(store, fold) -> None:
+def test_adversarial_training_uses_attacked_features_within_the_budget(store, fold) -> None:
     """The attack is called on the victim in eval mode, and its features enter the loss."""
     budget = ss.Budget(sparsity=0.1, epsilon=1.0)
     inner = ss.make_attack("dual-averaging", steps=2)
@@ -188,7 +188,7 @@ def test_calibration_error_of_known_cases() -> None:
 
 
 def test_without_a_validation_part_the_last_epoch_is_kept(store, fold) -> None:
-    # The first one was: with nothing to validate on, no later epoch ever scored better.
+    # Past fault: the first epoch was kept, since no later one had a better validation score.
     whole = dataclasses.replace(fold, train=(*fold.train, *fold.validation), validation=())
     settings = {"batch_size": 12, "learning_rate": 1e-2, "patience": 2}
     victim = train(store, whole, "mlp", epochs=12, **settings)
@@ -196,8 +196,8 @@ def test_without_a_validation_part_the_last_epoch_is_kept(store, fold) -> None:
     assert victim.card.metrics["test"]["uar"] > 0.6
 
 
-def test_logits_that_are_not_finite_are_no_score(store, fold) -> None:
-    # They ended in an IndexError about bins of confidence.
+def test_logits_that_are_not_finite_are_an_error(store, fold) -> None:
+    # Past fault: an IndexError in the calibration error.
     class Mute(torch.nn.Module):
         def forward(self, x, lengths):
             return torch.full((len(x), 3), torch.nan)

@@ -1,4 +1,4 @@
-"""How good a victim is: UAR first, with intervals, per class and per speaker."""
+"""Classification performance of a victim: UAR with intervals, per class and per speaker."""
 
 from __future__ import annotations
 
@@ -26,17 +26,27 @@ from sigma_ser.statistics.classification import (
 def predict_logits(
     victim: Victim | nn.Module, store: FeatureStore, ids: Sequence[str], batch_size: int = 64
 ) -> Float[Tensor, "N C"]:
-    """Logits of utterances, in the order given; batches hold utterances of like length."""
+    """Compute the logits of utterances of a store, in batches of similar length.
+
+    Args:
+        victim: the classifier.
+        store: features as the victim receives them.
+        ids: `N` utterances.
+        batch_size: maximum number of utterances in one call of the victim.
+
+    Returns:
+        `(N, C)`, in the order of `ids`.
+    """
     order = store.lengths(ids).argsort(stable=True, descending=True)
     logits = torch.empty(0)
-    # The longest first, whose memory fits all others; and no list of small results, each of which
-    # would stay between the large tensors and keep their memory from being used again.
+    # The longest utterances come first, since all others fit into the memory they free. Results
+    # go into one tensor: small tensors between the large ones would fragment that memory.
     for rows in torch.split(order, batch_size):
         batch = store.batch([ids[row] for row in rows.tolist()])
-        told = victim(batch.x, batch.lengths)
+        part = victim(batch.x, batch.lengths)
         if not len(logits):
-            logits = told.new_empty(len(ids), told.shape[1])
-        logits[rows] = told
+            logits = part.new_empty(len(ids), part.shape[1])
+        logits[rows] = part
     return logits
 
 
@@ -50,16 +60,16 @@ def evaluate(
     """Score a victim on utterances of a store.
 
     Args:
-        victim: recogniser with the classes of the store, in any order.
-        store: features with labels, as the victim hears them.
+        victim: a classifier with the classes of the store, in any order.
+        store: features with labels, as the victim receives them.
         ids: utterances to score, at least one.
-        speakers: who speaks in each utterance, for scores of each speaker.
+        speakers: the speaker of each utterance by its id, for scores of each speaker.
 
     Returns:
         Plain data, rates as fractions: the scores of `statistics.classification_scores`;
         `accuracy_low` and `accuracy_high` (95 % bootstrap); `calibration_error`; `classes`, for
-        each its `utterances`, `precision`, `recall`, `f1` (`None` where they have no meaning);
-        with `speakers`, for each of them `utterances`, `uar` and `accuracy`.
+        each class `utterances`, `precision`, `recall`, `f1` (`None` where they are undefined);
+        with `speakers`, for each speaker `utterances`, `uar` and `accuracy`.
 
     Raises:
         VictimError: if there is nothing to score, the classes are not those of the store, or
@@ -67,13 +77,14 @@ def evaluate(
     """
     if not ids:
         raise VictimError("there is no utterance to score; choose another part or fold")
+
     logits = predict_logits(victim, store, ids)
     finite = torch.isfinite(logits).all(1)
     if not bool(finite.all()):
         raise VictimError(
-            f"the victim gives NaN or infinite logits for {int((~finite).sum())} of {len(ids)} "
-            f"utterances, {ids[int(finite.int().argmin())]!r} first; check its weights and that "
-            "these are the features that it knows"
+            f"the victim returned NaN or infinite logits for {int((~finite).sum())} of {len(ids)} "
+            f"utterances, {ids[int(finite.int().argmin())]!r} first; check its weights, and that "
+            "the features are those that it was trained on"
         )
     logits = logits[:, _order_of_classes(victim, store.class_names, logits.shape[1])]
     labels = store.labels(ids)
@@ -95,7 +106,16 @@ def evaluate(
 def calibration_error(
     logits: Float[Tensor, "N C"], hits: Bool[Tensor, "N"], bins: int = 10
 ) -> float:
-    """Expected calibration error over equal-width bins of confidence (Guo et al. 2017, eq. 3)."""
+    """Expected calibration error over equal-width bins of confidence (Guo et al. 2017, eq. 3).
+
+    Args:
+        logits: `(N, C)`.
+        hits: `(N,)`, whether each prediction is correct.
+        bins: number of bins.
+
+    Returns:
+        In [0, 1].
+    """
     confidence = logits.double().softmax(1).amax(1)
     bin_of = (confidence * bins).long().clamp(max=bins - 1)
     gap = torch.zeros(bins, dtype=torch.double)
@@ -104,13 +124,13 @@ def calibration_error(
 
 
 def _order_of_classes(victim: Victim, class_names: Sequence[str], classes: int) -> Int[Tensor, "C"]:
-    """Which logit belongs to each class of the store; unnamed logits are taken in order."""
+    """Index of the logit of each class of the store; unnamed logits are in the same order."""
     named = tuple(victim.class_names)
     if sorted(named or class_names) != sorted(class_names) or classes != len(class_names):
         raise VictimError(
-            f"the victim knows the classes {', '.join(named) or f'({classes} without names)'} and "
-            f"the store {', '.join(class_names)}; give the victim's classes by the store's names "
-            "with class_names=, in the order of its logits"
+            f"the classes of the victim are {', '.join(named) or f'({classes} without names)'}, "
+            f"those of the store {', '.join(class_names)}; give the victim's classes by the "
+            "store's names with class_names=, in the order of its logits"
         )
     return torch.tensor([(named or tuple(class_names)).index(name) for name in class_names])
 
@@ -118,13 +138,13 @@ def _order_of_classes(victim: Victim, class_names: Sequence[str], classes: int) 
 def _of_classes(
     confusion: Int[np.ndarray, "C C"], class_names: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    told, seen, hits = confusion.sum(0), confusion.sum(1), confusion.diagonal()
+    predicted, true, hits = confusion.sum(0), confusion.sum(1), confusion.diagonal()
     return {
         name: {
-            "utterances": int(seen[row]),
-            "precision": _share(hits[row], told[row]),
-            "recall": _share(hits[row], seen[row]),
-            "f1": _share(2 * hits[row], told[row] + seen[row]),
+            "utterances": int(true[row]),
+            "precision": _share(hits[row], predicted[row]),
+            "recall": _share(hits[row], true[row]),
+            "f1": _share(2 * hits[row], predicted[row] + true[row]),
         }
         for row, name in enumerate(class_names)
     }

@@ -1,10 +1,10 @@
-"""Audio classifiers of `transformers` as victims: the part behind a hidden state of theirs.
+"""Audio classifiers of `transformers` as victims: the layers after a hidden state.
 
-A `...ForSequenceClassification` model is a front end, a stack of transformer layers, and a head:
-projection, mean over frames, linear. Fed with state `i` of the stack (counted as in
-`load_encoder`: 0 enters the first layer, `n` leaves the last), the layers from `i` on and the head
-are a victim on features. Positional convolutions and group norms lie before state 0, so everything
-that is left ignores padding exactly once the attention is masked by the lengths.
+A `...ForSequenceClassification` model consists of a front end, a stack of transformer layers, and a
+head: projection, mean over frames, linear. The layers after hidden state `i` (numbered as in
+`load_encoder`: 0 is the input of the first layer, `n` the output of the last) and the head are a
+victim on features. Positional convolutions and group norms come before state 0, so the remaining
+part is independent of padding if the attention is masked by the lengths.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _FAMILIES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2
 
 
 class _Nothing(nn.Module):
-    """Stands where the positional convolution was: state 0 holds the positions already."""
+    """Replaces the positional convolution by zeros, since state 0 contains the positions."""
 
     def forward(self, h: Tensor) -> Tensor:
         return torch.zeros_like(h)
 
 
 class RestOfClassifier(nn.Module):
-    """The layers behind a hidden state, and the classifier's own head.
+    """The layers of a classifier after a hidden state, and its head.
 
     Args:
-        model: a `...ForSequenceClassification` model; what lies before the state is taken away.
-        layer: the state, from 0 to the number of layers, or `"all"` for a model that sums its
-            layers: then only the head is left, and the sum is what it is fed.
+        model: a `...ForSequenceClassification` model; the part before the state is removed from it.
+        layer: the hidden state, from 0 to the number of layers, or `"all"` for a model with a
+            weighted sum of layers, of which only the head remains, with the sum as its input.
     """
 
     def __init__(self, model: Any, layer: int | Literal["all"]) -> None:
@@ -64,13 +64,13 @@ class RestOfClassifier(nn.Module):
         self.encoder = encoder
 
     def forward(self, x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Float[Tensor, "B C"]:
-        """Logits of hidden states, or of the sum of layers."""
+        """Return the logits of hidden states, or of the weighted sum of layers."""
         if self.encoder is not None:
             valid = valid_frames(lengths, x.shape[1])
-            # A copy: the encoder clears padding in place.
+            # A copy, since the encoder clears padding in place.
             cleared = x.masked_fill(~valid[:, :, None], 0.0)
             with warnings.catch_warnings():
-                # WavLM hands torch a mask of one type and a bias of another.
+                # WavLM calls torch with a mask and a bias of different types.
                 warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
                 x = self.encoder(cleared, attention_mask=valid).last_hidden_state
         logits: Tensor = self.classify(mean_pool(self.project(x), lengths))
@@ -80,29 +80,33 @@ class RestOfClassifier(nn.Module):
 def load_classifier(
     name_or_path: str | Path, layer: int | str, revision: str | None
 ) -> tuple[RestOfClassifier, tuple[str, ...], Tensor | None]:
-    """The rest of a classifier behind a layer, its class names, and its weights of layers.
+    """Load the layers of a classifier after a hidden state.
 
     Args:
         name_or_path: a folder, or a Hugging Face id, with safetensors weights.
         layer: as for `load_encoder`; `"all"` for models with `use_weighted_layer_sum`.
         revision: branch, tag or commit on the hub.
 
+    Returns:
+        The module in eval mode, its class names, and its layer weights `(L,)` (`None` for a model
+        without a weighted sum of layers).
+
     Raises:
-        VictimError: if there is no such model, its weights do not fit, it is of a family whose
-            head is something else, or the layer does not determine its answer.
+        VictimError: if there is no such model, its weights do not fit, its family is not
+            supported, or the layer does not determine its logits.
     """
     try:
         source = find_source(name_or_path, revision)
         config = SimpleNamespace(**source.config)
         if source.model_type not in _FAMILIES:
             raise VictimError(
-                f"{source.name} is of the family {source.model_type or 'unknown'!r}; as victims "
-                f"{', '.join(_FAMILIES)} are known, others can be given with ss.wrap(module)"
+                f"{source.name} is of the family {source.model_type or 'unknown'!r}; the supported "
+                f"families are {', '.join(_FAMILIES)}; give others with ss.wrap(module)"
             )
         if getattr(config, "add_adapter", False):
             raise VictimError(
-                f"{source.name} has an adapter behind its layers, which changes the frame rate; "
-                "give the part of it that you attack with ss.wrap(module)"
+                f"{source.name} has an adapter after its layers, which changes the frame rate; "
+                "give the part to attack with ss.wrap(module)"
             )
         model = load_checked(source, "AutoModelForAudioClassification").eval()
         summed = bool(model.config.use_weighted_layer_sum)
@@ -124,13 +128,13 @@ def _chosen_layer(name: str, layer: int | str, config: Any, summed: bool) -> int
         if _norm_comes_last(config):
             raise VictimError(
                 f"{name} sums its layers, and versions of transformers differ in whether the last "
-                "of them is normalised; give the part of it that you attack with ss.wrap(module)"
+                "of them is normalised; give the part to attack with ss.wrap(module)"
             )
         return "all"
     chosen = resolve_layer(layer, config.num_hidden_layers)
     if not isinstance(chosen, int):
         raise VictimError(
-            f"{name} classifies its last layer, so there is nothing behind {layer!r}; "
+            f"{name} classifies the output of its last layer, so no layer follows {layer!r}; "
             "choose a layer by its number"
         )
     return chosen

@@ -1,8 +1,8 @@
-"""A learned weighted sum of hidden states: one number for each layer, trained with the head.
+"""A learned weighted sum of hidden states: one weight for each layer, trained with the head.
 
-Source: SUPERB (Yang et al. 2021, section 3.1). Features of `layer="all"` hold all hidden states of
-a frame side by side, `(B, T, L * D)`. While a head learns, softmax weights sum them to
-`(B, T, D)`; afterwards the weights are frozen, and that sum is what the victim is given.
+Source: SUPERB (Yang et al. 2021, section 3.1). Features of `layer="all"` are the concatenated
+hidden states of a frame, `(B, T, L * D)`. During training, softmax weights sum them to `(B, T, D)`;
+afterwards the weights are frozen, and the sum is the input of the victim.
 """
 
 from __future__ import annotations
@@ -21,29 +21,47 @@ from sigma_ser.encoders.store import FeatureStore
 def weighted_sum(
     x: Float[Tensor, "*B T F"], weights: Float[Tensor, "L"]
 ) -> Float[Tensor, "*B T D"]:
-    """Sum the `L` hidden states that lie side by side in each frame, `F = L * D`.
+    """Compute the weighted sum of the `L` concatenated hidden states of each frame.
+
+    Args:
+        x: features `(..., T, F)` with `F = L * D`.
+        weights: `(L,)`.
+
+    Returns:
+        `(..., T, D)`.
 
     Raises:
-        ShapeError: if the channels cannot be cut into `L` equal parts.
+        ShapeError: if `F` is not a multiple of `L`.
 
     >>> weighted_sum(torch.tensor([[[1.0, 2.0, 10.0, 20.0]]]), torch.tensor([0.5, 0.5])).tolist()
     [[[5.5, 11.0]]]
     """
     if x.shape[-1] % len(weights):
         raise ShapeError(
-            f"{x.shape[-1]} channels cannot hold {len(weights)} hidden states side by side; "
+            f"{x.shape[-1]} channels cannot hold {len(weights)} hidden states of equal width; "
             'give features of layer="all"'
         )
     return torch.einsum("...ld,l->...d", x.reshape(*x.shape[:-1], len(weights), -1), weights)
 
 
 def weighted_batch(batch: FeatureBatch, weights: Float[Tensor, "L"]) -> FeatureBatch:
-    """A batch of all layers as a victim with these frozen weights is given it: the surface."""
+    """Compute the input of a victim with frozen layer weights from a batch of all layers.
+
+    Args:
+        batch: features `(B, T, L * D)`.
+        weights: `(L,)`, such as `victim.layer_weights`.
+
+    Returns:
+        Features `(B, T, D)` with the same lengths and ids.
+
+    Raises:
+        ShapeError: if the number of channels is not a multiple of `L`.
+    """
     return FeatureBatch(weighted_sum(batch.x, weights.to(batch.x)), batch.lengths, batch.ids)
 
 
 class LayerSum(nn.Module):
-    """Softmax weights of hidden states, with the moments of the sum that they give.
+    """Softmax weights of hidden states, with the moments of the weighted sum.
 
     Args:
         mean: `(L * D,)` channel means of the training part.
@@ -61,27 +79,35 @@ class LayerSum(nn.Module):
 
     @property
     def weights(self) -> Float[Tensor, "L"]:
-        """One weight for each hidden state, above 0; they sum to 1."""
+        """Weights of the hidden states `(L,)`, above 0, with the sum 1."""
         return torch.softmax(self.scores, 0)
 
     def moments(self) -> tuple[Float[Tensor, "D"], Float[Tensor, "D"]]:
-        """Mean and standard deviation of each channel of the sum, over the training part."""
+        """Compute mean and standard deviation `(D,)` of the sum over the training part."""
         weights = self.weights.detach()
         variance = torch.einsum("l,dlm,m->d", weights, self.covariance, weights)
         return weighted_sum(self.mean[None], weights)[0], variance.clamp(min=0).sqrt()
 
     def forward(self, x: Float[Tensor, "B T F"]) -> Float[Tensor, "B T D"]:
-        """The sum."""
+        """Return the weighted sum of hidden states."""
         return weighted_sum(x, self.weights)
 
 
 def layer_covariance(
     store: FeatureStore, ids: Sequence[str], mean: Float[Tensor, "F"]
 ) -> Float[Tensor, "D L L"]:
-    """Covariance `(D, L, L)` of the hidden states of each channel, over all frames of `ids`.
+    """Compute the covariance of the hidden states of each channel over all frames.
 
-    The spread of a weighted sum follows from it for any weights, so that the standardisation
-    keeps up while the weights are learnt, in one pass over the store.
+    It determines the variance of the weighted sum for any weights, so the standardisation follows
+    the weights during training without further passes over the store.
+
+    Args:
+        store: features of all layers.
+        ids: the utterances of the training part.
+        mean: `(L * D,)` their channel means.
+
+    Returns:
+        `(D, L, L)`.
     """
     layers = store.layers
     total, frames = torch.zeros(store.dim // layers, layers, layers, dtype=torch.float64), 0

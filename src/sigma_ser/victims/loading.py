@@ -1,4 +1,4 @@
-"""`ss.load_victim`: a victim from a folder, from Hugging Face, or from the user's own code."""
+"""`ss.load_victim`: loads a victim from a folder, from Hugging Face, or from Python code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HUGGING_FACE = "hf:"
 
 
 class Classifier(WrappedVictim):
-    """The rest of an audio classifier; `layer_weights` are those of a model that sums layers."""
+    """Part of an audio classifier; `layer_weights` `(L,)` for a model with a sum of layers."""
 
     layer_weights: Tensor | None = None
 
@@ -58,28 +58,33 @@ def load_victim(
 
     Args:
         source: one of
-            the folder where `save`, `sigma-ser train` or a run put a trained victim;
+            the folder of a victim that `save`, `sigma-ser train` or a run has written;
             `"hf:<id or folder>"`, an audio classifier of `transformers` (wav2vec2, HuBERT, WavLM,
-            UniSpeech, UniSpeech-SAT, data2vec-audio), safetensors alone, code never run;
-            `"package.module:Name"`, a class or function that gives a torch module
+            UniSpeech, UniSpeech-SAT, data2vec-audio) with safetensors weights, whose code is never
+            executed;
+            `"package.module:Name"`, a class or function that returns a torch module
             `(x (B, T, D), lengths (B,)) -> logits (B, C)`, or a victim.
-        layer: for `hf:`, the hidden state that is attacked, counted as by `load_encoder`: the part
-            behind it is the victim. `"all"` for models that sum all layers with weights: their sum
-            is attacked, and `victim.layer_weights` gives it (`store.weighted(...)`).
-        class_names: class names in the order of the logits, where they are not those of the model.
-        mean: `(D,)` of the training features, the baseline of explanations, for foreign victims;
-            `store.statistics(ids)` has it.
-        scale: `(D,)` standard deviation of the training features, the unit of epsilon, likewise.
+        layer: for `hf:`, the hidden state to attack, numbered as by `load_encoder`; the layers
+            after it are the victim. `"all"` for models with a weighted sum of all layers, which is
+            then attacked: `store.weighted(victim.layer_weights)`.
+        class_names: class names in the order of the logits, if other than those of the model.
+        mean: `(D,)` channel means of the training features, the baseline of explanations, for
+            victims not trained here; see `store.statistics(ids)`.
+        scale: `(D,)` channel standard deviations of the training features, the unit of epsilon, for
+            victims not trained here.
         revision: for `hf:`, branch, tag or commit on the hub.
         settings: for `module:Name`, its keyword arguments.
 
+    Returns:
+        The victim; a :class:`TrainedVictim` for a folder.
+
     Raises:
-        VictimError: if there is no such victim, it is not intact, or it cannot be one.
+        VictimError: if there is no such victim, its files are damaged, or it is not a victim.
 
     >>> load_victim("collections:OrderedDict")
     Traceback (most recent call last):
-    sigma_ser.core.errors.VictimError: collections:OrderedDict gave a OrderedDict; it must give a \
-torch module (x, lengths) -> logits, or a victim
+    sigma_ser.core.errors.VictimError: collections:OrderedDict returned an object of type \
+OrderedDict; it must return a torch module (x, lengths) -> logits, or a victim
     """
     name = str(source)
     if name.startswith(_HUGGING_FACE):
@@ -135,28 +140,28 @@ def _own_code(
         make = getattr(module, member)
     except (ImportError, AttributeError) as fault:
         raise VictimError(
-            f"{name} cannot be imported ({fault}); give package.module:Name of what is installed "
-            "or lies in the working folder"
+            f"{name} cannot be imported ({fault}); give package.module:Name of a module that is "
+            "installed or in the working folder"
         ) from fault
     try:
         made = make(**settings)
     except TypeError as fault:
-        raise VictimError(f"{name} cannot be made: {fault}") from fault
+        raise VictimError(f"{name} cannot be created: {fault}") from fault
     if isinstance(made, nn.Module):
-        # What is loaded to be attacked is not being trained.
+        # A module that is loaded for an attack is not in training.
         own = class_names or getattr(made, "class_names", None)
         return wrap(made.eval(), own, getattr(made, "mean", mean), getattr(made, "scale", scale))
     if not isinstance(made, Victim):
         raise VictimError(
-            f"{name} gave a {type(made).__name__}; it must give a torch module "
-            "(x, lengths) -> logits, or a victim"
+            f"{name} returned an object of type {type(made).__name__}; it must return a torch "
+            "module (x, lengths) -> logits, or a victim"
         )
     return made
 
 
 @contextlib.contextmanager
 def _working_folder() -> Iterator[None]:
-    """The user's own modules lie in the working folder, which console scripts do not look into."""
+    """Import from the working folder as well, which is not on the path of console scripts."""
     folder = str(Path.cwd())
     sys.path.append(folder)
     try:

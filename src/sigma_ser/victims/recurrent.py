@@ -1,8 +1,8 @@
-"""Bidirectional recurrent layers that ignore padding exactly, without packed sequences.
+"""Bidirectional recurrent layers that are independent of padding, without packed sequences.
 
-A recurrent layer that reads left to right never sees padding before the valid frames, so only the
-backward direction needs care: it reads each utterance reversed within its own length. This equals
-`pack_padded_sequence` and spares its per-step bookkeeping.
+The forward direction processes valid frames before padding. The backward direction processes each
+utterance reversed within its own length. This equals `pack_padded_sequence` without its overhead
+for each step.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 
 def reverse_frames(h: Float[Tensor, "B T H"], lengths: Int[Tensor, "B"]) -> Float[Tensor, "B T H"]:
-    """Turn the valid frames of each utterance round; padding stays where it is."""
+    """Reverse the valid frames of each utterance; padding stays in place.
+
+    Args:
+        h: `(B, T, H)`.
+        lengths: valid frames `(B,)`.
+
+    Returns:
+        `(B, T, H)`.
+    """
     frames = torch.arange(h.shape[1], device=h.device)[None, :]
     index = torch.where(frames < lengths[:, None], lengths[:, None] - 1 - frames, frames)
     return h.gather(1, index[:, :, None].expand_as(h))
@@ -36,7 +44,7 @@ class Bidirectional(nn.Module):
     def forward(
         self, x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]
     ) -> Float[Tensor, "B T W"]:
-        """Both directions side by side; what lies on padding has no meaning."""
+        """Return both directions concatenated; values on padding are undefined."""
         ahead = self.ahead(x)[0]
         back = reverse_frames(self.back(reverse_frames(x, lengths))[0], lengths)
         return torch.cat([ahead, back], dim=-1)

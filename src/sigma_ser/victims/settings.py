@@ -1,4 +1,4 @@
-"""How a head is trained: every setting, its range, and adversarial training."""
+"""Settings of training: every setting with its range, and adversarial training."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from sigma_ser.core.settings import check_settings
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How a head is trained.
+    """Settings of the training of a head.
 
     Args:
-        epochs: passes over the training part, at the most.
-        batch_size: utterances a step.
-        learning_rate: peak of the schedule (linear warm-up, then cosine to 0).
-        warmup: share of the steps that warm up.
-        weight_decay: of AdamW (Loshchilov & Hutter 2019), on matrices only.
-        label_smoothing: share of the target spread over all classes (Szegedy et al. 2016).
-        class_weights: weigh classes by their inverse frequency.
-        noise: standard deviation of Gaussian noise on standardised features.
-        mixup: alpha of mixup (Zhang et al. 2018) of the features of two utterances; 0 off.
-        clip: largest norm of a gradient.
-        patience: epochs without a better validation UAR before it stops.
+        epochs: maximum number of passes over the training part, at least 1.
+        batch_size: number of utterances in a step, at least 1.
+        learning_rate: peak of the schedule (linear warm-up, then cosine decay to 0), above 0.
+        warmup: share of the steps with linear warm-up, in [0, 1).
+        weight_decay: weight decay of AdamW (Loshchilov & Hutter 2019) on matrices, at least 0.
+        label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2016),
+            in [0, 1).
+        class_weights: weight classes by their inverse frequency.
+        noise: standard deviation of Gaussian noise on standardised features, at least 0.
+        mixup: parameter alpha of mixup (Zhang et al. 2018) of the features of two utterances, at
+            least 0; 0 disables it.
+        clip: maximum norm of the gradient, above 0.
+        patience: number of epochs without a better validation UAR after which training stops, at
+            least 1.
 
     Raises:
         VictimError: if a value is out of its range.
@@ -62,7 +65,7 @@ class TrainingSettings:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> TrainingSettings:
-        """Settings from a mapping.
+        """Create settings from a mapping of names to values.
 
         Raises:
             VictimError: if a setting is unknown or has the wrong type.
@@ -73,17 +76,17 @@ class TrainingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialTraining:
-    """Train on attacked features beside the clean ones, to harden a victim.
+    """Adversarial training: train on attacked and on clean features.
 
     The loss of a step is `(1 - share) * clean + share * attacked`, where each utterance is
-    attacked anew against the victim as it is at that step, with dropout off (Madry et al. 2018,
-    eq. 2.1; the mixture of Goodfellow et al. 2015, section 6). An attack that stops at the first
-    success gives the mild examples of Zhang et al. 2020 (friendly adversarial training).
+    attacked on the current model without dropout (Madry et al. 2018, eq. 2.1; the mixture of
+    Goodfellow et al. 2015, section 6). With an attack that stops at the first success it is the
+    friendly adversarial training of Zhang et al. 2020.
 
     Args:
         attack: any attack, such as `ss.make_attack("dual-averaging", steps=5)`.
-        budget: what it may change.
-        share: weight of the attacked features, in (0, 1].
+        budget: budget of the attack.
+        share: weight of the attacked features in the loss, in (0, 1].
 
     Raises:
         VictimError: if `share` is out of its range.
@@ -98,7 +101,7 @@ class AdversarialTraining:
             raise VictimError(f"share must lie in (0, 1], got {self.share}")
 
     def described(self) -> dict[str, Any]:
-        """Plain data for the victim's card."""
+        """Return the settings as plain data for the card of a victim."""
         epsilon = self.budget.epsilon
         return {
             "attack": repr(self.attack),

@@ -1,4 +1,4 @@
-"""Any torch module as a victim, unchanged; and the standardisation that trained victims carry."""
+"""Torch modules as victims, and the standardisation of trained victims."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from sigma_ser.core.errors import SigmaError, VictimError
 from sigma_ser.core.passes import per_channel
 
-# A channel that never moves in training would make every epsilon zero and divide by zero.
+# A constant channel in training would give a bound of zero and a division by zero.
 _SMALLEST_SCALE = 1e-6
-# What modules raise where features do not suit them; the cause stays behind the error.
+# Errors that modules raise for unsuitable features; the original error is kept as the cause.
 _FAILURES = (
     RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError,
 )  # fmt: skip
 
 
 def usable_scale(deviation: Float[Tensor, "D"]) -> Float[Tensor, "D"]:
-    """Standard deviations as a scale: above 0 also where a channel never moves."""
+    """Bound standard deviations `(D,)` from below, so that constant channels have a scale."""
     return deviation.clamp(min=_SMALLEST_SCALE)
 
 
@@ -47,17 +47,23 @@ class Standardised(nn.Module):
         self.register_buffer("scale", scale.clone())
 
     def forward(self, x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Float[Tensor, "B C"]:
-        """Logits of the standardised features."""
+        """Return the logits of the standardised features."""
         logits: Tensor = self.head((x - self.mean) / self.scale, lengths)
         return logits
 
 
 class WrappedVictim:
-    """A torch module seen as a victim: the module itself is not changed.
+    """A torch module as a victim, created by :func:`wrap`; the module is not changed.
 
-    Made by :func:`wrap`. Calls are checked: the module and all of its parts must be in eval mode,
-    leave the features as they are, and give one tensor of logits `(B, C)`, which is handed on as
-    float32. Attacks and explainers check that they are finite.
+    Calls are checked: the module and all of its submodules must be in eval mode, must not change
+    the features, and must return one tensor of logits `(B, C)`, which is converted to float32.
+    Attacks and explainers check that the logits are finite.
+
+    Args:
+        module: `(x (B, T, D), lengths (B,)) -> logits (B, C)`.
+        class_names: class names in the order of the logits.
+        mean: `(D,)` channel means of the training features.
+        scale: `(D,)` channel standard deviations of the training features, above 0.
     """
 
     def __init__(
@@ -72,17 +78,25 @@ class WrappedVictim:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Class names in the order of the logits; empty if none were given."""
+        """Class names in the order of the logits; empty if unknown."""
         return self._class_names
 
     def __call__(
         self, x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]
     ) -> Float[Tensor, "B C"]:
-        """Logits `(B, C)`.
+        """Compute logits.
+
+        Args:
+            x: features `(B, T, D)`.
+            lengths: valid frames `(B,)`.
+
+        Returns:
+            `(B, C)`, float32.
 
         Raises:
-            VictimError: if the module is in training mode, or its logits are not usable.
-            ShapeError: if the features have not as many channels as `scale`.
+            VictimError: if the module is in training mode, fails, changes the features, or does
+                not return logits `(B, C)`.
+            ShapeError: if the number of channels differs from that of `scale`.
         """
         per_channel(self.scale, x)
         _check_eval(self.module)
@@ -92,7 +106,7 @@ class WrappedVictim:
             else contextlib.nullcontext()
         )
         with without_cudnn:
-            logits = self._answer(x, lengths)
+            logits = self._call_module(x, lengths)
         if logits.ndim != 2 or len(logits) != len(x):
             raise VictimError(
                 f"the victim must return logits (B, C), here ({len(x)}, C), "
@@ -104,36 +118,36 @@ class WrappedVictim:
             )
         return logits.float()
 
-    def _answer(self, x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Tensor:
-        """What the module gives; its own failures name it, and stay behind the error as its cause.
+    def _call_module(self, x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Tensor:
+        """Call the module; its errors become errors that name it.
 
         Raises:
-            VictimError: if the module cannot be called with such features, changes them, or gives
-                no tensor.
+            VictimError: if the module fails on the features, changes them, or does not return a
+                tensor.
         """
         version = None if x.is_inference() else x._version
         try:
-            answer: Any = self.module(x, lengths)
+            output: Any = self.module(x, lengths)
         except (SigmaError, torch.OutOfMemoryError):
             raise
         except _FAILURES as fault:
             raise VictimError(
                 f"{type(self.module).__name__} failed on features {tuple(x.shape)} "
-                f"({type(fault).__name__}: {fault}); it must take float32 x (B, T, D) of this many "
-                "channels and lengths (B,)"
+                f"({type(fault).__name__}: {fault}); it must accept float32 x (B, T, D) with this "
+                "number of channels and lengths (B,)"
             ) from fault
         if version is not None and x._version != version:
             raise VictimError(
-                f"{type(self.module).__name__} changes the features that it is given, and would "
-                "change those of its caller; let its forward() work on x.clone()"
+                f"{type(self.module).__name__} changes the features in place, and so those of its "
+                "caller; let its forward() use x.clone()"
             )
-        if not isinstance(answer, Tensor):
+        if not isinstance(output, Tensor):
             raise VictimError(
                 f"the victim must return logits (B, C) and nothing else, but returned a "
-                f"{type(answer).__name__}; wrap a module whose forward() gives them alone, such as "
-                "`return self.model(x, lengths).logits`"
+                f"{type(output).__name__}; wrap a module whose forward() returns the logits only, "
+                "such as `return self.model(x, lengths).logits`"
             )
-        return answer
+        return output
 
     def __repr__(self) -> str:
         return (
@@ -147,13 +161,18 @@ def wrap(
     mean: float | Float[Tensor, "D"] = 0.0,
     scale: float | Float[Tensor, "D"] = 1.0,
 ) -> WrappedVictim:
-    """Attack a model of your own: any module `(x (B, T, D), lengths (B,)) -> logits (B, C)`.
+    """Wrap a torch module `(x (B, T, D), lengths (B,)) -> logits (B, C)` as a victim.
 
     Args:
         module: the model, in eval mode; it is not changed.
         class_names: class names in the order of the logits.
-        mean: channel means of the training features, the baseline of explanations.
-        scale: channel standard deviations of the training features, the unit of epsilon.
+        mean: channel means `(D,)` of the training features, the baseline of explanations, or one
+            number for all channels.
+        scale: channel standard deviations `(D,)` of the training features, the unit of epsilon, or
+            one number for all channels; above 0.
+
+    Returns:
+        A victim that calls the module.
 
     Raises:
         VictimError: if `module` is not a torch module or is in training mode, or if
@@ -169,16 +188,16 @@ def wrap(
     """
     if not isinstance(module, nn.Module):
         raise VictimError(
-            f"wrap takes a torch.nn.Module in eval mode, got a {type(module).__name__}; "
-            "call your function in the forward() of one"
+            f"wrap requires a torch.nn.Module in eval mode, got a {type(module).__name__}; "
+            "call your function in the forward() of a module"
         )
     if isinstance(class_names, str):
         raise VictimError(
-            f"class_names must be a list of class names, got the text {class_names!r}"
+            f"class_names must be a list of class names, got the string {class_names!r}"
         )
     if class_names is not None and not _are_names(class_names):
         raise VictimError(
-            "class_names must be a list of different texts in the order of the logits, "
+            "class_names must be a list of different strings in the order of the logits, "
             f"got {class_names!r}"
         )
     _check_eval(module)
@@ -189,12 +208,12 @@ def wrap(
 
 
 def _check_eval(module: nn.Module) -> None:
-    """Raise where the module, or any part of it, is in training mode."""
+    """Raise an error if the module or any submodule is in training mode."""
     training = next((part for part in module.modules() if part.training), None)
     if training is not None:
         raise VictimError(
             f"{type(training).__name__} of the victim is in training mode, where dropout and batch "
-            "statistics make its answers random; call module.eval() first"
+            "statistics make its logits random; call module.eval() first"
         )
 
 
@@ -204,13 +223,13 @@ def _are_names(class_names: Sequence[str]) -> bool:
 
 
 def _numbers(name: str, value: float | Float[Tensor, "D"]) -> Tensor:
-    """`mean` or `scale` as a tensor of finite numbers."""
+    """Convert `mean` or `scale` to a tensor of finite numbers."""
     try:
         numbers = torch.as_tensor(value, dtype=torch.float32)
     except (TypeError, ValueError, RuntimeError) as fault:
         raise VictimError(
-            f"{name} must be a number, or one for each channel, got a {type(value).__name__}"
+            f"{name} must be a number, or a number for each channel, got a {type(value).__name__}"
         ) from fault
     if numbers.ndim > 1 or not bool(torch.isfinite(numbers).all()):
-        raise VictimError(f"{name} must be finite: a number, or one for each channel (D,)")
+        raise VictimError(f"{name} must be finite: a number, or a number for each channel (D,)")
     return numbers

@@ -1,4 +1,4 @@
-"""Convolutions over time, masked again after each, and mean pooling."""
+"""Convolutions over time, each followed by masking of the padding, and mean pooling."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CNN(nn.Module):
         channels: width of the features.
         classes: number of emotions.
         hidden: channels of the convolutions.
-        kernel: frames that a convolution sees, odd.
+        kernel: number of frames of a convolution kernel, odd.
         dropout: rate in training, before the last layer.
     """
 
@@ -46,7 +46,7 @@ class CNN(nn.Module):
         padding = ~valid_frames(lengths, x.shape[1])[:, None, :]
         h = x.transpose(1, 2).masked_fill(padding, 0.0)
         for convolution, rectify in zip(self.convolutions, self.rectify, strict=True):
-            # The bias and the neighbours' spill turn padding non-zero: clear it every time.
+            # Bias and neighbouring frames make padding non-zero, so it is cleared every time.
             h = rectify(convolution(h)).masked_fill(padding, 0.0)
         logits: Tensor = self.classify(mean_pool(h.transpose(1, 2), lengths))
         return logits

@@ -12,10 +12,10 @@ from sigma_ser.victims.pooling import mean_pool
 
 
 class MaskedConvolution(nn.Module):
-    """A convolution over time, ReLU and a norm, with padding cleared behind it.
+    """A convolution over time, ReLU and a norm, after which padding is cleared.
 
-    The norm is over the channels of a frame. The batch norm of the paper would let the statistics
-    of training depend on padding and on the other utterances.
+    The norm is over the channels of a frame. With the batch norm of the paper, the statistics of
+    training would depend on padding and on the other utterances.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, dilation: int = 1) -> None:
@@ -24,21 +24,22 @@ class MaskedConvolution(nn.Module):
             inputs, outputs, kernel, dilation=dilation, padding=dilation * (kernel // 2)
         )
         self.rectify = nn.ReLU()
-        # Beside the unit variance of the features: a norm that blew quiet frames up would jump
-        # at the channel means, and no integral of gradients from there would add up.
+        # An eps of the order of the unit variance of the features: a norm that amplifies small
+        # inputs is nearly discontinuous at the channel means, the baseline of integrated gradients,
+        # whose completeness would be lost.
         self.norm = nn.LayerNorm(outputs, eps=1.0)
 
     def forward(
         self, h: Float[Tensor, "B I T"], padding: Bool[Tensor, "B 1 T"]
     ) -> Float[Tensor, "B O T"]:
-        """Convolve `h`, which is zero on padding; so is what comes out."""
+        """Convolve `h`; input and output are zero on padding."""
         rectified = self.rectify(self.convolution(h))
         normed: Tensor = self.norm(rectified.transpose(1, 2)).transpose(1, 2)
         return normed.masked_fill(padding, 0.0)
 
 
 class SqueezeExcitation(nn.Module):
-    """Weighs channels by what the whole utterance says (ECAPA-TDNN, section 3.2, eq. 4 and 5)."""
+    """Channel weights computed from the whole utterance (ECAPA-TDNN, section 3.2, eq. 4 and 5)."""
 
     def __init__(self, width: int, squeezed: int) -> None:
         super().__init__()
@@ -49,7 +50,7 @@ class SqueezeExcitation(nn.Module):
     def forward(
         self, h: Float[Tensor, "B H T"], lengths: Int[Tensor, "B"]
     ) -> Float[Tensor, "B H T"]:
-        """`h` with each channel scaled by one number in (0, 1)."""
+        """Scale each channel of `h` by a weight in (0, 1)."""
         weights = self.weigh(mean_pool(h.transpose(1, 2), lengths))
         scaled: Tensor = h * weights[:, :, None]
         return scaled
@@ -75,7 +76,7 @@ class SERes2Block(nn.Module):
     def forward(
         self, h: Float[Tensor, "B H T"], padding: Bool[Tensor, "B 1 T"], lengths: Int[Tensor, "B"]
     ) -> Float[Tensor, "B H T"]:
-        """The block with its residual connection."""
+        """Return the output of the block, with its residual connection."""
         first, *rest = self.enter(h, padding).chunk(len(self.scales) + 1, dim=1)
         parts, last = [first], torch.zeros_like(first)
         for convolve, part in zip(self.scales, rest, strict=True):
@@ -86,7 +87,7 @@ class SERes2Block(nn.Module):
 
 
 class AttentiveStatistics(nn.Module):
-    """Mean and standard deviation under an attention of each channel's own (section 3.1).
+    """Mean and standard deviation under an attention for each channel (section 3.1).
 
     The attention sees each frame beside the mean and standard deviation of the utterance
     (equations 1 to 3, and the global context below them).
@@ -114,7 +115,7 @@ def _moments(
     """Mean and standard deviation under weights that sum to 1 over time."""
     mean = (h * weights).sum(2)
     variance = ((h - mean[:, :, None]).square() * weights).sum(2)
-    # The floor keeps the root's slope finite where an utterance has one frame.
+    # The constant keeps the gradient of the root finite for an utterance of one frame.
     return mean, (variance + 1e-5).sqrt()
 
 
@@ -162,7 +163,7 @@ class ECAPA(nn.Module):
     def forward(self, x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Float[Tensor, "B C"]:
         """Logits of standardised features."""
         padding = ~valid_frames(lengths, x.shape[1])[:, None, :]
-        # Cleared at the start too: a large value on padding times a zero weight may be NaN.
+        # The input is cleared as well: a large value on padding times a zero weight may be NaN.
         h = self.enter(self.dropout(x).transpose(1, 2).masked_fill(padding, 0.0), padding)
         levels = []
         for block in self.blocks:

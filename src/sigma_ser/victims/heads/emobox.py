@@ -15,8 +15,8 @@ class EmoBox(nn.Module):
 
     Source: the classifier on frozen features of Ma et al. 2024, "EmoBox: multilingual multi-corpus
     speech emotion recognition toolkit and benchmark" (its `examples/sb/classifier_head.py`); the
-    same head as that of emotion2vec (Ma et al. 2023). Taken from it: the two layers, ReLU, the
-    mean. Ours: the standardisation in front.
+    same head as that of emotion2vec (Ma et al. 2023). The two layers, ReLU and the mean are those
+    of the source; the standardisation of the input is ours.
 
     Args:
         channels: width of the features.

@@ -1,4 +1,4 @@
-"""Mean pooling and one linear layer: the probe of the field."""
+"""Mean pooling and one linear layer: a linear probe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from sigma_ser.victims.pooling import mean_pool
 
 @register("head", "linear")
 class Linear(nn.Module):
-    """`W mean_t(x) + b`; on it every gradient explanation has a closed form."""
+    """`W mean_t(x) + b`, for which gradient explanations have a closed form.
+
+    Args:
+        channels: width of the features.
+        classes: number of emotions.
+    """
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()

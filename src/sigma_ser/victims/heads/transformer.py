@@ -24,10 +24,10 @@ def sinusoids(frames: int, width: int, like: Tensor) -> Float[Tensor, "T H"]:
 
 
 class EncoderLayer(nn.Module):
-    """Pre-norm self-attention and feed-forward (Xiong et al. 2020), padding never attended to.
+    """Pre-norm self-attention and feed-forward (Xiong et al. 2020), with padding masked.
 
-    Written out, because `nn.TransformerEncoderLayer` switches to a fused path in eval mode that
-    has no gradient for its input.
+    `nn.TransformerEncoderLayer` is not used, because in eval mode it selects a fused path without
+    a gradient for its input.
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -43,7 +43,7 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, h: Tensor, attend: Tensor) -> Tensor:
-        """`h (B, T, H)`; `attend (B, 1, 1, T)` is True where a frame may be attended to."""
+        """Map `h (B, T, H)` to `(B, T, H)`; `attend (B, 1, 1, T)` is True on valid frames."""
         q, k, v = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for part in self.to_qkv(self.norm_attention(h)).chunk(3, dim=-1)
