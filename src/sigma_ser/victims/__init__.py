@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .settings import AdversarialTraining as AdversarialTraining
     from .settings import TrainingSettings as TrainingSettings
     from .training import train as train
+    from .training import trained_before as trained_before
     from .victim import WrappedVictim as WrappedVictim
     from .victim import wrap as wrap
 
@@ -29,6 +30,7 @@ _HOMES = {
     "load_victim": "loading",
     "make_head": "checkpoint",
     "train": "training",
+    "trained_before": "training",
     "wrap": "victim",
 }
 
