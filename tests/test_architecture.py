@@ -33,7 +33,6 @@ def test_every_package_has_its_place_in_the_order() -> None:
     assert found <= set(PACKAGES)
 
 
-@pytest.mark.xfail(reason="the refactoring is not finished")
 def test_a_package_imports_only_packages_before_it() -> None:
     place = {name: position for position, name in enumerate(PACKAGES)}
     upward = [
@@ -94,7 +93,6 @@ def test_imports_in_functions_and_for_type_checkers_are_found() -> None:
     ]
 
 
-@pytest.mark.xfail(reason="the refactoring is not finished")
 @pytest.mark.parametrize(("package", "most"), [("study", 22), ("runs", 8)])
 def test_packages_of_studies_stay_small(package: str, most: int) -> None:
     assert len(list((ROOT / package).rglob("*.py"))) <= most
@@ -121,13 +119,11 @@ def _lines() -> Iterator[tuple[str, str]]:
             yield f"{path.relative_to(REPOSITORY)}:{number}", line
 
 
-@pytest.mark.xfail(reason="the refactoring is not finished")
 def test_unwanted_words_do_not_return() -> None:
     found = [f"{place}: {line.strip()[:100]}" for place, line in _lines() if UNWANTED.search(line)]
     assert not found, "\n".join(found)
 
 
-@pytest.mark.xfail(reason="the refactoring is not finished")
 def test_named_markdown_files_exist() -> None:
     known = {path.name for path in REPOSITORY.glob("*.md")}
     for folder in ("src", "docs", "tools", "benchmarks", "tests", ".github"):
