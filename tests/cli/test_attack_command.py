@@ -137,7 +137,7 @@ def test_a_foreign_module(
         (["oneshot", "--explainer", "gradeint"], "did you mean gradient"),
         (["oneshot", "--mask-victim", "x"], "needs --explainer"),
         (["oneshot", "--ids", "absent.json"], "cannot be read as a JSON list"),
-        (["foolbix:PGD"], "no library of attacks"),
+        (["foolbix:PGD"], "unknown attack library"),
     ],
 )
 def test_wrong_usage_says_what_to_do(

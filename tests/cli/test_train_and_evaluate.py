@@ -103,7 +103,7 @@ def test_what_is_trained_is_kept_and_never_overwritten(trained) -> None:
     assert [{**victim, "seconds": 0} for victim in again["victims"]] == timeless
     assert weights.stat().st_mtime_ns == before
     other = sigma_ser(*command, "--set", "epochs=9")
-    assert "trained otherwise" in str(other.exception)
+    assert "trained with other settings" in str(other.exception)
 
 
 def test_evaluate_scores_the_test_part_per_class_and_speaker(trained, store, release) -> None:

@@ -100,7 +100,7 @@ def test_all_layers_are_attacked_as_the_sum_that_the_victim_hears(
         elements = frames[row["utterance"]] * store.dim // store.layers
         assert row["budget_elements"] == max(1, int(row["sparsity"] * elements + 1e-9))
     abroad = attack | {"mask_sources": ["linear"]}
-    with pytest.raises(ss.errors.ConfigError, match="use masks of its own"):
+    with pytest.raises(ss.errors.ConfigError, match="use mask_sources"):
         ss.run(quick | {"attacks": [abroad]}, out=tmp_path / "run")
 
 

@@ -10,7 +10,6 @@ import torch
 
 from sigma_ser.core.contracts import Victim
 from sigma_ser.core.errors import ConfigError
-from sigma_ser.core.files import safe_name
 from sigma_ser.core.seeds import derive_seed
 from sigma_ser.core.settings import parse_call
 from sigma_ser.encoders.store import FeatureStore
@@ -58,9 +57,8 @@ def attack_study(
     """
     store = FeatureStore(features)
     chosen = _correctly_classified(store, victim, ids, utterances, batch_size)
-    victims: list[dict[str, Any]] = [
-        {"load": absolute_source(victim), "name": source_title(victim)}
-    ]
+    title = source_title(victim)
+    victims: list[dict[str, Any]] = [{"load": absolute_source(victim), "name": title}]
     source = "own"
     if mask_victim is not None:
         source = source_title(mask_victim)
@@ -73,7 +71,7 @@ def attack_study(
         name, settings = parse_call(text)
         sections.append({"name": name, **settings, **(guided if explainers else {})})
     return {
-        "name": f"attack-{safe_name(source_title(victim))}",
+        "name": f"attack-{title}",
         "features": {"store": str(Path(features).absolute())},
         "victims": victims,
         "budgets": {

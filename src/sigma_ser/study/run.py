@@ -120,7 +120,7 @@ def run(
     except OSError as fault:
         raise RunError(
             f"cannot go on in {folder}: {fault.strerror or fault}; fix that and run the same "
-            "command again, finished results are kept"
+            "command again, completed results are kept"
         ) from fault
     return Study(loaded.config, folder, time.monotonic() - started)
 
