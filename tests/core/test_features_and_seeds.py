@@ -28,7 +28,7 @@ def test_what_does_not_fit_is_refused(x: torch.Tensor, lengths: torch.Tensor) ->
         ss.FeatureBatch(x, lengths)
 
 
-def test_what_is_no_tensor_is_told_how_to_become_one() -> None:
+def test_what_is_not_a_tensor_is_refused_with_a_remedy() -> None:
     x = torch.zeros(2, 3, 4)
     # Under the type checker, these do not even get to the batch's own check.
     refused = (ss.errors.ShapeError, TypeCheckError)
@@ -54,16 +54,16 @@ def test_an_empty_selection_is_named() -> None:
         pad([])
 
 
-def test_noise_is_the_same_alone_and_in_company() -> None:
+def test_noise_does_not_depend_on_the_batch() -> None:
     ids, lengths = ["a", "b", "c"], torch.tensor([4, 2, 7])
     seeds = utterance_seeds(ids, 0, "test")
     like = torch.zeros(3, 7, 2)
     for draw in ("normal", "uniform", "signs"):
-        company = getattr(UtteranceNoise(seeds, lengths), draw)(like)
+        together = getattr(UtteranceNoise(seeds, lengths), draw)(like)
         alone = getattr(UtteranceNoise(seeds[1:2], lengths[1:2]), draw)(torch.zeros(1, 2, 2))
-        assert torch.equal(company[1, :2], alone[0])
-        assert (company[1, 2:] == 0).all()
-        assert not torch.equal(company[0, :2], company[1, :2])
+        assert torch.equal(together[1, :2], alone[0])
+        assert (together[1, 2:] == 0).all()
+        assert not torch.equal(together[0, :2], together[1, :2])
 
 
 def test_selected_generators_go_on_where_they_were() -> None:

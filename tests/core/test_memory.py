@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from sigma_ser.execution.memory import let_tables_go
+from sigma_ser.execution.memory import release_freed_tables
 
 _HOLES = """
 import sys
@@ -30,11 +30,11 @@ print(holes - before, anonymous_bytes() - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's heap")
 @pytest.mark.parametrize(("most", "share"), [(1 << 20, 0.7), (1 << 30, 1.01)])
 def test_holes_of_the_heap_go_back_once_there_are_many(most: int, share: float) -> None:
-    told = subprocess.run(
+    reported = subprocess.run(
         [sys.executable, "-c", _HOLES, str(most)], capture_output=True, text=True, check=True,
         env={**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 24), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    grown, left = map(int, told.stdout.split())
+    grown, left = map(int, reported.stdout.split())
     assert grown > 70 << 20
     assert left < share * grown
     if share > 1:
@@ -43,8 +43,8 @@ def test_holes_of_the_heap_go_back_once_there_are_many(most: int, share: float) 
 
 def test_the_setting_of_the_user_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_RJEM_MALLOC_CONF", "dirty_decay_ms:7")
-    let_tables_go()
+    release_freed_tables()
     assert os.environ["_RJEM_MALLOC_CONF"] == "dirty_decay_ms:7"
     monkeypatch.delenv("_RJEM_MALLOC_CONF")
-    let_tables_go()
+    release_freed_tables()
     assert "dirty_decay_ms:0" in os.environ["_RJEM_MALLOC_CONF"]

@@ -45,5 +45,5 @@ def test_a_counted_victim_is_a_victim_and_answers_alike(counted: CountedVictim) 
 
 
 def test_a_victim_of_another_width_is_refused() -> None:
-    with pytest.raises(ss.errors.ShapeError, match=r"knows .* channels but the features have 2"):
+    with pytest.raises(ss.errors.ShapeError, match=r"has .* channels but the features have 2"):
         per_channel(torch.ones(3), torch.zeros(1, 1, 2))

@@ -133,7 +133,7 @@ def test_a_keyed_column_is_the_mapping(known: dict[str, int]) -> None:
     assert 7 not in keyed
 
 
-def test_names_of_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_with_equal_hashes_are_distinguished(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sigma_ser.core.keyed.hash", len, raising=False)
     keyed = Keyed(column(str, ["aa", "b", "ab"]), [1, 2, 3])
     assert [keyed[name] for name in ("aa", "ab", "b")] == [1, 3, 2]
@@ -144,13 +144,13 @@ def test_another_process_finds_the_same_though_its_hashes_differ(tmp_path: Path)
     keyed = Keyed(column(str, (f"name {n}" for n in range(50))), column(str, map(str, range(50))))
     assert keyed["name 7"] == "7"  # the hashes are there when it travels
     (tmp_path / "keyed").write_bytes(pickle.dumps(keyed))
-    told = subprocess.run(
+    reported = subprocess.run(
         [sys.executable, "-c",
          "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb'))['name 7'])",
          str(tmp_path / "keyed")],
         env={**os.environ, "PYTHONHASHSEED": "12345"}, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert told.stdout.strip() == "7"
+    assert reported.stdout.strip() == "7"
 
 
 def test_columns_weigh_a_fraction_of_objects() -> None:

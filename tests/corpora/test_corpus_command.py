@@ -55,7 +55,7 @@ def test_people_get_every_fault_in_words(folder: Path) -> None:
     assert result.exit_code == 0
     assert "8 utterances, 2 classes" in result.stdout
     assert "quarantine: 1 files (truncated 1)" in result.stdout
-    assert "cut[red].wav ends 100 bytes before its header says" in result.stdout
+    assert "cut[red].wav is 100 bytes shorter than its header declares" in result.stdout
     assert "identical audio" in result.stdout
 
 

@@ -27,7 +27,7 @@ def tess(tmp_path: Path, make_sound: MakeSound) -> Path:
             folder = root / f"{speaker}_{style(spelt.get(emotion, emotion))}"
             for word in _WORDS:
                 name = f"{speaker}_{word}_{emotion}.wav"
-                # What libsndfile reads is told by the content, not by the name.
+                # What libsndfile reads is reported by the content, not by the name.
                 aiff = (speaker, word, emotion) == ("YAF", "back", "angry")
                 rate = 96_000 if name == "OAF_food_fear.wav" else 24_414
                 make_sound(folder / name, rate=rate, container="AIFF" if aiff else "WAV")
@@ -68,7 +68,7 @@ def test_a_folder_nested_twice_gives_each_recording_once(tess: Path, tmp_path: P
     corpus = ss.load_corpus("tess", tmp_path / "copy")
     assert corpus.key == key
     assert corpus.quarantine == ()
-    assert any(note.startswith("42 files are second copies") for note in corpus.notes)
+    assert any(note.startswith("42 files are copies of other utterances") for note in corpus.notes)
 
 
 def test_a_copy_with_another_sound_goes_to_quarantine(tess: Path, make_sound: MakeSound) -> None:
@@ -171,7 +171,7 @@ def test_classes_are_kept_on_request(tess: Path) -> None:
     corpus = ss.load_corpus("tess", tess, classes=["anger", "sad"])
     assert corpus.class_names == ("angry", "sad")
     assert len(corpus) == len(corpus.facts) == 12
-    assert "6 utterances of class surprise were left out, as asked" in corpus.notes
+    assert "6 utterances of class surprise were left out on request" in corpus.notes
     with pytest.raises(CorpusError, match="no class 'bored'; it has angry"):
         ss.load_corpus("tess", tess, classes=["bored"])
 

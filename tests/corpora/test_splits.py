@@ -88,7 +88,7 @@ _MADE = {
 
 @pytest.fixture(autouse=True)
 def _kept_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file that `fold-file` looks for unless told another."""
+    """The file that `fold-file` looks for unless reported another."""
     monkeypatch.chdir(tmp_path)
     fold = Fold("kept", ["u0001", "u0004"], ["u0002"], ["u0003", "u9999"])
     (tmp_path / "fold.json").write_text(fold.to_json(), "utf-8")
@@ -204,7 +204,7 @@ def test_tess_loso2_validates_on_other_words_of_the_training_speaker() -> None:
         assert len(words[1]) == 3  # a fifth of 15
 
 
-def test_demo_voices_keeps_the_voices_that_pretraining_has_not_heard() -> None:
+def test_demo_voices_tests_on_voices_outside_the_pretraining_data() -> None:
     (fold,) = ss.make_folds(_MADE["demo"], "demo-voices")
     speakers = [{_MADE["demo"][name].speaker for name in getattr(fold, part)} for part in PARTS]
     assert speakers[2] == set(DEMO_TEST_VOICES)
@@ -261,7 +261,7 @@ def test_a_split_by_what_is_not_known_is_refused() -> None:
 def test_wrong_options_columns_and_folds_are_named() -> None:
     corpus = _MADE["demo"]
     with pytest.raises(
-        ConfigError, match="no setting 'fold'; did you mean folds. known settings: folds"
+        ConfigError, match=r"no setting 'fold'; did you mean folds. known settings: folds"
     ):
         ss.make_folds(corpus, "speaker-kfold", fold=3)
     with pytest.raises(ConfigError, match="it has no settings"):
@@ -269,14 +269,14 @@ def test_wrong_options_columns_and_folds_are_named() -> None:
     with pytest.raises(ss.SigmaError, match="did you mean speaker-kfold"):
         ss.make_folds(corpus, "speaker-kfolds")
     odd = _corpus([("sad", "s", "", "t")] * 3, ["train", "test", "tset"])
-    with pytest.raises(CorpusError, match="says 'tset'"):
+    with pytest.raises(CorpusError, match="has the value 'tset'"):
         ss.make_folds(odd, "predefined")
     with pytest.raises(CorpusError, match="'a' more than once"):
         Fold("f", ["a", "b"], ["a"], ["c"])
     with pytest.raises(CorpusError, match="no utterance in its test part"):
         Fold("f", ["a"], ["b"], [])
     for text in ("[]", "{}", '{"name": "f", "train": 3, "validation": [], "test": []}', "x"):
-        with pytest.raises(CorpusError, match="no fold"):
+        with pytest.raises(CorpusError, match="not a fold"):
             Fold.from_json(text)
 
 

@@ -107,7 +107,7 @@ def test_no_row_disappears_in_silence(recordings: Path) -> None:
     corpus = ss.load_corpus("manifest", _write(rows, recordings / "list.csv"))
     assert len(corpus) == 6
     assert "2 rows of list.csv have no path or no label and were left out" in corpus.notes
-    assert any(note.startswith("2 files are second copies") for note in corpus.notes)
+    assert any(note.startswith("2 files are copies of other utterances") for note in corpus.notes)
     assert [(bad.path.name, bad.reason) for bad in corpus.quarantine] == [("9.wav", "missing")]
 
 
@@ -149,7 +149,7 @@ def test_different_spellings_of_a_class_become_one_and_that_is_said(recordings: 
         ("a.csv", 'path,label\n"x', "cannot be read"),
         ("a.jsonl", '{"path": 1', "cannot be read"),
         ("a.jsonl", "[1, 2]", "JSON object"),
-        ("a.parquet", "PAR1 nothing", "no Parquet file"),
+        ("a.parquet", "PAR1 nothing", "not a Parquet file"),
         ("a.xlsx", "", "suffix '.xlsx'"),
         ("a.csv", "path,label\n", "no recording"),
         ("a.csv", "path,mood\nx.wav,sad\n", "no column for the label"),
@@ -322,7 +322,7 @@ def test_a_memory_that_cannot_be_written_does_not_stop_the_work(
     assert len(ss.load_corpus("folders", recordings)) == 6
 
 
-def test_a_reader_of_ones_own_is_told_what_is_no_text(recordings: Path) -> None:
+def test_a_third_party_reader_gets_an_error_for_what_is_not_text(recordings: Path) -> None:
     listing, path = Listing(), recordings / "x" / "1.wav"
     entry: Any = Entry(Utterance("a", path, "sad"))
     object.__setattr__(entry, "columns", {"age": 23, "mood": None})
@@ -346,17 +346,17 @@ def test_one_file_under_many_ids_is_read_once(
     )
     table = recordings / "many.csv"
     table.write_text("id,file,emotion\n" + "".join(f"u{n},x/1.wav,sad\n" for n in range(9)))
-    told: list[tuple[int, int]] = []
-    load = partial(ss.load_corpus, "manifest", table, progress=lambda *at: told.append(at))
+    reported: list[tuple[int, int]] = []
+    load = partial(ss.load_corpus, "manifest", table, progress=lambda *at: reported.append(at))
     assert len(load()) == 9
     assert len(read) == 1
-    assert told == [(0, 9), (9, 9)]
-    told.clear()
+    assert reported == [(0, 9), (9, 9)]
+    reported.clear()
     load()
-    assert told == [(9, 9)]
+    assert reported == [(9, 9)]
 
 
-def test_a_reader_of_ones_own_may_give_a_plain_list(recordings: Path) -> None:
+def test_a_third_party_reader_may_return_a_plain_list(recordings: Path) -> None:
     class Mine:
         card, official, default_root = Card("mine"), None, None
 
@@ -384,7 +384,7 @@ def test_class_folders_name_the_classes(tmp_path: Path, make_sound: MakeSound) -
         ("Happy-spk2-a", "happy", "spk2"),
     ]
     assert [(bad.path.name, bad.reason) for bad in corpus.quarantine] == [("stray.wav", "no-label")]
-    with pytest.raises(ConfigError, match="no regular expression"):
+    with pytest.raises(ConfigError, match="not a regular expression"):
         ss.load_corpus("folders", tmp_path / "c", pattern="(")
 
 

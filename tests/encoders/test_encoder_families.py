@@ -1,4 +1,4 @@
-"""Every family gives what a direct call of `transformers` gives, alone and in company."""
+"""Every family has the features of a direct call of `transformers`, alone and in a batch."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_every_family_passes_the_conformance_suite(family: str, tiny: Tiny) -> N
     check_encoder(load_encoder(tiny(family)), frame_tolerance=int(family == "generic"))
 
 
-def test_in_company_features_are_those_alone(family: str, tiny: Tiny, wave: Wave) -> None:
+def test_features_do_not_depend_on_the_batch(family: str, tiny: Tiny, wave: Wave) -> None:
     encoder = load_encoder(tiny(family), layer=-1)
     waves = [wave(n, seed) for seed, n in enumerate(LENGTHS)]
     together = encoder.encode(waves)
@@ -141,7 +141,7 @@ def test_padding_would_change_what_is_never_padded(
 
 
 def test_layer_norm_families_do_pad(tiny: Tiny) -> None:
-    # Else the test of company would say nothing about padding.
+    # Otherwise the test of batches would not cover padding.
     for name in ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "wav2vec2-bert"):
         encoder = load_encoder(tiny(name))
         assert encoder.may_pad

@@ -228,7 +228,7 @@ def test_faults_of_a_folder(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="code that comes with a model is never run"):
         load_encoder(copy)
     (copy / "config.json").write_text("{")
-    with pytest.raises(EncoderError, match="no readable JSON"):
+    with pytest.raises(EncoderError, match="not readable JSON"):
         load_encoder(copy)
 
 

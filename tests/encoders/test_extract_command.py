@@ -26,9 +26,9 @@ def test_the_command_makes_a_store_and_tells_what_is_in_it(
     app = typer.Typer()
     app.command()(extract)
     call = ["toy", "--out", str(tmp_path / "store"), "--encoder", str(tiny("hubert"))]
-    told = CliRunner().invoke(app, [*call, "--layer", "1", "--json"])
-    assert told.exit_code == 0, told.output
-    summary = json.loads(told.stdout)
+    reported = CliRunner().invoke(app, [*call, "--layer", "1", "--json"])
+    assert reported.exit_code == 0, reported.output
+    summary = json.loads(reported.stdout)
     store = ss.FeatureStore(summary["store"])
     assert (summary["utterances"], summary["dim"]) == (len(store), store.dim) == (23, 32)
     assert summary["frames"] == int(store.lengths(store.ids).sum())

@@ -86,9 +86,9 @@ def test_a_finished_store_is_not_touched_again(
 ) -> None:
     monkeypatch.setattr(type(encoder), "encode", lambda *_: pytest.fail("computed again"))
     before = {path: path.stat().st_mtime_ns for path in copy.rglob("*.*") if path.suffix}
-    told: list[tuple[int, int]] = []
-    extract(corpus, encoder, copy, shard_size=5, progress=lambda *now: told.append(now))
-    assert told == [(23, 23)]
+    reported: list[tuple[int, int]] = []
+    extract(corpus, encoder, copy, shard_size=5, progress=lambda *now: reported.append(now))
+    assert reported == [(23, 23)]
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
@@ -111,13 +111,13 @@ class Backwards:
 def test_the_bytes_do_not_depend_on_the_executor(
     executor: Executor, corpus: Corpus, encoder: Encoder, finished: FeatureStore, tmp_path: Path
 ) -> None:
-    told: list[int] = []
+    reported: list[int] = []
     extract(corpus, encoder, tmp_path / "p", shard_size=5, executor=executor,
-            progress=lambda done, _: told.append(done))  # fmt: skip
+            progress=lambda done, _: reported.append(done))  # fmt: skip
     assert contents(tmp_path / "p") == contents(finished.folder)
-    assert told[0] == 0
-    assert told[-1] == 23
-    assert told == sorted(told)
+    assert reported[0] == 0
+    assert reported[-1] == 23
+    assert reported == sorted(reported)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
@@ -161,9 +161,9 @@ def test_an_interrupted_extraction_goes_on_at_the_shard(
     missing = next(name for name in finished.ids if name not in reader)
     with pytest.raises(StoreError, match="not finished"):
         reader.batch([missing])
-    told: list[int] = []
-    extract(corpus, encoder, folder, shard_size=5, progress=lambda done, _: told.append(done))
-    assert told[0] == 10
+    reported: list[int] = []
+    extract(corpus, encoder, folder, shard_size=5, progress=lambda done, _: reported.append(done))
+    assert reported[0] == 10
     assert contents(folder) == contents(finished.folder)
     # The reader was open all the while, and sees the rest when it looks again.
     reader.refresh()
@@ -183,7 +183,7 @@ def test_statistics_equal_numpy_in_float64(finished: FeatureStore) -> None:
     again = finished.statistics([*names[::-1], names[0]])
     assert torch.equal(found.mean, again.mean)
     assert torch.equal(found.std, again.std)
-    with pytest.raises(StoreError, match="no frames"):
+    with pytest.raises(StoreError, match="at least one frame"):
         finished.statistics([])
 
 
@@ -201,7 +201,7 @@ def test_statistics_keep_a_small_spread_beside_a_large_mean() -> None:
     assert (naive - 1).abs().max() > 0.5
 
 
-def test_damage_is_found_named_and_mended(
+def test_damage_is_found_named_and_repaired(
     corpus: Corpus, encoder: Encoder, finished: FeatureStore, copy: Path
 ) -> None:
     flipped = shard_path(copy, 1)
@@ -220,8 +220,8 @@ def test_damage_is_found_named_and_mended(
     extract(corpus, encoder, copy, shard_size=5)
     # What is missing comes back by itself; checking every byte is asked for.
     assert sorted(FeatureStore(copy).damaged()) == [1, 2]
-    mended = extract(corpus, encoder, copy, shard_size=5, repair=True)
-    assert not mended.damaged()
+    repaired = extract(corpus, encoder, copy, shard_size=5, repair=True)
+    assert not repaired.damaged()
     assert contents(copy) == contents(finished.folder)
 
 
@@ -239,9 +239,9 @@ def test_a_folder_that_belongs_to_others_is_left_alone(
         extract(fewer, encoder, copy, shard_size=5)
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "thesis.tex").touch()
-    with pytest.raises(StoreError, match="holds other files"):
+    with pytest.raises(StoreError, match="has other files"):
         extract(corpus, encoder, tmp_path / "own")
-    with pytest.raises(StoreError, match="no feature store"):
+    with pytest.raises(StoreError, match="not a feature store"):
         FeatureStore(tmp_path / "own")
     with pytest.raises(StoreError, match="dtype must be one of"):
         extract(corpus, encoder, tmp_path / "new", dtype="float64")

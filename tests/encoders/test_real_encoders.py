@@ -84,7 +84,7 @@ def test_the_whisper_folder_equals_its_own_recipe(whisper_folder: Path, tess: Co
 
 
 @pytest.mark.real
-def test_whisper_features_know_emotions_of_a_speaker_never_heard(
+def test_whisper_features_separate_emotions_of_an_unseen_speaker(
     whisper_folder: Path, tess: Corpus, tmp_path: Path
 ) -> None:
     # Rows that are mislabelled, shuffled or cut wrongly fall to chance, 0.14. More words and the

@@ -1,4 +1,4 @@
-"""What the first and last bytes of a file tell: no audio at all, or less than the header promises.
+"""Checks of the first and last bytes of a file: not audio, or shorter than its header declares.
 
 libsndfile reads a truncated wav without complaint, so the sizes in the header are compared with
 that of the file. Formats whose frames check themselves (FLAC, MP3) are left to the decoder.
@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-# Writers that cannot seek back (pipes, live streams) leave these where the size belongs.
+# Writers that cannot seek back (pipes, live streams) write these instead of the size.
 _UNKNOWN_SIZES = frozenset({0, 0x7FFFFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF, 0x7FFFFFFFFFFFFFFF})
 _MAX_CHUNKS = 1000
 _W64_DATA = bytes.fromhex("64617461f3acd3118cd100c04f8edb8a")
@@ -18,7 +18,7 @@ _SNIFFED = 512
 
 
 def described_text(head: bytes) -> str | None:
-    """What kind of text the first bytes of a file are, or `None` where they may be audio.
+    """The kind of text that a file begins with, or `None` where it may be audio.
 
     >>> described_text(b"<!DOCTYPE html><html>")
     'an HTML page'
@@ -34,17 +34,18 @@ def described_text(head: bytes) -> str | None:
         return "an XML file"
     if start.startswith((b"{", b"[")):
         return "JSON"
-    # A binary header this long without one control byte does not exist.
+    # No binary header of this length is without a control byte.
     text = head[:_SNIFFED].decode("utf-8", errors="ignore")
     printable = all(char.isprintable() or char in "\t\r\n" for char in text)
     return "plain text" if printable and len(text) >= len(head[:_SNIFFED]) // 2 else None
 
 
 def missing_bytes(path: Path) -> int:
-    """How many bytes of sound the header promises beyond the end of the file; 0 if none.
+    """The number of bytes of audio that the header declares beyond the end of the file, at least 0.
 
-    Knows WAV (RIFF, RIFX, RF64), Wave64, AIFF, AU and Ogg; 0 for all else, and for headers whose
-    writer did not know the size. A cut Ogg stream counts as 1, since it does not tell its size.
+    Covers WAV (RIFF, RIFX, RF64), Wave64, AIFF, AU and Ogg; 0 for other formats, and for headers
+    whose writer did not know the size. The result for a truncated Ogg stream is 1, since its header
+    does not declare a size.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -66,7 +67,7 @@ def missing_bytes(path: Path) -> int:
 
 
 def _end_of_riff(file: BinaryIO, order: str, size: int) -> int:
-    """Where the `data` chunk of a WAV ends, by its own word; RF64 keeps the size in `ds64`."""
+    """The end of the `data` chunk of a WAV by its declared size, which RF64 has in `ds64`."""
     long_size = 0
     file.seek(12)
     for _ in range(_MAX_CHUNKS):
@@ -90,7 +91,7 @@ def _end_of_riff(file: BinaryIO, order: str, size: int) -> int:
 
 
 def _end_of_chunk(file: BinaryIO, wanted: bytes, order: str, first: int, size: int) -> int:
-    """Where the chunk `wanted` ends, by its own word."""
+    """The end of the chunk `wanted` by its declared size."""
     file.seek(first)
     for _ in range(_MAX_CHUNKS):
         header = file.read(8)
@@ -106,7 +107,7 @@ def _end_of_chunk(file: BinaryIO, wanted: bytes, order: str, first: int, size: i
 
 
 def _end_of_wave64(file: BinaryIO, size: int) -> int:
-    """Where the `data` chunk of a Sony Wave64 ends; its sizes count the header of 24 bytes."""
+    """The end of the `data` chunk of a Sony Wave64, whose sizes include the header of 24 bytes."""
     file.seek(40)
     for _ in range(_MAX_CHUNKS):
         header = file.read(24)
@@ -122,7 +123,7 @@ def _end_of_wave64(file: BinaryIO, size: int) -> int:
 
 
 def _ogg_is_whole(file: BinaryIO, size: int) -> bool:
-    """Whether the last page says that the stream ends there (RFC 3533, section 6)."""
+    """Whether the last page has the end-of-stream flag (RFC 3533, section 6)."""
     file.seek(max(0, size - 65536))
     tail = file.read()
     page = tail.rfind(b"OggS")

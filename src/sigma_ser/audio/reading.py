@@ -1,4 +1,4 @@
-"""One way from any file that libsndfile reads to 16 kHz mono float32, with every fault typed."""
+"""Any file that libsndfile reads as 16 kHz mono float32, with a typed error for every fault."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def read_audio(
     Channels are averaged; soxr resamples at its highest quality (VHQ).
 
     Args:
-        path: any file that libsndfile reads, whatever its suffix says.
-        max_seconds: longer recordings are refused.
+        path: any file that libsndfile reads, whatever its suffix.
+        max_seconds: limit of the duration in seconds; longer recordings are refused.
 
     Returns:
         `(samples,)`, finite, at least 400 samples, not silent.
@@ -36,10 +36,10 @@ def read_audio(
 def stream_audio(
     path: str | os.PathLike[str], *, max_seconds: float = MAX_SECONDS
 ) -> Iterator[Float32[np.ndarray, "samples"]]:
-    """The blocks of :func:`read_audio`, one after the other, in bounded memory.
+    """The samples of :func:`read_audio` block by block, in bounded memory.
 
-    Joined they are the same samples bit for bit. Faults that only the end shows (silence, a
-    truncated file) are raised at the end.
+    The joined blocks are the same samples bit for bit. Faults that are only known at the end
+    (silence, a truncated file) are raised at the end.
 
     Raises:
         AudioError: as :func:`read_audio`.
@@ -50,7 +50,7 @@ def stream_audio(
             yield from recording.blocks()
             return
         resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="VHQ")
-        # One block is held back, because the resampler must be told which one is the last.
+        # One block is held back, because the resampler needs to know which one is the last.
         held: Float32[np.ndarray, "_"] | None = None
         for block in recording.blocks():
             if held is not None:
@@ -61,7 +61,7 @@ def stream_audio(
 
 
 def inspect_audio(path: str | os.PathLike[str], *, max_seconds: float = MAX_SECONDS) -> AudioFacts:
-    """Decode a recording to its end and say what it is: what this accepts, `read_audio` reads.
+    """Decode a recording to its end and describe it; `read_audio` reads what this accepts.
 
     Nothing is resampled, so this is several times faster than reading.
 

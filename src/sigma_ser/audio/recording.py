@@ -1,4 +1,4 @@
-"""A recording that is checked while it is read: what may be wrong with it, and what it is."""
+"""A recording that is checked while it is read: its possible faults, and its properties."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from sigma_ser.core.errors import AudioError
 from .container import described_text, missing_bytes
 
 SAMPLE_RATE = 16_000
-"""Hz, of everything that this room returns."""
+"""Sample rate in Hz of all audio that this package returns."""
 
 MIN_SAMPLES = 400
-"""Receptive field of the wav2vec 2.0 family at 16 kHz: with less there is not one frame."""
+"""Receptive field of the wav2vec 2.0 family at 16 kHz: fewer samples have no frame."""
 
 MAX_SECONDS = 120.0
-"""Longer recordings are no utterances; encoders would run out of memory on them."""
+"""Longer recordings are not utterances; encoders would run out of memory on them."""
 
 # Half the range of a recording, so that a constant offset counts as silence: -80 dB of full
-# scale, three steps of a 16-bit file.
+# scale, which is three steps of a 16-bit file.
 _SILENCE = 1e-4
 # Uncorrelated channels keep 1/N of their mean power in the mean of N channels.
 _CANCELLED = 0.2
@@ -40,7 +40,7 @@ _EXPECTED_CONTAINERS = {
     ".wav": {"WAV", "WAVEX", "RF64"}, ".flac": {"FLAC"}, ".ogg": {"OGG"}, ".mp3": {"MP3", "MPEG"},
     ".aif": {"AIFF"}, ".aiff": {"AIFF"}, ".au": {"AU"}, ".w64": {"W64"}, ".caf": {"CAF"},
 }  # fmt: skip
-# What an operating system may answer instead of a file.
+# Errors of the operating system when a file is opened.
 _SYSTEM_FAULTS = {
     errno.ENOENT: ("missing", "does not exist"),
     errno.ENOTDIR: ("missing", "does not exist"),
@@ -57,27 +57,27 @@ REASONS: dict[str, str] = {
     "not-a-file": "a folder, pipe or device",
     "empty": "a file of 0 bytes",
     "text": "text (HTML, JSON, a Git LFS pointer ...) under an audio name",
-    "unreadable": "libsndfile does not know the format, or the header is damaged",
+    "unreadable": "libsndfile does not support the format, or the header is damaged",
     "damaged": "decoding stops with an error",
-    "zero-frames": "a header without sound",
-    "truncated": "less sound than the header promises",
+    "zero-frames": "a header without audio",
+    "truncated": "less audio than the header declares",
     "non-finite": "NaN or infinite samples",
     "too-short": f"fewer than {MIN_SAMPLES} samples at {SAMPLE_RATE} Hz",
     "over-long": "longer than the limit",
     "silent": "no sample differs from the others by more than -80 dB of full scale",
-    "channels-cancel": "sound in the channels, silence in their mean",
+    "channels-cancel": "the channels cancel each other: their mean is silent",
 }
-"""Every reason that an :class:`AudioError` of this room may carry."""
+"""Every `reason` of an :class:`AudioError` that this package raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioFacts:
-    """What a recording is found to be, once it was read to its end.
+    """Properties of a recording that was read to its end.
 
     `sample_rate` in Hz, `num_samples` per channel, `peak` of the absolute samples, `content` the
     hash of the decoded samples with their rate (equal for a wav and its flac copy). `warnings`:
     `channels-cancel` (the mean of the channels loses most of their power), `other-container` (not
-    the format that the suffix says), `low-rate` (under 8 kHz), `over-full-scale` (peak above 8).
+    the format of the suffix), `low-rate` (under 8 kHz), `over-full-scale` (peak above 8).
     """
 
     sample_rate: int
@@ -95,7 +95,7 @@ class AudioFacts:
 
 @dataclass
 class _Tally:
-    """What is gathered over the blocks of a recording."""
+    """Running statistics over the blocks of a recording."""
 
     samples: int = 0
     low: float = np.inf  # of the mean of the channels
@@ -111,7 +111,7 @@ class Recording:
     """An open recording that is checked while it is read.
 
     Raises:
-        AudioError: at once for what the header shows, while reading for the rest.
+        AudioError: immediately for faults of the header, otherwise while reading.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, max_seconds: float = MAX_SECONDS) -> None:
@@ -165,7 +165,7 @@ class Recording:
         self._check_end()
 
     def facts(self) -> AudioFacts:
-        """What the recording is; known once all blocks were read."""
+        """The properties of the recording, complete after all blocks were read."""
         tally, suffix = self._tally, self.path.suffix.lower()
         channels = self._file.channels
         peak = max(abs(tally.raw_low), abs(tally.raw_high))
@@ -201,20 +201,20 @@ class Recording:
             reason, what = known or ("unreadable", f"cannot be opened ({error.strerror})")
             raise self._fault(reason, what) from error
         except ValueError as error:  # a null byte in the name
-            raise self._fault("missing", "has a name that no file can have") from error
+            raise self._fault("missing", "has a name that is not valid for a file") from error
         if text is not None:
             raise self._fault("text", f"is {text}")
 
     def _check_header(self) -> None:
         missing = missing_bytes(self.path)
         if self._file.frames == 0 and missing == 0:
-            raise self._fault("zero-frames", "has a header but no sound")
-        # Some formats do not know their length; libsndfile then says the largest integer.
+            raise self._fault("zero-frames", "has a header but no audio")
+        # Some formats do not store their length; libsndfile then reports the largest integer.
         if self._declared() > self.max_seconds * self.sample_rate:
             raise self._over_long(self._declared() / self.sample_rate)
         if missing:
             raise self._fault(
-                "truncated", f"ends {missing} bytes before its header says; fetch it again"
+                "truncated", f"is {missing} bytes shorter than its header declares; fetch it again"
             )
         self._tally.digest.update(f"{self.sample_rate} {self._file.channels}".encode())
 
@@ -249,11 +249,11 @@ class Recording:
         if tally.samples < self._declared():
             raise self._fault(
                 "truncated",
-                f"has {tally.samples} of the {self._declared()} samples that its header says; "
+                f"has {tally.samples} of the {self._declared()} samples that its header declares; "
                 "fetch it again",
             )
         if tally.samples == 0:
-            raise self._fault("zero-frames", "has a header but no sound")
+            raise self._fault("zero-frames", "has a header but no audio")
         samples = tally.samples * SAMPLE_RATE / self.sample_rate
         if samples < MIN_SAMPLES:
             raise self._fault(
@@ -282,7 +282,7 @@ class Recording:
 
 
 def _name(path: Path) -> str:
-    """The path in one line, whatever bytes it has."""
+    """The path in one line, also where it is not valid UTF-8."""
     text = os.fsencode(path).decode("utf-8", errors="backslashreplace")
     return text if text.isprintable() else repr(text)
 

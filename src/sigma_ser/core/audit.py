@@ -1,4 +1,4 @@
-"""The one audit that every perturbation passes, whoever made it."""
+"""The audit that every perturbation has to pass, whichever attack made it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def audit(
         return
     units = budget.units(batch.lengths, batch.x.shape[2])
     bound = budget.bound(scale)
-    # A few utterances at a time: what is computed on the way stays in the processor's cache.
+    # A few utterances at a time, so that intermediate results stay in the processor's cache.
     step = max(1, _ELEMENTS_AT_ONCE // batch.x[0].numel())
     parts = [
         _faults(
@@ -79,7 +79,7 @@ def _faults(
     bound: Float[Tensor, "*R D"],
     mask: Bool[Tensor, "R T D"] | None,
 ) -> dict[str, Bool[Tensor, "R"]]:
-    """What a perturbation can be accused of, and the utterances of which it is true."""
+    """The possible violations of a budget, and the utterances that have each of them."""
     delta = x_adv - x
     valid = valid_frames(lengths, x.shape[1])[:, :, None]
     changed = delta != 0

@@ -27,13 +27,13 @@ class Budget:
 
     Args:
         sparsity: share of the valid units, in (0, 1]. Give this or `count`.
-        count: the same as a number of elements, at least those of one unit; `(B,)` gives each
-            utterance of a batch its own.
+        count: the budget as a number of elements, at least those of one unit; with `(B,)` each
+            utterance of a batch has its own.
         epsilon: bound on `|delta[t, d]|` in units of `scale[d]`, at least 0: a number, `(D,)`, or
-            `(B, D)` or `(B, 1)` for each utterance of a batch its own.
+            `(B, D)` or `(B, 1)` with one for each utterance of a batch.
         granularity: the units that are chosen whole: single `element`s, `frame`s (rows),
             `channel`s (columns), or `segment`s (runs of at least `segment_frames` frames).
-        segment_frames: length of a segment; the last one takes what is left over.
+        segment_frames: length of a segment in frames; the last segment also has the remainder.
 
     Raises:
         BudgetError: if a value is out of its range.
@@ -90,7 +90,7 @@ class Budget:
         return (epsilon[:, None, :] if epsilon.ndim == 2 else epsilon) * scale
 
     def available(self, lengths: Int[Tensor, "B"], channels: int) -> Int[Tensor, "B"]:
-        """How many units each utterance has."""
+        """The number of units of each utterance."""
         match self.granularity:
             case "element":
                 return lengths * channels
@@ -102,7 +102,7 @@ class Budget:
                 return (lengths // self.segment_frames).clamp(min=1)
 
     def units(self, lengths: Int[Tensor, "B"], channels: int) -> Int[Tensor, "B"]:
-        """How many units may change in each utterance.
+        """The number of units that may change in each utterance.
 
         Raises:
             BudgetError: if `count` is smaller than one unit or larger than what is valid.
@@ -133,7 +133,7 @@ class Budget:
         return units
 
     def elements(self, lengths: Int[Tensor, "B"], channels: int) -> Int[Tensor, "B"]:
-        """`k`: how many elements may change in each utterance, at the most."""
+        """`k`: the maximum number of elements that may change in each utterance."""
         units = self.units(lengths, channels)
         size = self._unit_elements(lengths, channels)
         if self.granularity != "segment":
@@ -185,7 +185,7 @@ class Budget:
     def expand(
         self, units: Bool[Tensor, "B U"], lengths: Int[Tensor, "B"], shape: torch.Size
     ) -> Bool[Tensor, "B T D"]:
-        """The elements that belong to the chosen units, never on padding."""
+        """The elements of the chosen units, without padding."""
         valid = valid_frames(lengths, shape[1])[:, :, None]
         match self.granularity:
             case "element":
@@ -201,7 +201,7 @@ class Budget:
     def touched(
         self, changed: Bool[Tensor, "B T D"], lengths: Int[Tensor, "B"]
     ) -> Int[Tensor, "B"]:
-        """How many units have a changed element."""
+        """The number of units with at least one changed element."""
         return (self.unit_scores(changed.float(), lengths) > 0).sum(1)
 
     def _segment_of_frame(self, lengths: Int[Tensor, "B"], frames: int) -> Int[Tensor, "B T"]:

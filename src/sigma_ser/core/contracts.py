@@ -1,4 +1,4 @@
-"""What the rooms promise each other: victim, explainer, attack, and the result of an attack."""
+"""The interfaces between packages: victim, explainer, attack, and the result of an attack."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ class Explanation:
     completeness: Float[Tensor, "B"] | None = None
 
 
-# What a map means decides how its elements are ranked for a mask: a gradient-kind map tells the
-# slope, so a move of `epsilon * scale` gains |A| * scale; an attribution already tells a share.
+# The kind of a map decides how its elements are ranked for a mask: a gradient is a slope, so that a
+# change of `epsilon * scale` gains |A| * scale; an attribution is already a share of the output.
 MapKind = Literal["gradient", "attribution"]
 
 
 @runtime_checkable
 class Explainer(Protocol):
-    """Gives a saliency map for the class `labels` of each utterance."""
+    """Computes a saliency map for the class `labels` of each utterance."""
 
     @property
     def kind(self) -> MapKind:
-        """How the elements of the map rank: by `|A| * scale` or by `|A|`."""
+        """Whether elements of the map are ranked by `|A| * scale` or by `|A|`."""
 
     def __call__(
         self,
@@ -73,12 +73,12 @@ class Explainer(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class AttackResult:
-    """What an attack gives back, for every utterance and also where it failed.
+    """The result of an attack for every utterance, successful or not.
 
     `x_adv` is `(B, T, D)`; `success`, `prediction`, `steps`, `forwards` and `backwards` are
     `(B,)`. `success` is `prediction != label` for untargeted and `prediction == target` for
-    targeted attacks. An utterance that was wrong from the start comes back unchanged with
-    `steps = 0`.
+    targeted attacks. An utterance that was misclassified from the start is returned unchanged
+    with `steps = 0`.
     """
 
     x_adv: Float[Tensor, "B T D"]
@@ -95,7 +95,7 @@ class AttackResult:
 
 @runtime_checkable
 class Attack(Protocol):
-    """Changes at most `budget` of each utterance so that the victim errs."""
+    """Changes each utterance within `budget` so that the victim misclassifies it."""
 
     def __call__(
         self,

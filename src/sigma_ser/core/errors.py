@@ -1,14 +1,14 @@
-"""Every error raised on purpose: one sentence that says what is wrong and what to do."""
+"""Typed errors; each message is one sentence that says what is wrong and what to do."""
 
 from __future__ import annotations
 
 
 class SigmaError(Exception):
-    """Base of all errors raised on purpose; its text is one sentence fit for a user."""
+    """Base of all errors of this package; the message is one sentence for the user."""
 
 
 class UnknownNameError(SigmaError):
-    """A name that no registry knows; the text lists near matches."""
+    """A name that is not registered; the message lists near matches."""
 
 
 class RegistryError(SigmaError):
@@ -20,7 +20,7 @@ class BudgetError(SigmaError, ValueError):
 
 
 class AuditError(SigmaError):
-    """A perturbation that breaks its budget: never a row in a table."""
+    """A perturbation that exceeds its budget; it never becomes a row of results."""
 
 
 class ShapeError(SigmaError, ValueError):
@@ -44,7 +44,7 @@ class EncoderError(SigmaError):
 
 
 class StoreError(SigmaError):
-    """A feature store that is missing, damaged or asked for something it does not hold."""
+    """A feature store that is missing or damaged, or does not hold what was requested."""
 
 
 class VictimError(SigmaError):
@@ -52,15 +52,15 @@ class VictimError(SigmaError):
 
 
 class ExplainerError(SigmaError):
-    """An explainer that is wrong for this victim, or gave no usable map."""
+    """An explainer that does not fit the victim, or returned no usable map."""
 
 
 class AttackError(SigmaError):
-    """An attack that cannot run as asked."""
+    """An attack that cannot run with these arguments."""
 
 
 class ConfigError(SigmaError):
-    """A study file or an option that is wrong; the text names the key."""
+    """A study file or an option that is wrong; the message names the key."""
 
 
 class RunError(SigmaError):

@@ -23,10 +23,10 @@ class FeatureBatch:
     """Features of several utterances, padded at the end to the longest.
 
     Args:
-        x: float32 `(B, T, D)`, `D` channels of `T` frames. What lies on padding is never used.
+        x: float32 `(B, T, D)`, `D` channels of `T` frames. Values on padding are never used.
         lengths: integer `(B,)`, valid frames of each utterance, from 1 to `T`.
         ids: one name for each utterance. `None` names each by the hash of its valid bytes, so
-            that seeds, and with them results, are the same alone and in company.
+            that seeds, and with them results, do not depend on the rest of the batch.
 
     Raises:
         ShapeError: if shapes, lengths or types do not fit together.
@@ -65,7 +65,7 @@ class FeatureBatch:
             )
         if ids is not None and len(ids) != len(x):
             raise ShapeError(f"{len(ids)} ids were given for {len(x)} utterances")
-        # Features are data: an encoder's graph behind them would follow every gradient.
+        # Detached, because gradients would otherwise flow back into the encoder.
         object.__setattr__(self, "x", x.detach())
         object.__setattr__(self, "lengths", lengths)
         object.__setattr__(self, "ids", tuple(ids) if ids is not None else content_ids(x, lengths))
@@ -80,7 +80,7 @@ class FeatureBatch:
 
     @property
     def device(self) -> torch.device:
-        """Where the features lie."""
+        """The device of the features."""
         return self.x.device
 
     def select(self, rows: Int[Tensor, "R"]) -> FeatureBatch:

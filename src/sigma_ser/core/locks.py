@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-# `is_held` takes a free lock for a moment; whoever starts in that moment waits for it.
+# `is_held` takes a free lock for a moment; a process that starts in that moment waits.
 _PATIENCE_SECONDS = 0.5
 
 

@@ -1,4 +1,4 @@
-"""Counting what a victim is asked for: forward and backward passes, per utterance."""
+"""Counts of the forward and backward passes of a victim, per utterance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .features import FeatureBatch
 
 
 def per_channel(value: Tensor, x: Float[Tensor, "B T D"]) -> Float[Tensor, "D"]:
-    """`mean` or `scale` of a victim as `(D,)` beside the features it is used with.
+    """`mean` or `scale` of a victim as `(D,)`, with the device and type of the features.
 
     Raises:
         ShapeError: if the victim was made for features of another width.
@@ -22,14 +22,14 @@ def per_channel(value: Tensor, x: Float[Tensor, "B T D"]) -> Float[Tensor, "D"]:
     channels = x.shape[2]
     if value.ndim > 1 or (value.ndim == 1 and len(value) not in (1, channels)):
         raise ShapeError(
-            f"the victim knows {tuple(value.shape)} channels but the features have {channels}; "
+            f"the victim has {tuple(value.shape)} channels but the features have {channels}; "
             "use the encoder and layer that it was trained on"
         )
     return value.detach().to(x.device, x.dtype).expand(channels)
 
 
 class _CountBackward(torch.autograd.Function):
-    """Identity whose backward books one pass for each row it sees."""
+    """The identity; its backward pass is counted for each row."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, counted: CountedVictim, owner: Tensor) -> Tensor:
@@ -43,29 +43,30 @@ class _CountBackward(torch.autograd.Function):
 
 
 class CountedVictim:
-    """A victim whose passes are booked to the utterances that asked for them.
+    """A victim that counts its passes for each utterance.
 
     Args:
         victim: the victim itself.
-        batch: the utterances; their channels give `mean` and `scale` their width.
+        batch: the utterances; `mean` and `scale` are expanded to their channels.
 
     A row of a call belongs to utterance `owner[row]`; `None` means row by row. Explainers that
-    expand a batch pass the expanded `owner`, attacks that drop utterances pass what is left.
-    Backward passes are seen by autograd itself, so that those of other libraries count too.
+    expand a batch pass the expanded `owner`; attacks that drop utterances pass the remaining ones.
+    Autograd itself counts the backward passes, so that those of other libraries are included.
 
     Raises:
-        VictimError: if this is no victim.
-        ShapeError: if this is no batch, or the victim is for features of another width.
+        VictimError: if `victim` is not a victim.
+        ShapeError: if `batch` is not a batch, or the victim has another number of channels.
     """
 
     def __init__(self, victim: Victim, batch: FeatureBatch) -> None:
         if not isinstance(victim, Victim):
             raise VictimError(
-                f"{type(victim).__name__} is no victim; ss.wrap(module) makes one of a torch module"
+                f"{type(victim).__name__} is not a victim; "
+                "ss.wrap(module) makes one from a torch module"
             )
         if not isinstance(batch, FeatureBatch):
             raise ShapeError(
-                f"features come as ss.FeatureBatch(x, lengths), not as {type(batch).__name__}"
+                f"features must be an ss.FeatureBatch(x, lengths), got {type(batch).__name__}"
             )
         self.victim = victim
         self.mean = per_channel(victim.mean, batch.x)
@@ -84,7 +85,7 @@ class CountedVictim:
         lengths: Int[Tensor, "R"],
         owner: Int[Tensor, "R"] | None = None,
     ) -> Float[Tensor, "R C"]:
-        """Logits of the rows, each booked as a forward pass of its owner."""
+        """Logits of the rows; each row counts as a forward pass of its owner."""
         owner = torch.arange(len(x)) if owner is None else owner.cpu()
         self.forwards.index_add_(0, owner, torch.ones_like(owner))
         if x.requires_grad:
@@ -92,5 +93,5 @@ class CountedVictim:
         return self.victim(x, lengths)
 
     def book_backwards(self, owner: Int[Tensor, "R"], passes: int = 1) -> None:
-        """Book backward passes for each row; `-1` takes one back from a row that needed none."""
+        """Count backward passes for each row; `-1` removes one from a row that needed none."""
         self.backwards.index_add_(0, owner, torch.full_like(owner, passes))

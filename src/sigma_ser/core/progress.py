@@ -1,4 +1,4 @@
-"""How a run tells where it stands; the command line draws bars from it."""
+"""Progress of a run; the command line draws bars from it."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class Progress(Protocol):
-    """Is told when a stage begins and when one of its steps is done."""
+    """Receives the start of each stage and the completion of its steps."""
 
     def stage(self, name: str, total: int, cached: int = 0) -> None:
-        """A stage of `total` steps begins; `cached` of them were there already."""
+        """A stage of `total` steps begins; `cached` of them were finished before."""
 
     def advance(self, steps: int = 1) -> None:
-        """So many steps of the stage are done."""
+        """`steps` more steps of the stage are done."""
 
     def note(self, text: str) -> None:
-        """One line worth reading."""
+        """One line of text for the user."""
 
 
 class Silent:
-    """Says nothing."""
+    """Ignores all progress."""
 
     def stage(self, name: str, total: int, cached: int = 0) -> None:
         """Nothing."""

@@ -14,7 +14,7 @@ from .errors import RunError
 if TYPE_CHECKING:
     import polars as pl
 
-# What an explanation keeps: `<metric>` explains the true label on both inputs, `<metric>_own`
+# Consistency of explanations: `<metric>` explains the true label on both inputs, `<metric>_own`
 # each input's own prediction, `<metric>_floor` the same class under a random perturbation.
 CONSISTENCY_METRICS: tuple[str, ...] = (
     "topk_intersection",
@@ -78,9 +78,9 @@ _REAL = (
 )
 _TRUTH = ("correct_before", "success")
 
-# What differs between two runs of the same study, and is left out when they are compared.
+# Columns that differ between two runs of one study and are left out of comparisons.
 TIMING_COLUMNS: tuple[str, ...] = ("seconds", "mask_seconds")
-# One cell of a study: the rows of one cell differ in the utterance alone.
+# The rows of one cell of a study agree in these columns.
 CELL_COLUMNS: tuple[str, ...] = (
     "corpus",
     "protocol",
@@ -128,8 +128,8 @@ def read_rows(path: Path) -> pl.DataFrame:
         rows = pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as fault:
         raise RunError(
-            f"the rows in {path} cannot be read ({fault}); run the study again, which puts them "
-            "together anew"
+            f"the rows in {path} cannot be read ({fault}); run the study again, which "
+            "collects them again"
         ) from fault
     lacking = [name for name in schema().names if name not in rows.columns]
     if lacking:

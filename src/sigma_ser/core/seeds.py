@@ -1,4 +1,4 @@
-"""Randomness that belongs to an utterance: the same alone, in company, and in any order."""
+"""Random numbers for each utterance that do not depend on the rest of its batch or its order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class UtteranceNoise:
         seeds: `(B,)`, one for each utterance.
         lengths: `(B,)`, valid frames.
 
-    The generators live on the CPU, so that every device sees the same numbers.
+    The generators are on the CPU, so that the numbers are the same for every device.
     """
 
     def __init__(self, seeds: Int[Tensor, "B"], lengths: Int[Tensor, "B"]) -> None:
@@ -36,7 +36,7 @@ class UtteranceNoise:
         self.generators = [Generator().manual_seed(seed) for seed in seeds.tolist()]
 
     def select(self, keep: Sequence[int]) -> UtteranceNoise:
-        """The same generators, in the state they are in, for some of the utterances."""
+        """The generators of some of the utterances, in their current state."""
         chosen = object.__new__(UtteranceNoise)
         chosen.lengths = [self.lengths[row] for row in keep]
         chosen.generators = [self.generators[row] for row in keep]
@@ -51,7 +51,7 @@ class UtteranceNoise:
         return self._fill(like, lambda shape, rng: torch.rand(shape, generator=rng) * 2 - 1)
 
     def signs(self, like: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        """Fair coins of -1 and 1, zero on padding."""
+        """-1 or 1 with equal probability, zero on padding."""
 
         def draw(shape: tuple[int, ...], rng: Generator) -> Tensor:
             return torch.randint(2, shape, generator=rng).float() * 2 - 1
@@ -59,9 +59,9 @@ class UtteranceNoise:
         return self._fill(like, draw)
 
     def accept(self, probability: float) -> Bool[Tensor, "B"]:
-        """One coin for each utterance that shows True with `probability`."""
-        coins = [bool(torch.rand((), generator=rng) < probability) for rng in self.generators]
-        return torch.tensor(coins)
+        """One draw for each utterance that is True with `probability`."""
+        draws = [bool(torch.rand((), generator=rng) < probability) for rng in self.generators]
+        return torch.tensor(draws)
 
     def _fill(self, like: Tensor, draw: Callable[[tuple[int, ...], Generator], Tensor]) -> Tensor:
         out = torch.zeros(like.shape)

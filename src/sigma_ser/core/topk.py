@@ -1,4 +1,4 @@
-"""Exact top-k with a `k` of its own in each row and ties broken by position, never by a sort."""
+"""Exact top-k with a separate `k` for each row; ties are broken by position."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-# About so many values of a row are looked at to guess where its threshold lies.
+# Approximate number of values of a row from which its threshold is estimated.
 _SAMPLE = 2048
 
 
@@ -21,7 +21,7 @@ def topk_support(
     Args:
         scores: finite `(B, N)`.
         k: integer `(B,)`, from 0 up; where fewer are allowed, all of these are taken.
-        allowed: what may be chosen at all; `None` allows everything.
+        allowed: elements that may be chosen; `None` allows all.
 
     Returns:
         Boolean `(B, N)` with exactly `min(k[i], allowed[i].sum())` True in row `i`.
@@ -37,14 +37,13 @@ def largest(
     """The `k` largest values of an array of numbers; of equal values, those that come first.
 
     Only the few values between two bounds are compared with each other. The bounds come from a
-    sample, which is some ten times faster than a partial sort of all, and exact, since bounds that
-    leave too few or too many are dropped.
+    sample, which is about ten times faster than a partial sort of all values. The result is exact:
+    bounds that leave too few or too many candidates are not used.
 
     Args:
         values: finite numbers of any type.
         k: at most `N`.
-        bracket: two bounds that are known to have the `k`-th largest value between them, both
-            included; `None` looks for them.
+        bracket: a closed interval that contains the `k`-th largest value; `None` estimates one.
     """
     if not 0 < k < len(values):
         return np.full(len(values), k > 0)
@@ -57,8 +56,8 @@ def largest(
 
 
 def _sampled_bracket(values: Shaped[np.ndarray, "N"], k: int) -> tuple[Any, Any] | None:
-    """Bounds of the `k`-th largest value that are very likely right, the upper one if it pays."""
-    # An odd stride meets all channels of features whose number of channels is even.
+    """Bounds of the `k`-th largest value that very likely hold, the upper one only if useful."""
+    # An odd stride visits all channels of features with an even number of channels.
     stride = max(1, len(values) // _SAMPLE) | 1
     sample = values[::stride].copy()
     expected = k * len(sample) / len(values)
@@ -112,7 +111,7 @@ def _row_by_row(
             chosen[row] = largest(values, counts[row])
             continue
         count = np.count_nonzero(open_to[row])
-        if open_to[row, :count].all():  # padding alone is ruled out, and nothing need be gathered
+        if open_to[row, :count].all():  # only padding is excluded, so a slice is enough
             chosen[row, :count] = largest(values[:count], counts[row])
         else:
             places = np.flatnonzero(open_to[row])

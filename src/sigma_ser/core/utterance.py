@@ -1,4 +1,4 @@
-"""One recording with what is known about it."""
+"""One recording with its labels and metadata."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Utterance:
     """One recording with its emotion label, speaker, session and text.
 
     `path` is absolute; `sample_rate` (Hz) and `num_samples` (per channel) are those of the file,
-    0 where nobody has opened it yet. `id` is unique in its corpus and safe as a file name.
+    0 until the file has been opened. `id` is unique in its corpus and safe as a file name.
     """
 
     id: str
@@ -25,5 +25,5 @@ class Utterance:
 
     @property
     def seconds(self) -> float:
-        """Duration, 0 where it is not known."""
+        """Duration in seconds, 0 where it is unknown."""
         return self.num_samples / self.sample_rate if self.sample_rate else 0.0

@@ -19,11 +19,11 @@ from .tables import COLUMNS, listing_of_rows
 class AudformatTable:
     """The filewise tables of an audformat database; needs the package `audformat`.
 
-    Columns of all filewise tables are joined by file; where several have the same name, the
-    table that `table` names wins, then the order of their names.
+    Columns of all filewise tables are joined by file. Of columns with the same name, that of the
+    table `table` is used, otherwise that of the first table by name.
 
     Args:
-        table: whose files are the corpus; by default the first that has a column for the label.
+        table: table whose files are the corpus; by default the first with a column for the label.
         columns: which column holds which field, such as `{"label": "emo"}`.
     """
 
@@ -35,7 +35,7 @@ class AudformatTable:
     default_root: ClassVar[Path | None] = None
 
     def list(self, root: Path) -> Listing:
-        """The files of the table, with what all filewise tables say about them."""
+        """The files of the table, with the columns of all filewise tables."""
         try:
             import audformat
         except ImportError as error:

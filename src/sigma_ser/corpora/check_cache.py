@@ -1,8 +1,8 @@
-"""What recordings were found to be, remembered from one run to the next in an SQLite file.
+"""A cache of the checks of recordings in an SQLite file.
 
-A recording is remembered by path, size and modification time, in one file for each corpus folder
-below `~/.cache/sigma-ser/checked` (`SIGMA_SER_CACHE` moves it). Nothing is lost with such a file:
-what is not remembered is read again.
+A check is found by path, size and modification time, in one file for each corpus folder below
+`~/.cache/sigma-ser/checked` (`SIGMA_SER_CACHE` moves it). Such a file may be deleted: recordings
+that are not in the cache are read again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sigma_ser.core.files import content_key
 
 from .reader import Verdict
 
-# Raised whenever a check finds more or fewer faults than before.
+# To be incremented whenever the checks change.
 _VERSION = 2
 _TABLE = """CREATE TABLE checked (
     path BLOB, max_seconds REAL, size INTEGER, mtime_ns INTEGER, facts TEXT, reason TEXT,
@@ -30,19 +30,19 @@ _log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Where things are kept that can be made again: `SIGMA_SER_CACHE`, or below `~/.cache`."""
+    """The folder of cached files: `SIGMA_SER_CACHE`, or below `~/.cache`."""
     return Path(
         os.environ.get("SIGMA_SER_CACHE")
         or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sigma-ser"
     )
 
 
-class Memory:
-    """The verdicts on the recordings of one corpus; one that cannot be used is empty.
+class CheckCache:
+    """The verdicts on the recordings of one corpus; a cache that cannot be used is empty.
 
     Args:
-        root: of the corpus; `None` remembers nothing.
-        max_seconds: the limit of the checks, on which the verdicts depend.
+        root: root of the corpus; `None` caches nothing.
+        max_seconds: limit of the duration in the checks, on which the verdicts depend.
     """
 
     def __init__(self, root: Path | None, max_seconds: float) -> None:
@@ -55,32 +55,32 @@ class Memory:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 self._open = _opened(self._file)
             except (OSError, sqlite3.Error) as error:
-                self._mend(error)
+                self._repair(error)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._open is not None:
             self._open.close()
         self._open = None
 
-    def recall(self, paths: Sequence[Path]) -> dict[str, Verdict]:
-        """What was found before of these, a few hundred at a time."""
+    def load(self, paths: Sequence[Path]) -> dict[str, Verdict]:
+        """The verdicts on some recordings, at most a few hundred, by path."""
         if self._open is None or not paths:
             return {}
-        question = (
+        query = (
             "SELECT path, size, mtime_ns, facts, reason, message FROM checked "
             f"WHERE max_seconds = ? AND path IN ({', '.join('?' * len(paths))})"
         )
         try:
-            rows = self._open.execute(question, [self._limit, *map(os.fsencode, paths)]).fetchall()
+            rows = self._open.execute(query, [self._limit, *map(os.fsencode, paths)]).fetchall()
         except sqlite3.Error as error:
-            self._mend(error)
+            self._repair(error)
             return {}
         verdicts = ((os.fsdecode(path), _verdict(rest)) for path, *rest in rows)
         return {path: verdict for path, verdict in verdicts if verdict is not None}
 
-    def remember(self, verdicts: Mapping[Path, Verdict]) -> None:
-        """Keep these, whatever was known before."""
+    def store(self, verdicts: Mapping[Path, Verdict]) -> None:
+        """Store verdicts, in place of earlier ones."""
         if self._open is None or not verdicts:
             return
         rows = [
@@ -97,15 +97,18 @@ class Memory:
                     "INSERT OR REPLACE INTO checked VALUES (?, ?, ?, ?, ?, ?, ?)", rows
                 )
         except sqlite3.Error as error:
-            self._mend(error)
+            self._repair(error)
 
-    def _mend(self, error: Exception) -> None:
-        """Begin a damaged file anew; do without one that is locked or cannot be written."""
+    def _repair(self, error: Exception) -> None:
+        """Replace a damaged file; go on without one that is locked or cannot be written."""
         self.close()
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(
             error, sqlite3.OperationalError
         ):
-            _log.warning("what was checked before cannot be read (%s); checking again", error)
+            _log.warning(
+                "the cache of earlier checks cannot be read (%s); recordings are checked again",
+                error,
+            )
             try:
                 self._file.unlink()
                 self._open = _opened(self._file)
@@ -113,13 +116,13 @@ class Memory:
                 error = another
             else:
                 return
-        _log.warning("what is checked cannot be remembered (%s)", error)
+        _log.warning("the results of the checks cannot be cached (%s)", error)
 
 
 def _opened(file: Path) -> sqlite3.Connection:
     opened = sqlite3.connect(file)
     try:
-        # Of two that come first, one makes the table and the other finds it.
+        # Of two processes that start together, one makes the table and the other finds it.
         opened.isolation_level = None
         opened.execute("BEGIN IMMEDIATE")
         if opened.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
@@ -135,7 +138,7 @@ def _opened(file: Path) -> sqlite3.Connection:
 
 
 def _verdict(row: Sequence[Any]) -> Verdict | None:
-    """What a row says; `None` if it is none of ours."""
+    """The verdict in a row; `None` if the row is not valid."""
     size, mtime_ns, facts, reason, message = row
     try:
         values = None if facts is None else json.loads(facts)

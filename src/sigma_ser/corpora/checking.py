@@ -1,4 +1,4 @@
-"""Checking many recordings in parallel, a few hundred at a time, however many there are."""
+"""Checks of many recordings in parallel, a few hundred at a time."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from sigma_ser.audio.reading import inspect_audio
 from sigma_ser.core.cores import usable_cores
 from sigma_ser.core.errors import AudioError
 
-from .check_cache import Memory
+from .check_cache import CheckCache
 from .reader import Verdict
 
 Progress = Callable[[int, int], None]
-"""Told how many files are done, of how many."""
+"""Called with the number of finished files and the number of all files."""
 
-# What lies outside the file, so that its size and time do not tell when it is mended.
-_FLEETING = frozenset({"missing", "no-permission", "link-loop", "not-a-file", "unreadable"})
-# Few enough that their verdicts weigh nothing, many enough to keep all threads busy.
+# Faults outside the file, whose repair does not change its size and modification time.
+_NOT_CACHED = frozenset({"missing", "no-permission", "link-loop", "not-a-file", "unreadable"})
+# Few enough that their results take little memory, many enough to keep all threads busy.
 _AT_ONCE = 512
 
 
@@ -29,24 +29,24 @@ def check_files(
     *,
     max_seconds: float,
     workers: int | None = None,
-    memory: Path | None = None,
+    cache_root: Path | None = None,
     known: Mapping[str, Verdict] | None = None,
     again: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[Verdict]:
-    """Read every recording once and say what it is.
+    """Read every recording once and return its facts or fault.
 
-    Threads do it: libsndfile and the hash let go of Python's lock, and nothing is copied between
-    processes. Each holds a few megabytes at a time, however long the recordings are.
+    The work is done in threads: libsndfile and the hash release the GIL, and nothing is copied
+    between processes. Each thread needs a few megabytes, whatever the length of the recordings.
 
     Args:
         paths: absolute paths.
-        max_seconds: longer recordings are faults.
-        workers: threads; `None` is one for each processor, 8 at most.
-        memory: root of the corpus, whose verdicts are remembered; `None` remembers nothing.
-        known: checks done before that came with a manifest, by path.
-        again: trust neither of the two, but remember what is found now.
-        progress: called once at the start, with what is remembered, and after each file.
+        max_seconds: limit of the duration; a longer recording is a fault.
+        workers: number of threads; `None` is one for each core, at most 8.
+        cache_root: root of the corpus, for the cache of checks; `None` caches nothing.
+        known: earlier checks in a manifest, by path.
+        again: whether to ignore both; new results are cached.
+        progress: called at the start, with the number of cached results, and after each file.
 
     Yields:
         A verdict for each path, in their order.
@@ -55,17 +55,17 @@ def check_files(
     known = known or {}
     chunks = [slice(start, start + _AT_ONCE) for start in range(0, len(paths), _AT_ONCE)]
     with (
-        closing(Memory(memory, max_seconds)) as remembered,
+        closing(CheckCache(cache_root, max_seconds)) as cache,
         ThreadPoolExecutor(count, thread_name_prefix="check") as pool,
     ):
         done = 0
         if progress:
             if not again:
-                done = sum(len(_still_true(paths[at], remembered, known)) for at in chunks)
+                done = sum(len(_still_valid(paths[at], cache, known)) for at in chunks)
             progress(done, len(paths))
         for at in chunks:
             chunk = list(paths[at])
-            verdicts = {} if again else _still_true(chunk, remembered, known)
+            verdicts = {} if again else _still_valid(chunk, cache, known)
             unseen = [row for row in range(len(chunk)) if row not in verdicts]
             distinct = {str(chunk[row]): chunk[row] for row in unseen}
             times = Counter(str(chunk[row]) for row in unseen)
@@ -81,29 +81,29 @@ def check_files(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
             finally:
-                # Also where somebody stops it: what was read is not read again.
-                remembered.remember(
+                # Also after an interrupt, so that finished files are not read again.
+                cache.store(
                     {
                         distinct[name]: verdict
                         for name, verdict in found.items()
-                        if verdict.reason not in _FLEETING
+                        if verdict.reason not in _NOT_CACHED
                     }
                 )
             verdicts |= {row: found[str(chunk[row])] for row in unseen}
             yield from (verdicts[row] for row in range(len(chunk)))
 
 
-def _still_true(
-    paths: Sequence[Path], remembered: Memory, known: Mapping[str, Verdict]
+def _still_valid(
+    paths: Sequence[Path], cache: CheckCache, known: Mapping[str, Verdict]
 ) -> dict[int, Verdict]:
-    """Verdicts of before on files that have not changed since, by their place in `paths`."""
-    before = remembered.recall(paths)
-    trusted = {}
+    """Earlier verdicts on files that have not changed since, by their position in `paths`."""
+    cached = cache.load(paths)
+    valid = {}
     for row, path in enumerate(paths):
-        old = before.get(str(path)) or known.get(str(path))
+        old = cached.get(str(path)) or known.get(str(path))
         if old is not None and (old.size, old.mtime_ns) == _stamp(path):
-            trusted[row] = old
-    return trusted
+            valid[row] = old
+    return valid
 
 
 def _inspect(path: Path, max_seconds: float) -> Verdict:

@@ -1,4 +1,4 @@
-"""A corpus: its usable recordings, what was left out and why, and where it comes from."""
+"""A corpus: its usable recordings, excluded files with reasons, and its source."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Corpus:
 
     Args:
         name: of the corpus.
-        utterances: in the order of their ids, each id once; kept as columns, whatever is given.
-        class_names: the class names that occur, sorted; a class index is a position in it.
+        utterances: unique ids, in their order; stored as columns.
+        class_names: names of the classes, sorted; a class index is a position in this tuple.
         card: source, licence, citation.
-        root: folder or manifest that it was read from; `None` for a data set of the hub.
+        root: folder or manifest of the corpus; `None` for a data set of the hub.
         quarantine: files that cannot be used, with the reason.
-        differences: every difference from the published counts, a line each.
-        notes: what else was left out or seen twice, a line each.
-        facts: what each recording was found to be, by id.
+        differences: one line for each difference from the published counts.
+        notes: one line for each kind of file that was left out or found twice.
+        facts: the properties of each recording, by id.
         columns: further columns of a manifest or file name, `columns[name][id]`.
     """
 
@@ -71,7 +71,7 @@ class Corpus:
         """The utterance with this id.
 
         Raises:
-            CorpusError: if there is none; the text lists near matches.
+            CorpusError: if there is none; the message lists near matches.
         """
         try:
             return self._by_id[name]
@@ -82,10 +82,10 @@ class Corpus:
 
     @cached_property
     def key(self) -> str:
-        """What the corpus holds, as 16 hex digits.
+        """A hash of the content of the corpus, 16 hexadecimal digits.
 
-        From id, label, speaker, session, text and the decoded samples of every utterance:
-        the same wherever the files lie, and in whichever lossless format.
+        It depends on id, label, speaker, session, text and decoded samples of every utterance, and
+        not on the location or lossless format of the files.
         """
         assert isinstance(self.utterances, Records)
         fields = ("id", "label", "speaker", "session", "text_id")
@@ -115,22 +115,22 @@ def load_corpus(
     progress: Progress | None = None,
     **options: Any,
 ) -> Corpus:
-    """Find the recordings of a corpus, read each once, and keep those that can be used.
+    """Find the recordings of a corpus, check each, and return those that can be used.
 
-    The first time every recording is decoded; afterwards only those whose size or modification
-    time changed.
+    The first call decodes every recording; later ones only those whose size or modification time
+    has changed.
 
     Args:
-        name: a registered corpus (`ss.registry.names("corpus")`), or a reader of your own.
-        root: its folder, or the file of a manifest; the embedded corpus needs none.
-        classes: keep only these classes; `None` keeps all.
-        strict: raise at the first file that would go to quarantine.
-        workers: threads that read; `None` is one for each processor, 8 at most.
-        max_seconds: longer recordings go to quarantine.
-        remember: keep what was found in `~/.cache/sigma-ser` for the next time.
-        again: read every recording, also those that were read before.
-        progress: called with the number of files done and of all.
-        options: of the reader, such as `columns=` of a manifest.
+        name: a registered corpus (`ss.registry.names("corpus")`), or your own reader.
+        root: folder of the corpus, or file of a manifest; the embedded corpus needs none.
+        classes: classes to keep; `None` keeps all.
+        strict: whether a file that cannot be used is an error.
+        workers: number of threads that read; `None` is one for each core, at most 8.
+        max_seconds: limit of the duration; longer recordings go to quarantine.
+        remember: whether to store the results of the checks in `~/.cache/sigma-ser`.
+        again: whether to check recordings whose results are stored.
+        progress: called with the number of finished files and the number of all files.
+        options: options of the reader, such as `columns=` of a manifest.
 
     Raises:
         UnknownNameError: no corpus has this name.
@@ -146,19 +146,19 @@ def load_corpus(
     title = name if isinstance(name, str) else type(name).__name__.lower()
     if root is None and reader.default_root is None:
         raise CorpusError(
-            f"the corpus {title} is not shipped; give the folder where you keep it "
+            f"the corpus {title} is not part of the package; give the folder of your copy "
             f"({reader.card.source or 'root='})"
         )
     place = Path(os.path.abspath(root if root is not None else reader.default_root or ""))
     listing = reader.list(place)
-    listing.entries = Entries.of(listing.entries)  # a reader of one's own may give a list
+    listing.entries = Entries.of(listing.entries)  # a reader may return a list
     if not listing.entries:
         raise CorpusError(_nothing_found(title, place, listing))
     verdicts = check_files(
         listing.entries.utterances.column("path"),
         max_seconds=max_seconds,
         workers=workers,
-        memory=place if remember else None,
+        cache_root=place if remember else None,
         known=listing.known,
         again=again,
         progress=progress,
@@ -168,7 +168,7 @@ def load_corpus(
         first, count = corpus.quarantine[0], len(corpus.quarantine)
         raise CorpusError(
             f"{count} of the files of {corpus.name} cannot be used, the first because: "
-            f"{first.message}; mend them or leave out strict"
+            f"{first.message}; repair them or leave out strict"
         )
     if not corpus.utterances:
         raise CorpusError(
@@ -189,15 +189,14 @@ def _nothing_found(title: str, place: Path, listing: Listing) -> str:
     if others:
         seen = f"{len(others)} recordings of other names are there, such as {others[0]!r}"
     return (
-        f"no recording of {title} was found in {place} ({seen}); "
-        "give the folder that holds the recordings"
+        f"no recording of {title} was found in {place} ({seen}); give the folder of the recordings"
     )
 
 
 def _assemble(
     name: str, place: Path, reader: Reader, listing: Listing, verdicts: Iterable[Verdict]
 ) -> Corpus:
-    """Sort the listed recordings into used, copies and quarantine, and compare the counts."""
+    """Divide the recordings into used, copies and quarantine, and compare the counts."""
     listed = listing.entries.utterances
     ids, paths, labels = (listed.column(one) for one in ("id", "path", "label"))
     used: dict[str, int] = {}  # ids, with their positions in `rows` and `inspected`
@@ -242,7 +241,7 @@ def _assemble(
     notes = [*listing.notes, *_merged_spellings(listing)]
     if copies:
         notes.append(
-            f"{len(copies)} files are second copies of utterances already found and were left out, "
+            f"{len(copies)} files are copies of other utterances and were left out, "
             f"such as {copies[0]}"
         )
     return Corpus(
@@ -259,7 +258,7 @@ def _assemble(
             column: Keyed(ids, taken)
             for column, texts in sorted(listing.entries.columns.items())
             for taken in [texts.take(rows)]
-            # Not those that only unusable recordings have.
+            # Without columns that only unusable recordings have.
             if any(taken) or not any(texts)
         },
     )
@@ -273,7 +272,7 @@ def _named_missing(missing: Sequence[str], shown: int = 20) -> list[str]:
 
 
 def _merged_spellings(listing: Listing) -> list[str]:
-    """A line for each class that came in several spellings."""
+    """One line for each class that has several spellings."""
     labels = listing.entries.utterances.column("label")
     as_written = listing.entries.columns.get("label_as_written", labels)
     spellings: dict[str, set[str]] = {}
@@ -295,7 +294,7 @@ def _of_classes(corpus: Corpus, classes: Sequence[str]) -> Corpus:
             )
     kept = Records.of(Utterance, (one for one in corpus.utterances if one.label in wanted))
     left_out = Counter(one.label for one in corpus.utterances if one.label not in wanted)
-    notes = [f"{count} utterances of class {label} were left out, as asked"
+    notes = [f"{count} utterances of class {label} were left out on request"
              for label, count in sorted(left_out.items())]  # fmt: skip
     ids = kept.column("id")
     return dataclasses.replace(

@@ -11,21 +11,21 @@ from .protocols import random_stratified, text_kfold
 from .splitting import groups_of, shuffled
 
 DEMO_TEST_VOICES = ("f4", "m4")
-"""No part of the pretraining of the demo encoder has heard these."""
+"""Voices that the pretraining data of the demo encoder do not contain."""
 
 DEMO_VALIDATION_VOICES = ("f3",)
 
 
 @register("protocol", "demo-voices")
 def demo_voices(corpus: Corpus, *, seed: int = 0) -> list[Fold]:
-    """Train on five voices, validate on a sixth, test on two that nothing has heard before."""
+    """Train on five voices, validate on a sixth, test on two that are in no training data."""
     del seed
     voices = groups_of(corpus, lambda one: one.speaker, "speaker")
     absent = {*DEMO_TEST_VOICES, *DEMO_VALIDATION_VOICES} - set(voices)
     if absent:
         raise CorpusError(
-            f"demo-voices needs the voices {', '.join(sorted(absent))}, which {corpus.name} has "
-            "not; for other corpora use speaker-kfold"
+            f"demo-voices needs the voices {', '.join(sorted(absent))}, which {corpus.name} does "
+            "not have; for other corpora use speaker-kfold"
         )
     held = (*DEMO_TEST_VOICES, *DEMO_VALIDATION_VOICES)
     return [
@@ -40,10 +40,10 @@ def demo_voices(corpus: Corpus, *, seed: int = 0) -> list[Fold]:
 
 @register("protocol", "tess-loso2")
 def tess_loso2(corpus: Corpus, *, seed: int = 0) -> list[Fold]:
-    """Train on one speaker, test on the other: two folds, the honest test of TESS.
+    """Train on one speaker, test on the other: the two speaker-independent folds of TESS.
 
-    Nobody else is there to validate, so a fifth of the words of the training speaker does: with
-    other words than the training part, and without a sound of the test speaker.
+    There is no third speaker, so a fifth of the words of the training speaker is the validation
+    part. It shares no word with the training part and has no recording of the test speaker.
     """
     speakers = groups_of(corpus, lambda one: one.speaker, "speaker")
     if len(speakers) != 2:
@@ -76,7 +76,7 @@ def tess_word(corpus: Corpus, *, seed: int = 0, folds: int = 5) -> list[Fold]:
 
 @register("protocol", "tess-random")
 def tess_random(corpus: Corpus, *, seed: int = 0, folds: int = 5) -> list[Fold]:
-    """What most papers do: at random by class, with speakers and words in every part."""
+    """The split of most papers: stratified at random, with all speakers and words in every part."""
     return random_stratified(corpus, seed=seed, folds=folds)
 
 
@@ -119,8 +119,8 @@ def iemocap_lospo10(corpus: Corpus, *, seed: int = 0) -> list[Fold]:
 def superb(corpus: Corpus, *, seed: int = 0) -> list[Fold]:
     """SUPERB's split (Yang et al. 2021): test one session, validate on a random fifth of the rest.
 
-    Training and validation share speakers; neither shares one with the test. SUPERB draws the
-    fifth without regard to classes, and so do we, but from our own seed.
+    Training and validation share speakers; neither shares one with the test. As in SUPERB the
+    fifth is not stratified by class; the seed is another one.
     """
     sessions = _five_sessions(corpus, "superb")
     folds = []

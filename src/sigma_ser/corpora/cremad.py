@@ -21,10 +21,10 @@ _LEVELS = {"LO": "low", "MD": "medium", "HI": "high", "XX": "", "X": ""}
 @register("corpus", "crema-d")
 @dataclass(frozen=True)
 class CremaD(NamedFiles):
-    """91 actors, 6 emotions, 12 sentences; labels are what the actors were asked for.
+    """91 actors, 6 emotions, 12 sentences; labels are the intended emotions.
 
     A stem is `<actor>_<sentence>_<emotion>_<level>`; one file of the release ends in `_X`.
-    `columns` has the `level`. `1076_MTI_SAD_XX` has no sound in the release: quarantine.
+    `columns` has the `level`. `1076_MTI_SAD_XX` of the release is silent and goes to quarantine.
     """
 
     card: ClassVar[Card] = Card(

@@ -19,7 +19,7 @@ _VOICES = ("f1", "f2", "f3", "f4", "m1", "m2", "m3", "m4")
 @register("corpus", "demo")
 @dataclass(frozen=True)
 class Demo:
-    """8 synthetic voices, 7 emotions, 12 words in "Say the word ___"; nobody speaks in it."""
+    """8 synthetic voices, 7 emotions, 12 words in "Say the word ___"; no human speech."""
 
     card: ClassVar[Card] = Card(
         title="sigma-ser demo: synthetic emotional speech",

@@ -21,16 +21,16 @@ AUDIO_SUFFIXES = frozenset(
         ".opus", ".rf64", ".snd", ".sph", ".w64",
     }
 )  # fmt: skip
-"""Suffixes of files that are taken for recordings, whatever their case."""
+"""Suffixes of recordings, in any case."""
 
 _LONGEST_ID = 120
-# Windows keeps these for devices, with any suffix.
+# Windows reserves these names for devices, with any suffix.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 @dataclass
 class Found:
-    """Recordings in the order of their relative paths, and what else was seen on the way."""
+    """Recordings in the order of their relative paths, unreadable folders, and notes."""
 
     files: Sequence[Path] = ()
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
@@ -44,7 +44,7 @@ def find_files(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> Found:
     files and `__MACOSX` folders of macOS archives and hidden folders are left out.
 
     Raises:
-        CorpusError: if `root` is no folder.
+        CorpusError: if `root` is not a folder.
     """
     root = Path(os.path.abspath(root))
     if not root.is_dir():
@@ -86,15 +86,15 @@ def find_files(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> Found:
 def _is_folder(child: os.DirEntry[str]) -> bool:
     try:
         return child.is_dir()
-    except OSError:  # a link that leads back to itself
+    except OSError:  # a link to itself
         return False
 
 
 def safe_id(text: str) -> str:
-    """A name for `text` that any file system takes, in at most 120 ASCII characters.
+    """A name for `text` of at most 120 ASCII characters that is valid on any file system.
 
     Letters, digits, `-`, `_` and `.` stay; blanks become `_` and slashes `-`; the rest is
-    percent-encoded. What is too long is cut and gets a hash of the whole.
+    percent-encoded. A longer name is cut and ends with a hash of the text.
 
     >>> safe_id("happy/take 1.a")
     'happy-take_1.a'
@@ -103,7 +103,7 @@ def safe_id(text: str) -> str:
     """
     raw = os.fsencode(unicodedata.normalize("NFC", text))
     name = quote(raw.replace(b" ", b"_").replace(b"/", b"-"), safe="").replace("~", "%7E")
-    # Hidden files, options of commands, and what Windows cuts off.
+    # Hidden files, options of commands, and final dots, which Windows removes.
     if name.strip(".") == "":
         name = "%2E" * len(name)
     elif name[0] in ".-":
@@ -118,10 +118,10 @@ def safe_id(text: str) -> str:
 
 
 def unique_ids(paths: Iterable[str]) -> list[str]:
-    """A safe id for each path, without its suffix; where two would be equal, both get a hash.
+    """A safe id for each path, without its suffix; equal ids get a hash of their paths.
 
-    Case does not tell ids apart, as it does not tell file names apart everywhere. An id depends
-    on its own path and on those it would be mistaken for, never on the order.
+    Ids that differ only in case count as equal, as file names do on some systems. An id depends on
+    its own path and on those with an equal id, never on the order.
 
     Args:
         paths: all different.

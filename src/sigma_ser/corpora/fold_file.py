@@ -1,4 +1,4 @@
-"""The protocol that takes a fold from a file: one that a victim keeps, or one made elsewhere."""
+"""The protocol that reads a fold from a file, such as that of a trained victim."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .folds import PARTS, Fold
 def fold_file(corpus: Corpus, *, seed: int = 0, file: str = "fold.json") -> list[Fold]:
     """The fold of a file that `Fold.to_json` wrote, such as `fold.json` of a trained victim.
 
-    Ids that the corpus has not are left out, and so are its utterances that are in no part.
+    Ids that the corpus does not have are left out, and so are utterances that are in no part.
 
     Raises:
-        CorpusError: if there is no such file, or nothing is left of the training or test part.
+        CorpusError: if there is no such file, or the training or test part is empty.
     """
     del seed
     try:
         text = Path(file).read_text("utf-8")
     except OSError as fault:
         raise CorpusError(
-            f"no fold can be read from {file} ({fault.strerror}); name with file= one that "
+            f"no fold can be read from {file} ({fault.strerror}); set file= to one that "
             "Fold.to_json wrote, such as fold.json of a trained victim"
         ) from fault
     fold = Fold.from_json(text)

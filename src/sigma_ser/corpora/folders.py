@@ -29,8 +29,8 @@ class Folders:
     In the second case the split becomes the column `split`, for the protocol `predefined`.
 
     Args:
-        pattern: regular expression that is searched in each path below the corpus folder (with
-            `/`); its named groups `speaker`, `session` and `text` fill these fields.
+        pattern: regular expression that is searched for in each path below the corpus folder
+            (with `/`); its named groups `speaker`, `session` and `text` fill these fields.
     """
 
     pattern: str | None = None
@@ -40,7 +40,7 @@ class Folders:
     default_root: ClassVar[Path | None] = None
 
     def list(self, root: Path) -> Listing:
-        """All recordings that lie in a class folder; others go to quarantine as `no-label`."""
+        """All recordings in class folders; others go to quarantine as `no-label`."""
         root = root.absolute()
         pattern = self._compiled()
         found = find_files(root)
@@ -54,7 +54,7 @@ class Folders:
         level = 1 if tops and tops <= _SPLITS else 0
         placed = [row for row, text in enumerate(texts) if text.count("/") > level]
         for row in sorted(set(range(len(texts))) - set(placed)):
-            message = f"{found.files[row]} lies in no class folder; move it into one"
+            message = f"{found.files[row]} is not in a class folder; move it into one"
             listing.quarantine.append(quarantined(found.files[row], "no-label", message))
         placed_texts, files = texts.take(placed), found.files
         for row, text, name in zip(placed, placed_texts, unique_ids(placed_texts), strict=True):
@@ -83,5 +83,5 @@ class Folders:
             return re.compile(self.pattern)
         except re.error as error:
             raise ConfigError(
-                f"pattern={self.pattern!r} is no regular expression ({error})"
+                f"pattern={self.pattern!r} is not a regular expression ({error})"
             ) from error

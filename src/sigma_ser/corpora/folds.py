@@ -1,4 +1,4 @@
-"""A fold: which utterances train, validate and test a victim; and how to make the folds."""
+"""Folds: the training, validation and test utterances of a victim."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Fold:
 
     Args:
         name: unique among the folds of one protocol.
-        train: ids that victims learn from, and that give mean and scale of the features.
-        validation: ids that choose among victims; may be empty.
-        test: ids that are attacked and scored.
+        train: ids for training, and for mean and scale of the features.
+        validation: ids for model selection; may be empty.
+        test: ids that are evaluated and attacked.
 
     Raises:
         CorpusError: if an id is in two parts, or the test part is empty, or only the training part.
@@ -50,7 +50,7 @@ class Fold:
         if len(set(together)) < len(together):
             twice = next(one for one in sorted(together) if together.count(one) > 1)
             raise CorpusError(f"fold {name} has {twice!r} more than once; parts must be disjoint")
-        # Without train and validation parts it serves victims that are loaded, not trained.
+        # A fold without training and validation part is for victims that are not trained here.
         for part in ("train", "test") if self.train or self.validation else ("test",):
             if not getattr(self, part):
                 raise CorpusError(f"fold {name} has no utterance in its {part} part")
@@ -76,7 +76,7 @@ class Fold:
             return cls(value["name"], *(value[part] for part in PARTS))
         except (ValueError, KeyError, TypeError) as error:
             raise CorpusError(
-                f"this is no fold: it needs name, {', '.join(PARTS)} ({error})"
+                f"this is not a fold: it needs name, {', '.join(PARTS)} ({error})"
             ) from error
 
 
@@ -89,12 +89,12 @@ def make_folds(corpus: Corpus, protocol: str, seed: int = 0, **options: Any) -> 
     Args:
         corpus: what to split.
         protocol: a name of `ss.registry.names("protocol")`.
-        seed: chooses what the protocol leaves to chance.
+        seed: random seed of the protocol.
         options: of the protocol, such as `folds=` of `speaker-kfold`.
 
     Raises:
         UnknownNameError: no protocol has this name.
-        CorpusError: the corpus has not what the protocol needs.
+        CorpusError: the corpus lacks what the protocol needs.
         ConfigError: the protocol has no such option.
 
     >>> import sigma_ser as ss

@@ -22,17 +22,17 @@ from .tables import listing_of_rows
 class HuggingFace:
     """An audio data set that `datasets` loads; needs the package `datasets`.
 
-    A path that exists is read from disk (`save_to_disk` folders, or whatever `load_dataset`
-    makes of a folder); anything else is taken for an id of the hub, such as `"user/name"`.
-    Recordings that lie inside the tables are written once below `~/.cache/sigma-ser`. The split
+    A path that exists is read from disk (a folder of `save_to_disk`, or one that `load_dataset`
+    accepts); anything else is an id of the hub, such as `"user/name"`. Recordings inside the tables
+    are written once below `~/.cache/sigma-ser`. The split
     of each row becomes the column `split`, for the protocol `predefined`.
 
     Args:
         split: only this split; all of them by default.
         config: configuration of a data set that has several.
-        revision: commit, branch or tag of a hub data set; give a commit to pin it.
-        columns: which column holds which field; the audio column is found by its type, and ids
-            are split and row number unless `id` names a column.
+        revision: commit, branch or tag of a hub data set; a commit pins its content.
+        columns: the column of each field; the audio column is found by its type, and ids consist of
+            split and row number unless `id` names a column.
     """
 
     split: str | None = None
@@ -45,7 +45,7 @@ class HuggingFace:
     default_root: ClassVar[Path | None] = None
 
     def list(self, root: Path) -> Listing:
-        """The rows of all splits, class numbers turned into their names."""
+        """The rows of all splits, with class names in place of class numbers."""
         try:
             import datasets
         except ImportError as error:
@@ -112,7 +112,7 @@ def _rows(datasets: Any, data: Any, split: str, key: str) -> list[dict[str, Any]
 
 
 def _file_of(sound: Mapping[str, Any] | None, folder: Path, number: int) -> Path | str:
-    """Where the recording lies; bytes inside the table are written out first."""
+    """The path of the recording; bytes inside the table are written to a file first."""
     if sound is None:
         return ""
     path = Path(sound["path"] or f"{number:06d}")

@@ -1,4 +1,4 @@
-"""IEMOCAP, the interactive emotional dyadic motion capture database, as its full release lies."""
+"""IEMOCAP, the interactive emotional dyadic motion capture database, in its full release."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ _CARD = Card(
 
 
 class _Iemocap:
-    """What both choices of classes have in common; `labels` maps the release's codes.
+    """The common part of both choices of classes; `labels` maps the codes of the release.
 
     The label is that of the majority of raters. `text_id` is the scene (`impro05`, `script01_1`),
-    which every session plays, for single sentences have no common names. `columns` has `dialog`,
+    which occurs in every session; single sentences have no common names. `columns` has `dialog`,
     `label_code`, `valence`, `activation`, `dominance` and `sex`.
     """
 
@@ -84,7 +84,7 @@ class _Iemocap:
                 message = f"{path} has no label line in EmoEvaluation; fetch the release again"
                 listing.quarantine.append(quarantined(path, "no-label", message))
         for label, count in sorted(other.items()):
-            why = "raters disagree" if label == _NO_AGREEMENT else "a class that is not asked for"
+            why = "raters disagree" if label == _NO_AGREEMENT else "not one of the classes"
             listing.notes.append(f"{count} utterances labelled {label!r} were left out ({why})")
         if unread:
             listing.differences.append(
@@ -130,7 +130,7 @@ class Iemocap(_Iemocap):
 
 
 def _label_files(root: Path) -> Iterator[Path]:
-    """The text files right in `EmoEvaluation`; its folders hold those of single raters."""
+    """The text files directly in `EmoEvaluation`; its folders hold those of single raters."""
     for path in find_files(root, {".txt"}).files:
         if path.parent.name.lower() == "emoevaluation":
             yield path
@@ -145,7 +145,7 @@ def _label_lines(file: Path) -> Iterator[str]:
 
 
 def _official_place(label_file: Path, name: str) -> Path:
-    """Where the release has the recording of an utterance."""
+    """The path of the recording of an utterance in the release."""
     session = label_file.parents[2]
     return session / "sentences" / "wav" / name.rpartition("_")[0] / f"{name}.wav"
 

@@ -1,4 +1,4 @@
-"""Class names: one spelling for what corpora spell differently."""
+"""Class names: one spelling for each emotion that corpora spell differently."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CANONICAL = {other: name for name, others in _SPELLINGS.items() for other in (n
 
 
 def canonical_label(text: str) -> str:
-    """The project's name of an emotion; other words come back in lower case.
+    """The class name of an emotion; other words are returned in lower case.
 
     >>> canonical_label("Pleasant_surprised"), canonical_label("Anger"), canonical_label("Joy")
     ('surprise', 'angry', 'joy')

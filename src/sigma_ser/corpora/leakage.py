@@ -1,4 +1,4 @@
-"""The leakage report: what the parts of a fold share, and how their classes are balanced."""
+"""The leakage report: overlap between the parts of a fold, and their class balance."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ import numpy as np
 from .corpus import Corpus
 from .folds import PARTS, Fold
 
-# The fields of a line.
+# Content of a recording that occurs under one id only.
+_UNIQUE = "unique"
+# The counted fields of `Shared`.
 _SHARED = ("speakers", "sessions", "texts", "identical_audio")
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What two parts of a fold have in common; `None` where the corpus does not say.
+    """Overlap of two parts of a fold; `None` where the corpus lacks the information.
 
     `speakers`, `sessions`, `texts` and `identical_audio` (the same decoded samples) count
-    different values that occur in both parts.
+    distinct values that occur in both parts.
     """
 
     fold: str
@@ -37,7 +39,7 @@ class Shared:
 
 @dataclass(frozen=True)
 class Balance:
-    """How many utterances, speakers and utterances of each class a part of a fold has."""
+    """Numbers of utterances, speakers and utterances of each class in a part of a fold."""
 
     fold: str
     part: str
@@ -48,10 +50,10 @@ class Balance:
 
 @dataclass(frozen=True)
 class LeakageReport:
-    """What parts share (`shared`), how classes are balanced (`balance`), and same sounds.
+    """Overlap of parts (`shared`), class balance (`balance`) and identical recordings.
 
-    `duplicates` holds, for each sound that occurs under several ids of the corpus, these ids.
-    Iterating gives one flat line for each fold and pair of parts, fit for a table.
+    `duplicates` holds groups of ids whose recordings have the same samples. Iterating yields one
+    flat dictionary for each fold and pair of parts, for use in a table.
     """
 
     shared: tuple[Shared, ...]
@@ -70,7 +72,7 @@ class LeakageReport:
             }
 
     def to_json(self) -> str:
-        """One JSON object; what the corpus does not say is `null`."""
+        """One JSON object; unknown values are `null`."""
         return json.dumps(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,14 +85,14 @@ class LeakageReport:
 
 
 def leakage_report(corpus: Corpus, folds: Sequence[Fold]) -> LeakageReport:
-    """Compare the parts of each fold by speaker, session, text and sound.
+    """Compare the parts of each fold by speaker, session, text and audio content.
 
     Args:
-        corpus: that the folds were made from.
-        folds: any folds of it.
+        corpus: the corpus of the folds.
+        folds: any folds of the corpus.
 
     Raises:
-        CorpusError: if a fold names an utterance that the corpus has not.
+        CorpusError: if a fold names an utterance that the corpus does not have.
 
     >>> import sigma_ser as ss
     >>> corpus = ss.load_corpus("demo")
@@ -100,7 +102,7 @@ def leakage_report(corpus: Corpus, folds: Sequence[Fold]) -> LeakageReport:
     """
     shared, balance = [], []
     duplicates = duplicate_groups(corpus)
-    # Only a sound with several ids can be in two parts.
+    # Only audio with several ids can be in two parts.
     sounds = {name: group[0] for group in duplicates for name in group}
     for fold in folds:
         values: dict[str, tuple[set[str], ...]] = {}
@@ -110,11 +112,11 @@ def leakage_report(corpus: Corpus, folds: Sequence[Fold]) -> LeakageReport:
             for name in ids:
                 one, known = corpus[name], name in corpus.facts
                 labels[one.label] += 1
-                sound = sounds.get(name, "one of its own") if known else ""
+                sound = sounds.get(name, _UNIQUE) if known else ""
                 answers = (one.speaker, one.session, one.text_id, sound)
                 for different, answer in zip(values[part], answers, strict=True):
                     different.add(answer)
-            values[part][3].discard("one of its own")
+            values[part][3].discard(_UNIQUE)
             balance.append(
                 Balance(
                     fold.name,
@@ -131,8 +133,8 @@ def leakage_report(corpus: Corpus, folds: Sequence[Fold]) -> LeakageReport:
 
 
 def duplicate_groups(corpus: Corpus) -> tuple[tuple[str, ...], ...]:
-    """Ids that have the same decoded samples at the same rate, two or more together."""
-    # By hash first: most sounds occur once, and a list for each would be long.
+    """Groups of ids with the same decoded samples at the same rate."""
+    # By hash first, because most recordings are unique and need no list.
     hashes = np.fromiter((hash(one.content) for one in corpus.facts.values()), np.int64)
     several, counts = np.unique(hashes, return_counts=True)
     suspects = set(several[counts > 1].tolist())
@@ -144,5 +146,5 @@ def duplicate_groups(corpus: Corpus) -> tuple[tuple[str, ...], ...]:
 
 
 def _in_both(first: set[str], second: set[str]) -> int | None:
-    """How many values both have; `None` where any utterance has none."""
+    """Number of common values; `None` where an utterance has no value."""
     return None if "" in first or "" in second else len(first & second)

@@ -1,4 +1,4 @@
-"""A corpus from a table: any CSV, JSON lines or Parquet file, or one that `save_manifest` wrote."""
+"""A corpus from a table: a CSV, JSON lines or Parquet file, or one that `save_manifest` wrote."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Manifest:
     """A table with a column for the path and one for the label.
 
     Args:
-        columns: which column holds which field, such as `{"label": "emo"}`; the usual names
-            (`path` or `file`, `label` or `emotion`, `speaker`, `text` ...) are found alone.
-        folder: where relative paths begin; the folder of the table by default.
+        columns: the column of each field, such as `{"label": "emo"}`; usual names (`path` or
+            `file`, `label` or `emotion`, `speaker`, `text` ...) are found automatically.
+        folder: folder of relative paths; by default that of the table.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -57,8 +57,8 @@ class Manifest:
 def save_manifest(corpus: Corpus, path: Path) -> None:
     """Write a Parquet manifest from which the corpus loads again without reading a recording.
 
-    It keeps absolute paths, sizes, modification times, what each recording was found to be,
-    quarantine, differences and card. Recordings that changed since are read again.
+    It contains absolute paths, sizes, modification times, the properties of each recording,
+    quarantine, differences and card. Recordings that have changed since are read again.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -92,7 +92,7 @@ def save_manifest(corpus: Corpus, path: Path) -> None:
 
 
 def _saved(root: Path) -> Listing | None:
-    """The listing of a manifest of our own; `None` for any other table."""
+    """The listing of a manifest by `save_manifest`; `None` for any other table."""
     if root.suffix.lower() != ".parquet" or not root.is_file():
         return None
     import pyarrow as pa
@@ -101,7 +101,7 @@ def _saved(root: Path) -> Listing | None:
     try:
         schema = pq.read_schema(root)
     except pa.ArrowInvalid as error:
-        raise CorpusError(f"the manifest {root} is no Parquet file; write it again") from error
+        raise CorpusError(f"the manifest {root} is not a Parquet file; write it again") from error
     if _METADATA not in (schema.metadata or {}):
         return None
     metadata = json.loads(schema.metadata[_METADATA])

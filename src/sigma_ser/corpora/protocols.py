@@ -1,4 +1,4 @@
-"""Protocols for any corpus: by speaker, by text, at random, or as a column says."""
+"""Protocols for any corpus: by speaker, by text, at random, or by a column."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SPELLINGS = {
 
 @register("protocol", "speaker-kfold")
 def speaker_kfold(corpus: Corpus, *, seed: int = 0, folds: int = 5) -> list[Fold]:
-    """Whole speakers: each speaker tests once, others validate meanwhile."""
+    """Speaker-disjoint folds: each speaker is in one test part; other speakers validate."""
     groups = groups_of(corpus, lambda one: one.speaker, "speaker")
     count = fold_count(folds, groups, "speaker", corpus.name)
     return rotate("speakers", deal_groups(groups, count, seed))
@@ -34,7 +34,7 @@ def speaker_kfold(corpus: Corpus, *, seed: int = 0, folds: int = 5) -> list[Fold
 
 @register("protocol", "text-kfold")
 def text_kfold(corpus: Corpus, *, seed: int = 0, folds: int = 5) -> list[Fold]:
-    """Whole texts: no text of the test part is heard before; speakers are."""
+    """Text-disjoint folds: no text of the test part is in the training part; speakers are."""
     groups = groups_of(corpus, lambda one: one.text_id, "text")
     count = fold_count(folds, groups, "text", corpus.name)
     return rotate("texts", deal_groups(groups, count, seed))
@@ -42,7 +42,7 @@ def text_kfold(corpus: Corpus, *, seed: int = 0, folds: int = 5) -> list[Fold]:
 
 @register("protocol", "random-stratified")
 def random_stratified(corpus: Corpus, *, seed: int = 0, folds: int = 5) -> list[Fold]:
-    """Utterances at random, classes in the same shares: leaks speakers and texts.
+    """Stratified random folds, whose parts share speakers and texts.
 
     Raises:
         CorpusError: if the rarest class has fewer utterances than there are folds.
@@ -59,13 +59,13 @@ def random_stratified(corpus: Corpus, *, seed: int = 0, folds: int = 5) -> list[
 
 @register("protocol", "predefined")
 def predefined(corpus: Corpus, *, seed: int = 0, column: str = "split") -> list[Fold]:
-    """What a column of the manifest says: train, validation and test, or numbers of folds.
+    """The split in a column of the manifest: train, validation and test, or fold numbers.
 
-    With numbers each one tests once and the next validates. Rows with an empty cell are in no
-    part.
+    With numbers each is the test part once, and the next one validates. Rows with an empty cell
+    are in no part.
 
     Raises:
-        CorpusError: if there is no such column, or it says something else.
+        CorpusError: if there is no such column, or it has other values.
     """
     del seed
     if column not in corpus.columns:
@@ -85,8 +85,8 @@ def predefined(corpus: Corpus, *, seed: int = 0, column: str = "split") -> list[
     unknown = sorted(set(parts) - set(_SPELLINGS))
     if unknown:
         raise CorpusError(
-            f"column {column!r} of {corpus.name} says {unknown[0]!r}; "
-            f"it may say {', '.join(_SPELLINGS)}, or whole numbers"
+            f"column {column!r} of {corpus.name} has the value {unknown[0]!r}; "
+            f"possible are {', '.join(_SPELLINGS)}, or whole numbers"
         )
     named: dict[str, list[str]] = {part: [] for part in PARTS}
     for value, names in parts.items():

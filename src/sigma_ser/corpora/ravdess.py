@@ -24,10 +24,10 @@ _ACTORS = tuple(f"{actor:02d}" for actor in range(1, 25))
 @register("corpus", "ravdess")
 @dataclass(frozen=True)
 class Ravdess(NamedFiles):
-    """24 actors, 8 emotions in two intensities, 2 statements, each said twice.
+    """24 actors, 8 emotions in two intensities, 2 statements, each with two repetitions.
 
-    A stem is modality-channel-emotion-intensity-statement-repetition-actor. Of the same
-    recordings the audio-only release (modality 03) is read; song (channel 02) is left out.
+    A stem is modality-channel-emotion-intensity-statement-repetition-actor. Only the audio-only
+    release (modality 03) is read; song (channel 02) is left out.
     Actors with even numbers are women. `columns` has `sex`, `intensity` and `repetition`.
     """
 

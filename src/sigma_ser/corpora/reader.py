@@ -1,8 +1,7 @@
-"""What a corpus reader is: one file, one class, registered under the name of its corpus.
+"""The interface of corpus readers: classes that are registered under the name of a corpus.
 
-A reader only lists: which recordings there are, and what is known about each. Opening the
-recordings, quarantine, second copies and the counts are the same for all, and happen in
-`corpus.load_corpus`.
+A reader lists the recordings with their labels and metadata. Opening the recordings, quarantine,
+duplicates and counts are common to all corpora and happen in `corpus.load_corpus`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from .finding import Found, find_files
 
 @dataclass(frozen=True)
 class Card:
-    """Where a corpus comes from, and what may be done with it."""
+    """Title, source, licence and citation of a corpus."""
 
     title: str
     source: str = ""
@@ -36,7 +35,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A file that the corpus goes on without: why, where and how large (bytes, -1 unknown)."""
+    """A file that cannot be used: path, reason, size (bytes, -1 unknown) and message."""
 
     path: Path
     reason: str
@@ -46,10 +45,10 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class Official:
-    """The counts that the makers of a corpus published.
+    """The published counts of a corpus.
 
     `by` counts utterances for each value of a field of `Utterance` (`label`, `speaker`,
-    `session`); `distinct` tells how many different values a field has.
+    `session`); `distinct` is the number of distinct values of a field.
     """
 
     utterances: int
@@ -59,7 +58,7 @@ class Official:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One recording as listed: the utterance, and columns that no field of it holds."""
+    """One listed recording: the utterance, and further columns."""
 
     utterance: Utterance
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -67,9 +66,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a check found: facts, or a reason with its sentence.
+    """The result of a check: facts, or a reason with its message.
 
-    Good as long as the file has the same `size` (bytes, -1 unknown) and modification time.
+    It is valid as long as the file has the same `size` (bytes, -1 unknown) and modification time.
     """
 
     size: int
@@ -99,7 +98,7 @@ class Entries(Sequence[Entry]):
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Entries:
-        """These entries as columns, if they are not already."""
+        """These entries as columns."""
         return entries if isinstance(entries, cls) else cls(entries)
 
     def append(self, entry: Entry) -> None:
@@ -157,12 +156,12 @@ class Entries(Sequence[Entry]):
 
 @dataclass
 class Listing:
-    """What a reader found.
+    """The recordings that a reader found.
 
-    Entries are added with `append` or `extend` and kept as columns. Those with the same id are
-    copies of one utterance: the first is used, and a copy that sounds different goes to quarantine.
-    `missing` names utterances that ought to be there. `known` maps absolute paths to checks done
-    before.
+    Entries are added with `append` or `extend` and stored as columns. Those with the same id are
+    copies of one utterance: the first is used, and a copy with different audio goes to quarantine.
+    `missing` has the ids of expected utterances that were not found. `known` maps absolute paths to
+    earlier checks.
     """
 
     entries: Entries = field(default_factory=Entries)
@@ -177,7 +176,7 @@ class Listing:
 
 @runtime_checkable
 class Reader(Protocol):
-    """Lists the recordings of one corpus; its fields are the options of `load_corpus`."""
+    """Lists the recordings of one corpus; its fields are options of `load_corpus`."""
 
     @property
     def card(self) -> Card:
@@ -185,14 +184,14 @@ class Reader(Protocol):
 
     @property
     def official(self) -> Official | None:
-        """The published counts, where there are any."""
+        """The published counts, if any."""
 
     @property
     def default_root(self) -> Path | None:
-        """Where the corpus lies if no root is given; `None` if the user must say."""
+        """The root of a corpus that is part of the package; otherwise `None`."""
 
     def list(self, root: Path) -> Listing:
-        """What is below `root`, which is as the user gave it; the paths of entries are absolute.
+        """The recordings below `root`, which is as the user gave it; paths of entries are absolute.
 
         Raises:
             CorpusError: if `root` cannot hold this corpus at all.
@@ -200,7 +199,7 @@ class Reader(Protocol):
 
 
 class NamedFiles(ABC):
-    """A corpus whose file names tell everything: a reader gives a pattern and `describe`.
+    """A corpus with all metadata in its file names: a reader has a pattern and `describe`.
 
     Files with an audio suffix whose names do not fit go to quarantine as `unknown-name`.
     """
@@ -212,15 +211,15 @@ class NamedFiles(ABC):
 
     @abstractmethod
     def describe(self, match: re.Match[str], path: Path) -> Entry | None:
-        """The recording `path` whose stem is `match`; `None` if it belongs to no class here."""
+        """The recording `path` whose stem is `match`; `None` to leave it out."""
 
     def expected(self, entries: Sequence[Entry]) -> set[str]:
-        """Ids that a complete copy would have."""
+        """Ids of a complete copy of the corpus."""
         del entries
         return set()
 
     def list(self, root: Path) -> Listing:
-        """All recordings below `root`, however the copy nests its folders."""
+        """All recordings below `root`, in any folders."""
         found = find_files(root)
         listing = listing_of(found)
         left_out: Counter[str] = Counter()
@@ -236,8 +235,8 @@ class NamedFiles(ABC):
                 listing.entries.append(entry)
         if left_out:
             listing.notes.append(
-                f"{sum(left_out.values())} recordings that are not of this corpus's speech part "
-                "were left out"
+                f"{sum(left_out.values())} recordings that do not belong to the speech part of "
+                "this corpus were left out"
             )
         present = set(listing.entries.utterances.column("id"))
         listing.missing = sorted(self.expected(listing.entries) - present)
@@ -245,7 +244,7 @@ class NamedFiles(ABC):
 
 
 def listing_of(found: Found) -> Listing:
-    """A listing that starts with what was seen on the way through the folders."""
+    """A listing that has the notes and unreadable folders of a search."""
     listing = Listing(notes=list(found.notes))
     for folder, message in found.unreadable:
         listing.quarantine.append(Quarantined(folder, "no-permission", -1, message))
@@ -253,7 +252,7 @@ def listing_of(found: Found) -> Listing:
 
 
 def quarantined(path: Path, reason: str, message: str) -> Quarantined:
-    """A record for the quarantine, with the size of the file where it can be told."""
+    """A record for the quarantine, with the size of the file if it can be read."""
     try:
         size = path.stat().st_size
     except OSError:
@@ -262,12 +261,14 @@ def quarantined(path: Path, reason: str, message: str) -> Quarantined:
 
 
 def unknown_name(path: Path) -> Quarantined:
-    """A recording whose name tells nothing that the reader understands."""
-    return quarantined(path, "unknown-name", f"{path} has not the name of a file of this corpus")
+    """A record for a recording whose name does not match the pattern of the corpus."""
+    return quarantined(
+        path, "unknown-name", f"{path} does not follow the file naming scheme of this corpus"
+    )
 
 
 def differences_from(official: Official, utterances: Records[Utterance]) -> list[str]:
-    """Every count that differs from the published one, a line each."""
+    """One line for each count that differs from the published one."""
     lines = []
     if len(utterances) != official.utterances:
         lines.append(f"{len(utterances)} utterances instead of the official {official.utterances}")

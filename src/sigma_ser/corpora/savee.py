@@ -26,11 +26,11 @@ _PATTERN = re.compile(
 @register("corpus", "savee")
 @dataclass(frozen=True)
 class Savee:
-    """Four men, 7 emotions, 15 sentences an emotion (30 neutral).
+    """Four men, 7 emotions, 15 sentences for each emotion (30 neutral).
 
-    Read are `DC_a01.wav`, and `DC/a01.wav` as in the release. The sentences 01 to 03 are common
-    to all emotions and get one text id each; which of the neutral ones repeat those of another
-    emotion is not told by their names, so the texts of a split may overlap there.
+    Names may be `DC_a01.wav`, or `DC/a01.wav` as in the release. The sentences 01 to 03 are common
+    to all emotions and have one text id each. The names do not say which neutral sentences repeat
+    those of another emotion, so the texts of a split may overlap there.
     """
 
     card: ClassVar[Card] = Card(

@@ -1,4 +1,4 @@
-"""The two ways to share utterances out: by whole groups, and by class."""
+"""Splits of utterances by whole groups and stratified by class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Group = Callable[[Utterance], str]
 
 
 def shuffled(names: Iterable[str], seed: int, purpose: str) -> list[str]:
-    """Names in an order that the seed chooses; it depends on no other order."""
+    """The names in an order that depends on the seed only, not on their given order."""
     return sorted(set(names), key=lambda name: (content_key([seed, purpose, name]), name))
 
 
@@ -24,7 +24,7 @@ def groups_of(corpus: Corpus, group: Group, what: str) -> dict[str, list[str]]:
     """The ids of each group.
 
     Raises:
-        CorpusError: if an utterance has no such group: a split by it would mean nothing.
+        CorpusError: if an utterance has no group.
     """
     groups: dict[str, list[str]] = {}
     for utterance in corpus.utterances:
@@ -38,54 +38,54 @@ def groups_of(corpus: Corpus, group: Group, what: str) -> dict[str, list[str]]:
 
 
 def deal_groups(groups: Mapping[str, list[str]], folds: int, seed: int) -> list[list[str]]:
-    """Whole groups on `folds` piles of about the same size: the largest first, to the smallest."""
+    """Whole groups in `folds` parts of similar size: the largest first, each to the smallest."""
     order = {name: place for place, name in enumerate(shuffled(groups, seed, "groups"))}
-    piles: list[list[str]] = [[] for _ in range(folds)]
+    parts: list[list[str]] = [[] for _ in range(folds)]
     for name in sorted(groups, key=lambda name: (-len(groups[name]), order[name])):
-        min(piles, key=len).extend(groups[name])
-    return piles
+        min(parts, key=len).extend(groups[name])
+    return parts
 
 
 def deal_stratified(
     utterances: Iterable[Utterance], folds: int, seed: int, purpose: str = "strata"
 ) -> list[list[str]]:
-    """Utterances on `folds` piles: class by class, so that no count differs by more than one."""
+    """Utterances in `folds` parts whose counts of each class differ by at most one."""
     by_label: dict[str, list[str]] = {}
     for utterance in utterances:
         by_label.setdefault(utterance.label, []).append(utterance.id)
-    piles: list[list[str]] = [[] for _ in range(folds)]
+    parts: list[list[str]] = [[] for _ in range(folds)]
     place = 0
     for label in sorted(by_label):
         for name in shuffled(by_label[label], seed, purpose):
-            piles[place % folds].append(name)
+            parts[place % folds].append(name)
             place += 1
-    return piles
+    return parts
 
 
-def rotate(prefix: str, piles: list[list[str]]) -> list[Fold]:
-    """Each pile tests once, and the next one validates meanwhile."""
+def rotate(prefix: str, parts: list[list[str]]) -> list[Fold]:
+    """Folds in which each part is the test part once, and the next part validates."""
     folds = []
-    for number, test in enumerate(piles):
-        after = (number + 1) % len(piles)
+    for number, test in enumerate(parts):
+        after = (number + 1) % len(parts)
         train = [
             name
-            for other, pile in enumerate(piles)
+            for other, part in enumerate(parts)
             if other not in (number, after)
-            for name in pile
+            for name in part
         ]
-        folds.append(Fold(f"{prefix}-{number + 1}", train, piles[after], test))
+        folds.append(Fold(f"{prefix}-{number + 1}", train, parts[after], test))
     return folds
 
 
 def fold_count(wanted: int, available: Mapping[str, object], what: str, name: str) -> int:
-    """How many folds to make.
+    """The number of folds.
 
     Raises:
-        CorpusError: if fewer than three were asked for, or there are too few groups.
+        CorpusError: if fewer than three are wanted, or there are too few groups.
     """
     if wanted < 3:
         raise CorpusError(
-            f"folds={wanted}: at least 3 are needed, to train, validate and test on different ones"
+            f"folds={wanted}: at least 3 are needed for separate train, validation and test parts"
         )
     if len(available) < wanted:
         raise CorpusError(

@@ -1,4 +1,4 @@
-"""What is in a corpus, in numbers: for tables, and as plain data for JSON."""
+"""Statistics of a corpus, for tables and as plain data for JSON."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .leakage import duplicate_groups, leakage_report
 def summarise(corpus: Corpus, folds: Sequence[Fold] = ()) -> dict[str, Any]:
     """Counts, durations, rates, quarantine and differences; with folds also their leakage.
 
-    Durations are in seconds, rates in Hz, sizes in bytes (`null` where unknown). Speakers and
-    sessions that the corpus does not name are counted under an empty name.
+    Durations are in seconds, rates in Hz, sizes in bytes (`null` where unknown). Unknown
+    speakers and sessions are counted under an empty name.
     """
     seconds = [utterance.seconds for utterance in corpus.utterances]
     facts = corpus.facts.values()

@@ -1,4 +1,4 @@
-"""Tables of recordings: CSV, JSON lines and Parquet, whatever their columns are called."""
+"""Tables of recordings: CSV, JSON lines and Parquet, with common names of columns."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "session": ("session_id", "ses"),
     "text_id": ("text", "sentence", "sentence_id", "statement", "transcript", "word"),
 }
-"""Fields of an utterance, and the other names under which a table may have them."""
+"""Fields of an utterance, with other names that their columns may have."""
 
 _REST = ("speaker", "session", "text_id")
-# What is read from the recordings themselves, whatever the table says.
+# These are read from the recordings themselves, not from the table.
 _MEASURED = frozenset({"sample_rate", "num_samples"})
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a `.csv`, `.tsv`, `.jsonl`, `.json` or `.parquet` file, one after the other.
+    """Yield the rows of a `.csv`, `.tsv`, `.jsonl`, `.json` or `.parquet` file.
 
     Raises:
         CorpusError: if the file is absent, of another kind, or damaged.
     """
     if not path.is_file():
-        raise CorpusError(f"the manifest {path} is not there; give a CSV, JSONL or Parquet file")
+        raise CorpusError(f"the manifest {path} does not exist; give a CSV, JSONL or Parquet file")
     readers = {
         ".csv": _csv, ".tsv": _csv, ".jsonl": _json_lines, ".json": _json_lines,
         ".parquet": _parquet,
@@ -58,13 +58,14 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise CorpusError(
-            f"the manifest {path} has the suffix {path.suffix!r}; known are {', '.join(readers)}"
+            f"the manifest {path} has the suffix {path.suffix!r}; "
+            f"supported are {', '.join(readers)}"
         )
     try:
         yield from reader(path)
     except (ValueError, csv.Error, OSError, TypeError) as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CorpusError(f"the manifest {path} cannot be read ({line}); mend it") from error
+        raise CorpusError(f"the manifest {path} cannot be read ({line}); correct it") from error
 
 
 def _csv(path: Path) -> Iterator[dict[str, Any]]:
@@ -104,13 +105,13 @@ def _parquet(path: Path) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Naming:
-    """Which column of a table holds which field of an utterance."""
+    """The column of a table for each field of an utterance."""
 
     fields: Mapping[str, str]
 
     @classmethod
     def found_in(cls, names: Iterable[str], given: Mapping[str, str], where: Path) -> Naming:
-        """By the names that were given, else by the usual ones, whatever their case.
+        """The columns by the given names, otherwise by the usual ones in any case.
 
         Raises:
             CorpusError: if there is no column for the path or the label, or a name is unknown.
@@ -133,7 +134,7 @@ class Naming:
             if key not in fields:
                 raise CorpusError(
                     f"{where.name} has no column for the {key} (columns: {', '.join(names)}); "
-                    f"say which one with columns={{{key!r}: ...}}"
+                    f"name it with columns={{{key!r}: ...}}"
                 )
         return cls(fields)
 
@@ -141,7 +142,7 @@ class Naming:
 def listing_of_rows(
     rows: Iterable[Mapping[str, Any]], folder: Path, given: Mapping[str, str], where: Path
 ) -> Listing:
-    """The recordings of a table; relative paths begin at `folder`.
+    """The recordings of a table, with paths relative to `folder`.
 
     Rows without a path or a label are left out, with a note.
     """
@@ -186,18 +187,18 @@ def _columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, Column[str]]:
 
 
 def _rows(table: Mapping[str, Column[str]]) -> Iterator[dict[str, str]]:
-    """The rows of a table, one after the other."""
+    """Yield the rows of a table."""
     for cells in zip(*table.values(), strict=True):
         yield dict(zip(table, cells, strict=True))
 
 
 def _ids(fields: Mapping[str, Column[str]], folder: Path) -> Iterable[str]:
-    """An id for each row: its own one, else one that is made of its path."""
+    """The id of each row: its own id, otherwise one that is made from its path."""
     given = fields.get("id", ())
     if given and all(given):
         return map(safe_id, given)
-    # The same path twice is one recording twice, not two that are alike. Opened is what the table
-    # says, though: behind a symbolic link `..` leads elsewhere.
+    # Two rows with the same path are one recording, so that paths are normalised for the ids. They
+    # are opened as they are in the table, because `..` after a symbolic link leads elsewhere.
     plain = [os.path.normpath(_absolute(folder, path)) for path in fields["path"]]
     distinct = list(dict.fromkeys(plain))
     made = dict(zip(distinct, unique_ids(_below(folder, distinct)), strict=True))
@@ -208,7 +209,7 @@ def _ids(fields: Mapping[str, Column[str]], folder: Path) -> Iterable[str]:
 
 
 def _absolute(folder: Path, path: str) -> str:
-    # Tables made on Windows; a name that really holds a backslash is tried as it is first.
+    # For tables made on Windows; a name that contains a backslash is tried first.
     plain = os.path.join(folder, path)
     if "\\" in path and not os.path.lexists(plain):
         plain = os.path.join(folder, path.replace("\\", "/"))
@@ -216,7 +217,7 @@ def _absolute(folder: Path, path: str) -> str:
 
 
 def _below(folder: Path, paths: list[str]) -> list[str]:
-    """The paths below `folder`, or below the folder that they have in common, with slashes."""
+    """The paths relative to `folder`, or to their common folder, with slashes."""
     base = os.path.join(folder, "")
     if not all(path.startswith(base) for path in paths):
         base = os.path.join(os.path.commonpath([os.path.dirname(path) for path in paths]), "")

@@ -22,8 +22,8 @@ _LABELS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 class Tess(NamedFiles):
     """Two actresses, 7 emotions, 200 words in "Say the word ___".
 
-    A stem is `<speaker>_<word>_<emotion>`; folders are not looked at, since copies differ in
-    their case, spelling and nesting. `OA_bite_neutral` is spelled so in the official archive.
+    A stem is `<speaker>_<word>_<emotion>`. Folders are ignored, since copies differ in their case,
+    spelling and nesting. `OA_bite_neutral` is the spelling of the official archive.
     """
 
     card: ClassVar[Card] = Card(
@@ -54,7 +54,7 @@ class Tess(NamedFiles):
         return Entry(_utterance(speaker, word, label, path))
 
     def expected(self, entries: Sequence[Entry]) -> set[str]:
-        """Both speakers, all emotions, every word that was found at all."""
+        """Both speakers with all emotions and every word that was found."""
         words = {entry.utterance.text_id for entry in entries}
         return {
             _id(speaker, word, label)
@@ -71,5 +71,5 @@ def _utterance(speaker: str, word: str, label: str, path: Path) -> Utterance:
 
 
 def _id(speaker: str, word: str, label: str) -> str:
-    """The stem of the file as the official archive spells nearly all."""
+    """The stem of the file in the usual spelling of the official archive."""
     return f"{speaker}_{word}_{'ps' if label == 'surprise' else label}"

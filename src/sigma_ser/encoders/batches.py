@@ -1,4 +1,4 @@
-"""Which pieces of audio an encoder sees together, and how long utterances are cut."""
+"""Batches of audio for an encoder, and the pieces of long utterances."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PADDING_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Piece:
-    """Frames `first` to `last` of an utterance are computed, `keep` of them from `skip` on stay."""
+    """Frames `first` to `last` of an utterance are computed; `keep` from `skip` on are kept."""
 
     first: int
     last: int
@@ -24,7 +24,7 @@ class Piece:
 def cut(frames: int, chunk: int, overlap: int) -> list[Piece]:
     """Cut an utterance of `frames` into equal parts, each with `overlap` frames on either side.
 
-    The neighbours' frames are computed too, so that the encoder sees context, and thrown away.
+    The frames of the overlap give the encoder context and are discarded afterwards.
     An utterance of at most `chunk` frames stays whole.
 
     >>> cut(10, 6, 1)
@@ -42,7 +42,7 @@ Piece(first=6, last=10, skip=1, keep=3)]
 
 
 def group_equal(sizes: Sequence[int], budget: int) -> list[list[int]]:
-    """Positions of exactly equal size together, each group at most `budget` in all.
+    """Group positions of equal size, each group with a total size of at most `budget`.
 
     >>> group_equal([3, 5, 3, 3], budget=6)
     [[0, 2], [3], [1]]
@@ -58,7 +58,7 @@ def group_equal(sizes: Sequence[int], budget: int) -> list[list[int]]:
 
 
 def group_padded(sizes: Sequence[int], budget: int) -> list[list[int]]:
-    """Positions of similar size together; padded to the longest, each group fits `budget`.
+    """Group positions of similar size; padded to the longest, a group has at most size `budget`.
 
     >>> group_padded([100, 96, 50, 10], budget=300)
     [[3], [2], [1, 0]]

@@ -39,18 +39,18 @@ def load_encoder(
             the model), `"mean"` of all, or `"all"` of them side by side.
         revision: branch, tag or commit on the hub; the commit is recorded.
         device: a torch device.
-        dtype: of the arithmetic: `float32`, `float16` or `bfloat16`; features come out as float32.
-        context: Whisper alone: `"full"` pads to 30 s as in its training (default), `"utterance"`
+        dtype: type of the arithmetic, `float32`, `float16` or `bfloat16`; features are float32.
+        context: for Whisper only: `"full"` pads to 30 s as in its training (default), `"utterance"`
             pads to whole frames only, which is many times faster and gives other features.
-        normalise: whether waves are brought to zero mean and unit variance; `None` does what the
-            model's `preprocessor_config.json` says.
-        chunk_seconds: longer utterances are cut, above 0.
-        overlap_seconds: context on either side of a cut, thrown away afterwards.
-        batch_seconds: audio that is encoded together at the most; `None` chooses by device.
+        normalise: whether waves are scaled to zero mean and unit variance; `None` follows the
+            `preprocessor_config.json` of the model.
+        chunk_seconds: maximum duration of a piece of audio, above 0; longer utterances are cut.
+        overlap_seconds: context on either side of a cut, which is discarded afterwards.
+        batch_seconds: maximum duration of a batch; `None` chooses by device.
         allow_pickle: read weights that are not safetensors (with `weights_only`).
 
     Raises:
-        EncoderError: if it cannot be loaded; the sentence says what to do.
+        EncoderError: if the encoder cannot be opened; the message says what to do.
         UnknownNameError: if the name is neither embedded, nor a folder, nor a hub id.
     """
     bound_primitive_cache()

@@ -1,4 +1,4 @@
-"""From a corpus to a feature store: shard by shard, resumable, the same bytes every time."""
+"""Extraction of a feature store from a corpus: shard by shard, resumable and deterministic."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from .store import FeatureStore
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Room that is left free beside the estimate, for the index and for others.
+# Disk space that must stay free beyond the estimate, for the index and other processes.
 _SPARE_BYTES = 64 << 20
 
 Progress = Callable[[int, int], None]
@@ -56,23 +56,23 @@ def extract(
     repair: bool = False,
     progress: Progress | None = None,
 ) -> FeatureStore:
-    """Extract the features of a corpus into a folder, or go on where an earlier call stopped.
+    """Extract the features of a corpus into a folder, or resume an earlier extraction.
 
-    Shards hold utterances of similar length. Which ones meet in a batch follows from the corpus
-    and the encoder alone, so a store that was interrupted and resumed has the bytes of one that
-    was not.
+    Shards hold utterances of similar length. The batches depend on the corpus and the encoder only,
+    so a store that was interrupted and resumed has the same bytes as one that was not.
 
     Args:
         corpus: recordings with labels.
         encoder: from :func:`load_encoder`.
-        out: folder of the store; made if it is not there.
+        out: folder of the store; it is created if it does not exist.
         dtype: of the stored features, `float16` or `float32`.
-        shard_size: utterances a shard, at least 1.
-        executor: where shards are made; `None` is inline, with audio read ahead in a thread.
+        shard_size: number of utterances of a shard, at least 1.
+        executor: executor of the shards; `None` is inline, with audio read ahead in a thread.
             Other executors load the encoder once in each worker.
-        repair: check every finished shard against its checksum and make damaged ones again.
-            Missing shards are always made again.
-        progress: called with utterances done and in all, after each batch (inline) or shard.
+        repair: whether to check finished shards against their checksums and extract damaged ones
+            again. Missing shards are always extracted again.
+        progress: called with the numbers of finished and of all utterances, after each batch
+            (inline) or shard.
 
     Returns:
         The finished store. Recordings that cannot be read are in its `quarantine`.
@@ -136,7 +136,7 @@ def extract(
 def _made(
     executor: Executor, tasks: Sequence[ShardTask], encoder: Encoder, count: _Counter
 ) -> Iterator[ShardReport]:
-    """The shards as they are finished: here with one reader for all, elsewhere one in each."""
+    """Yield finished shards; in this process with one reader for all, in workers one for each."""
     if not executor.in_process:
         for position, report in executor.completed(make_shard, tasks):
             count(len(tasks[position].utterances))
@@ -153,7 +153,7 @@ def _made(
 
 
 def _shards(utterances: Sequence[Utterance], size: int) -> list[Records[Utterance]]:
-    """Utterances of similar length together, which makes full batches."""
+    """Utterances sorted by length and divided into shards, so that batches are full."""
     lengths = ((one.seconds, one.id, row) for row, one in enumerate(utterances))
     order = array("q", (row for _, _, row in sorted(lengths)))
     records = utterances if isinstance(utterances, Records) else Records.of(Utterance, utterances)
@@ -162,13 +162,13 @@ def _shards(utterances: Sequence[Utterance], size: int) -> list[Records[Utteranc
 
 @contextlib.contextmanager
 def _only_writer(folder: Path, card: dict[str, Any]) -> Iterator[None]:
-    """Claim the folder for this store, lock it while it grows, and leave no half-written file."""
+    """Claim and lock the folder for this store, and remove partial files."""
     _claim(folder, card)
     busy = StoreError(
         f"another process is extracting into {folder}; wait for it, or choose another folder"
     )
     with exclusive(folder / ".lock", busy):
-        # What a killed process left behind.
+        # Partial files of a killed process.
         for aside in (
             *folder.glob(".store.*.json"),
             *folder.glob(".index.*.parquet"),
@@ -180,12 +180,13 @@ def _only_writer(folder: Path, card: dict[str, Any]) -> Iterator[None]:
 
 def _claim(folder: Path, card: dict[str, Any]) -> None:
     if not (folder / CARD).exists():
-        # Hidden files may be what a process left that was killed while it wrote the card.
+        # A process that was killed while it wrote the card leaves a hidden file.
         if folder.exists() and (
             not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir())
         ):
             raise StoreError(
-                f"{folder} holds other files and no feature store; choose an empty or new folder"
+                f"{folder} is not a feature store and has other files; "
+                "choose an empty or new folder"
             )
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / CARD, card)
@@ -195,13 +196,13 @@ def _claim(folder: Path, card: dict[str, Any]) -> None:
         return
     differences = [
         f"another {what}"
-        for what, here, wanted in (
+        for what, found, wanted in (
             ("corpus", old["corpus"]["key"], card["corpus"]["key"]),
             ("encoder or setting of it", old["encoder_key"], card["encoder_key"]),
             ("dtype", old["dtype"], card["dtype"]),
             ("shard_size", old["shard_size"], card["shard_size"]),
         )
-        if here != wanted
+        if found != wanted
     ]
     raise StoreError(
         f"{folder} holds the features of {' and '.join(differences)}; choose another folder"
@@ -209,7 +210,7 @@ def _claim(folder: Path, card: dict[str, Any]) -> None:
 
 
 def _finished(folder: Path, repair: bool) -> tuple[dict[int, pa.Table], dict[int, str]]:
-    """Rows and checksums of the shards that need not be made."""
+    """Rows and checksums of the finished shards."""
     import pyarrow.compute as pc
 
     table, digests = read_table(folder)
@@ -217,7 +218,7 @@ def _finished(folder: Path, repair: bool) -> tuple[dict[int, pa.Table], dict[int
         shard for shard in digests if not shard_path(folder, shard).is_file()
     }  # fmt: skip
     kept = {shard: value for shard, value in digests.items() if shard not in damaged}
-    # Rows of a shard lie together.
+    # The rows of a shard are contiguous.
     runs = zip(*pc.value_counts(table["shard"]).flatten(), strict=True)
     tables, start = {}, 0
     for shard, count in ((shard.as_py(), count.as_py()) for shard, count in runs):
@@ -241,7 +242,7 @@ def _check_space(
 
 
 class _Counter:
-    """Adds up utterances and tells how far the work is."""
+    """Counts finished utterances and reports the progress."""
 
     def __init__(self, progress: Progress | None, done: int, total: int) -> None:
         self._progress, self._done, self._total = progress, done, total

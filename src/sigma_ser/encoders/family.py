@@ -1,4 +1,4 @@
-"""What every family of encoders offers, and the few things that each one says for itself."""
+"""The common part of all families of encoders, and the methods that a family defines."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LOADING = threading.RLock()
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How an encoder is applied; see `load_encoder` for what each one means."""
+    """How an encoder is applied; `load_encoder` documents each setting."""
 
     layer: int | str = -1
     device: str = "cpu"
@@ -45,7 +45,7 @@ class Settings:
 
 
 class Encoder(ABC):
-    """A frozen encoder with one choice of layer; families say how their models are used.
+    """A frozen encoder with a choice of layer.
 
     A family is a subclass, registered under its `model_type`: it loads the model (:meth:`build`),
     turns a wave into model inputs (:meth:`prepare`), counts frames (:meth:`frames`) and runs a
@@ -58,15 +58,15 @@ class Encoder(ABC):
 
     family: ClassVar[str]
     contexts: ClassVar[tuple[str, ...]] = ()
-    """What `context` may be, the default first."""
+    """Possible values of `context`, the default first."""
     hop: int = 320
     """Samples at 16 kHz from one frame to the next."""
     receptive_field: int = 400
-    """Samples at 16 kHz that the first frame needs: shorter waves are refused."""
+    """Samples at 16 kHz that one frame needs; shorter waves are an error."""
     stride: int = 320
     """Steps of the model's input from one frame to the next."""
     window: int = 400
-    """Steps of the model's input that one frame sees."""
+    """Receptive field of one frame in steps of the model's input."""
 
     def __init__(self, source: Source, settings: Settings) -> None:
         if settings.dtype not in _DTYPES:
@@ -109,21 +109,21 @@ class Encoder(ABC):
 
     @abstractmethod
     def frames(self, samples: int) -> int:
-        """How many frames a wave of so many samples has; 0 if it is too short."""
+        """The number of frames of a wave with `samples` samples; 0 if it is too short."""
 
     @abstractmethod
     def run(self, inputs: Tensor, lengths: list[int] | None) -> Tensor:
-        """The last hidden state `(B, T, D)` of inputs `(B, N, ...)`, which lie on the CPU.
+        """The last hidden state `(B, T, D)` of inputs `(B, N, ...)` on the CPU.
 
-        `lengths` are the valid input steps where the batch is padded, `None` where all are equal.
+        `lengths` are the valid input steps of a padded batch, `None` if all are equal.
         """
 
     @abstractmethod
     def steps(self, size: int) -> int:
-        """How many frames the model makes of an input of `size` steps."""
+        """The number of frames that the model returns for an input of `size` steps."""
 
     def measure(self) -> None:  # noqa: B027 - most families have nothing to set
-        """Set hop, receptive field, stride and window, where they depend on the model."""
+        """Set hop, receptive field, stride and window where they depend on the model."""
 
     @property
     @abstractmethod
@@ -132,11 +132,11 @@ class Encoder(ABC):
 
     @property
     def may_pad(self) -> bool:
-        """Whether features do not change under padding; True only where a test proves it."""
+        """Whether features do not change under padding; True only where a test shows it."""
         return False
 
     def preprocessing(self) -> dict[str, Any]:
-        """What the family does to a wave before the model, as plain data."""
+        """The preprocessing of a wave, as plain data."""
         return {}
 
     # What every encoder offers.
@@ -161,7 +161,7 @@ class Encoder(ABC):
             return self._loaded
 
     def place(self, tensor: Tensor) -> Tensor:
-        """A tensor where the model is, in its type."""
+        """A tensor on the device of the model, in its type."""
         return tensor.to(self.device, self.dtype)
 
     @property
@@ -171,11 +171,11 @@ class Encoder(ABC):
 
     @property
     def frame_seconds(self) -> float:
-        """Time from one frame to the next."""
+        """Time from one frame to the next in seconds."""
         return self.hop / SAMPLE_RATE
 
     def frame_times(self, frames: int) -> Float[Tensor, "T"]:
-        """The middle of each frame in seconds, as its convolutions see it."""
+        """The centre of the receptive field of each frame in seconds."""
         first = self.receptive_field / 2 / SAMPLE_RATE
         return first + self.frame_seconds * torch.arange(frames, dtype=torch.float32)
 
@@ -213,7 +213,7 @@ class Encoder(ABC):
 
     @property
     def spec(self) -> dict[str, Any]:
-        """Keywords for `load_encoder` that load the same encoder in another process."""
+        """Arguments with which `load_encoder` opens the same encoder in another process."""
         return {
             "name_or_path": self.source.name
             if self.source.revision is None
@@ -224,13 +224,13 @@ class Encoder(ABC):
 
     @property
     def batch_seconds(self) -> float:
-        """Audio that is encoded together, in seconds."""
+        """Maximum duration of a batch in seconds."""
         if self.settings.batch_seconds is not None:
             return self.settings.batch_seconds
         return 16.0 if self.device.type == "cpu" else 240.0
 
     def check(self, wave: Float[np.ndarray, "N"]) -> None:
-        """Raise an :class:`AudioError` if a wave gives no features."""
+        """Raise an :class:`AudioError` if a wave has no features."""
         if self.frames(len(wave)) < 1:
             raise AudioError(
                 f"a wave of {len(wave)} samples is shorter than the {self.receptive_field} that "
@@ -245,20 +245,20 @@ class Encoder(ABC):
     ) -> list[Float[Tensor, "_ D"]]:
         """The features of each wave.
 
-        Waves go through the model in batches of equal length, or padded where the family's
-        conformance test proves that this changes nothing beyond 1e-5. Where memory runs out, the
-        batch is halved.
+        Batches have waves of equal length, or padded ones where the conformance test of the family
+        shows that this changes features by at most 1e-5. If memory is insufficient, the batch is
+        halved.
 
         Args:
             waves: mono float32 at 16 kHz.
-            batched: `False` encodes one by one, as a direct call of the model would.
+            batched: `False` encodes the waves one by one, as direct calls of the model do.
 
         Returns:
             `(T_i, D)` float32 on the CPU for each wave, in order.
 
         Raises:
             AudioError: if a wave is too short for one frame, or not finite.
-            EncoderError: if memory does not suffice for a single piece, or features overflow.
+            EncoderError: if memory is insufficient for a single piece, or features overflow.
         """
         pieces: list[tuple[int, Piece, Tensor]] = []
         for position, wave in enumerate(waves):
@@ -266,7 +266,7 @@ class Encoder(ABC):
             inputs, frames = self.prepare(wave), self.frames(len(wave))
             for piece in self._cut(frames):
                 start = piece.first * self.stride
-                # What is left over behind the last frame counts in the means of a group norm.
+                # The samples after the last frame contribute to the means of a group norm.
                 last = piece.last == frames
                 end = None if last else (piece.last - 1) * self.stride + self.window
                 pieces.append((position, piece, inputs[start:end]))
@@ -294,7 +294,7 @@ class Encoder(ABC):
         return group_padded(sizes, budget) if self.may_pad else group_equal(sizes, budget)
 
     def _encode(self, inputs: list[Tensor]) -> list[Float[Tensor, "_ D"]]:
-        """One batch; halved where memory runs out."""
+        """One batch, halved if memory is insufficient."""
         try:
             return self._encode_at_once(inputs)
         except RuntimeError as error:
@@ -320,7 +320,7 @@ class Encoder(ABC):
             states = hidden_states(lambda: self.run(batch, lengths)).float().cpu()
         if not bool(torch.isfinite(states).all()):
             self._check_finite(states, [self.steps(size) for size in sizes])
-        # Clones, so that the features of one utterance do not keep the whole batch alive.
+        # Clones, so that the features of one utterance do not keep the whole batch in memory.
         return [row[: self.steps(size)].clone() for row, size in zip(states, sizes, strict=True)]
 
     def _check_finite(self, states: Float[Tensor, "B T D"], frames: Sequence[int]) -> None:

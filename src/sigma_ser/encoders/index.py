@@ -1,4 +1,4 @@
-"""What lies beside the shards of a store: its card, and one row for each utterance."""
+"""The card of a feature store, and its index with one row for each utterance."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         card = json.loads((folder / CARD).read_text("utf-8"))
     except FileNotFoundError as error:
         raise StoreError(
-            f"{folder} is no feature store (it has no {CARD}); make one with `sigma-ser extract`"
+            f"{folder} is not a feature store (it has no {CARD}); make one with `sigma-ser extract`"
         ) from error
     except (OSError, ValueError) as error:
         raise StoreError(f"{folder / CARD} cannot be read ({error}); extract again") from error
@@ -88,7 +88,7 @@ def read_index(folder: Path) -> tuple[Records[IndexRow], dict[int, str]]:
 
 
 def read_table(folder: Path) -> tuple[pa.Table, dict[int, str]]:
-    """As `read_index`, with the rows as they lie in the file; empty if there is none.
+    """As `read_index`, with the table of the file; the table is empty if there is none.
 
     Raises:
         StoreError: if the file is damaged.
@@ -110,7 +110,7 @@ def read_table(folder: Path) -> tuple[pa.Table, dict[int, str]]:
 
 
 def table_of(entries: Iterable[IndexRow]) -> pa.Table:
-    """Some rows of the index."""
+    """The table of some rows of the index."""
     import pyarrow as pa
 
     whole, text = pa.int64(), pa.string()
@@ -125,11 +125,11 @@ def table_of(entries: Iterable[IndexRow]) -> pa.Table:
 
 
 def write_index(path: Path, tables: Iterable[pa.Table], digests: dict[int, str]) -> None:
-    """Write the rows of all shards to `path` (a file aside, which the caller renames)."""
+    """Write the rows of all shards to `path` (a temporary file, which the caller renames)."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # One piece, so that the bytes do not tell how the rows came together.
+    # In one chunk, so that the bytes do not depend on the order of the shards.
     whole = pa.concat_tables([table_of([]), *tables]).combine_chunks()
     metadata = {"digests": json.dumps({str(key): digests[key] for key in sorted(digests)})}
     pq.write_table(whole.replace_schema_metadata(metadata), path)
@@ -138,5 +138,5 @@ def write_index(path: Path, tables: Iterable[pa.Table], digests: dict[int, str])
 def _damaged(folder: Path, error: Exception) -> StoreError:
     return StoreError(
         f"{folder / INDEX} is damaged ({error}); delete it and run the study or the extraction "
-        "again, which makes the features anew"
+        "again, which computes the features again"
     )

@@ -1,9 +1,9 @@
-"""Which hidden state of a transformer is the feature: one layer, their mean, or all of them.
+"""Selection of hidden states of a transformer: one layer, the mean of all layers, or all of them.
 
-State 0 is what enters the first layer, state `i` what enters layer `i` (counted from 0), state `n`
-the output of the model, after its last norm. `transformers` 5 reports the last state of pre-norm
-models before that norm, earlier versions after it; reading the inputs of the layers ourselves
-gives the same states with every version, and the layers above the wanted one need not run.
+State 0 is the input of the first layer, state `i` the input of layer `i` (counted from 0), state
+`n` the output of the model, after its last norm. `transformers` 5 reports the last state of
+pre-norm models before that norm, earlier versions after it. Here the inputs of the layers are read
+directly, which gives the same states with every version; layers above the selected one do not run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def resolve_layer(layer: int | str, layers: int) -> Layer:
 
     Args:
         layer: an index from `-(layers + 1)` to `layers`, `"mean"` or `"all"`.
-        layers: how many transformer layers the model has.
+        layers: number of transformer layers of the model.
 
     Raises:
         EncoderError: if there is no such layer.
@@ -44,11 +44,11 @@ def resolve_layer(layer: int | str, layers: int) -> Layer:
 
 
 class HiddenStates:
-    """Reads the wanted hidden states while a model runs.
+    """Reads the selected hidden states while a model runs.
 
     Args:
-        stack: the model's transformer layers; those above a single wanted one are taken away.
-        layer: as :func:`resolve_layer` gives it.
+        stack: transformer layers of the model; those above a single selected one are removed.
+        layer: the result of :func:`resolve_layer`.
     """
 
     def __init__(self, stack: nn.ModuleList, layer: Layer) -> None:
@@ -84,7 +84,7 @@ class HiddenStates:
 
 
 class _Reached(Exception):
-    """Carries the wanted state out of a model whose further layers are of no use."""
+    """Ends the forward pass of a model and carries the selected state."""
 
     def __init__(self, state: Tensor) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class _Reached(Exception):
 
 
 class _Stop(nn.Module):
-    """Stands where the first unneeded layer was."""
+    """Replaces the first layer that is not needed."""
 
     def forward(self, *inputs: Any, **named: Any) -> Tensor:
         raise _Reached(_state(inputs, named))

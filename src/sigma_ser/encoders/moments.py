@@ -1,4 +1,4 @@
-"""Mean, spread and range of channels in one pass, without the cancellation of naive sums."""
+"""Mean, standard deviation and range of channels in one pass, numerically stable."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sigma_ser.core.errors import StoreError
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Of each channel over all frames of some utterances, float32 `(D,)`.
+    """Statistics of each channel over all frames of some utterances, float32 `(D,)`.
 
-    `std` is the population's (divided by the number of frames); 0 for a constant channel.
+    `std` is the population standard deviation (division by the number of frames).
     """
 
     mean: Float[Tensor, "D"]
@@ -27,9 +27,9 @@ class Statistics:
 class Moments:
     """Merges blocks of frames, in float64.
 
-    Each block gives its own mean and sum of squares about that mean; two such pairs are merged by
-    the update of Chan, Golub & LeVeque 1983 (The American Statistician 37(3), eq. 2.1), which
-    stays exact where the mean is large beside the spread.
+    Each block has a mean and a sum of squares about that mean; two such pairs are merged by the
+    update of Chan, Golub & LeVeque 1983 (The American Statistician 37(3), eq. 2.1), which
+    is stable where the mean is large relative to the standard deviation.
     """
 
     def __init__(self, channels: int) -> None:
@@ -40,7 +40,7 @@ class Moments:
         self._max = torch.full((channels,), -torch.inf, dtype=torch.float64)
 
     def add(self, block: Tensor) -> None:
-        """Take in frames `(T, D)` of any floating type."""
+        """Add frames `(T, D)` of any floating type."""
         block = block.double()
         count = len(block)
         if count == 0:
@@ -58,12 +58,12 @@ class Moments:
         self.count = total
 
     def statistics(self) -> Statistics:
-        """What was gathered.
+        """The statistics of all added frames.
 
         Raises:
             StoreError: if nothing was added.
         """
         if self.count == 0:
-            raise StoreError("there are no frames to take statistics of; give at least one id")
+            raise StoreError("statistics need at least one frame; give at least one id")
         std = (self._squares / self.count).sqrt()
         return Statistics(self._mean.float(), std.float(), self._min.float(), self._max.float())

@@ -1,4 +1,4 @@
-"""Audio that a thread reads while the audio before it is encoded, across the ends of shards."""
+"""Reading audio in a thread while the audio before it is encoded, across shards."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from sigma_ser.core.utterance import Utterance
 from .family import Encoder
 
 Waves = list[Float[np.ndarray, "_"] | AudioError]
-"""The samples of some recordings; in the place of one that gives no features, why."""
+"""The samples of some recordings; an error in place of a recording without features."""
 
-# Audio that is read while the group before it is encoded: several batches, so that equal lengths
-# meet, but not so much that memory would grow with the corpus.
+# Audio that is read while the group before it is encoded: several batches, so that a group has
+# waves of equal length, but a bounded amount of memory.
 _GROUP_SECONDS = 64.0
 _GROUP_BATCHES = 4
 
 
 class ReadAhead:
-    """Reads shards group by group, and always one group more than is asked for.
+    """Reads shards group by group, and always one group ahead.
 
-    Without reading past the end of a shard, the encoder would wait at the start of each one for
-    its first group.
+    It reads ahead across the end of a shard, because the encoder would otherwise wait for the first
+    group of each shard.
 
     Args:
-        shards: the utterances of each shard, in the order in which they will be asked for.
-        encoder: says how much is read at once, and which waves it can use.
+        shards: utterances of each shard, in the order in which they will be encoded.
+        encoder: determines the size of groups and checks the waves.
     """
 
     def __init__(self, shards: Sequence[Sequence[Utterance]], encoder: Encoder) -> None:
@@ -56,7 +56,7 @@ class ReadAhead:
         """The rows of a shard that are encoded together, with their waves.
 
         Args:
-            position: of the shard among those given.
+            position: position of the shard in `shards`.
         """
         groups = read_groups(self._shards[position], self._encoder)
         waiting = self._first.pop(position, None) or self._submit(position, groups[0])

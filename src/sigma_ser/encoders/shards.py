@@ -22,12 +22,12 @@ from .index import IndexRow, file_digest, shard_path
 from .read_ahead import ReadAhead, Waves
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
-"""How features may be stored."""
+"""Possible types of stored features."""
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard: what a worker needs to make it, and nothing of the others."""
+    """The data that a worker needs for one shard."""
 
     folder: Path
     shard: int
@@ -39,7 +39,7 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What came out: the rows of the index, and the checksum of the file."""
+    """A finished shard: its rows of the index, and the checksum of its file."""
 
     shard: int
     entries: tuple[IndexRow, ...]
@@ -62,10 +62,10 @@ def encode_shard(
     """Encode the recordings of one shard and write its file.
 
     Args:
-        task: what to make.
-        encoder: makes the features.
-        groups: rows of the shard with their waves, as read.
-        tick: called with the number of utterances after each group that was encoded.
+        task: the shard.
+        encoder: the encoder of the features.
+        groups: rows of the shard with their waves.
+        tick: called with the number of utterances after each encoded group.
     """
     from safetensors.torch import save_file
 
@@ -101,7 +101,7 @@ def encode_shard(
             )
         )
         offset += frames
-    # The empty tensor makes a shard of unreadable recordings a file like the others.
+    # The empty tensor is for a shard of which no recording can be read.
     empty = torch.zeros(0, encoder.dim, dtype=DTYPES[task.dtype])
     joined = torch.cat([empty, *(features[row] for row in sorted(features))])
     with whole_file(shard_path(task.folder, task.shard)) as aside:

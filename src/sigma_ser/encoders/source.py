@@ -1,4 +1,4 @@
-"""Where an encoder's weights come from: the package, a folder, or the Hugging Face hub."""
+"""The source of an encoder's weights: the package, a folder, or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sigma_ser.core.errors import EncoderError, UnknownNameError
 EMBEDDED = {"demo": Path(__file__).parents[1] / "demo" / "encoder"}
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _BLOCK = 1 << 20
-# Masks frames in training; models that were fine-tuned may lack it.
+# It masks frames in training only; fine-tuned models may lack it.
 _TRAINING_ONLY = "masked_spec_embed"
 
 
@@ -41,7 +41,7 @@ class Source:
 
     @property
     def model_type(self) -> str:
-        """The name that the config gives to the architecture."""
+        """The name of the architecture in the config."""
         return str(self.config.get("model_type", ""))
 
     def setting(self, name: str) -> Any:
@@ -134,7 +134,7 @@ class Source:
         return tensors
 
     def preprocessor(self) -> dict[str, Any]:
-        """What `preprocessor_config.json` says, empty where there is none."""
+        """The content of `preprocessor_config.json`, empty if there is none."""
         path = self.folder / "preprocessor_config.json"
         return _read_json(path) if path.is_file() else {}
 
@@ -145,8 +145,8 @@ def find_source(
     """Find an encoder: `"demo"`, a folder, or a Hugging Face id, which may be downloaded.
 
     Raises:
-        EncoderError: one sentence for each fault (no network, no such repository, no access, no
-            config, no weights, pickled weights).
+        EncoderError: if there is no network, no such repository, no access, no config, no weights,
+            or only pickled weights.
         UnknownNameError: if the name is neither embedded, nor a folder, nor looks like an id.
     """
     name = str(name_or_path)
@@ -206,10 +206,10 @@ def _read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise EncoderError(
-            f"{path} is no readable JSON ({error}); download the model again"
+            f"{path} is not readable JSON ({error}); download the model again"
         ) from error
     if not isinstance(value, dict):
-        raise EncoderError(f"{path} holds no JSON object; download the model again")
+        raise EncoderError(f"{path} is not a JSON object; download the model again")
     return value
 
 
@@ -249,7 +249,7 @@ def _download(name: str, revision: str | None, allow_pickle: bool) -> tuple[Path
             f"{name} is not on this machine and the Hugging Face hub cannot be reached; "
             f"connect, or copy the model here and give its folder"
         ) from error
-    # Snapshots lie in folders that are called by their commit.
+    # The folder of a snapshot is named by its commit.
     return folder, folder.name
 
 
@@ -257,8 +257,8 @@ def load_checked(source: Source, model_class: str) -> Any:
     """A `transformers` model with all of its weights, in float32.
 
     Raises:
-        EncoderError: if it cannot be loaded without code of its own, or if a parameter would stay
-            random because the weight files do not hold it.
+        EncoderError: if the model cannot be loaded without its own code, or if a parameter would
+            stay random because it is not in the weight files.
     """
     import torch
     import transformers
@@ -293,7 +293,7 @@ def load_checked(source: Source, model_class: str) -> Any:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars and load reports of `transformers`; what is wrong, we raise ourselves."""
+    """Suppress progress bars and reports of `transformers`; faults are raised as errors."""
     from transformers.utils import logging
 
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

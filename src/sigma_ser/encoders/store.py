@@ -6,8 +6,8 @@ A store is a folder:
     index.parquet               one row for each utterance of the finished shards
     shards/part-00017.safetensors   one tensor `features (sum of T_i, D)`
 
-Shards are written once, whole; the index is replaced whole after each of them. So any number of
-readers may work while a store grows; what they hold open stays as it was.
+Shards are written once; the index is replaced after each of them. Both appear atomically, so any
+number of readers may work while a store grows; open files do not change.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class FeatureStore:
     """The features of a corpus under one encoder.
 
     Args:
-        folder: what :func:`sigma_ser.extract` wrote, finished or not.
+        folder: folder that :func:`sigma_ser.extract` wrote, finished or not.
 
     Raises:
         StoreError: if there is no store, or one of another format.
@@ -48,7 +48,7 @@ class FeatureStore:
         self.refresh()
 
     def refresh(self) -> None:
-        """See what another process has added meanwhile."""
+        """Read the index again, for shards that another process has added."""
         entries, self._digests = read_index(self.folder)
         faults = entries.column("fault")
         self.quarantine: dict[str, str] = {
@@ -64,7 +64,7 @@ class FeatureStore:
             self._frames_of_shard[shard] += frames
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Workers map the shards themselves; copies of the pages need not travel.
+        # A worker maps the shards itself; the features are not sent.
         return FeatureStore, (self.folder,)
 
     def __len__(self) -> int:
@@ -79,40 +79,40 @@ class FeatureStore:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Of all utterances that have features, in the order of the shards."""
+        """The ids of all utterances that have features, in the order of the shards."""
         return tuple(self._entries)
 
     @property
     def complete(self) -> bool:
-        """Whether all shards are there."""
+        """Whether all shards are finished."""
         return len(self._digests) == int(self.card["shards"])
 
     @property
     def key(self) -> str:
-        """A hash of what determines the features: corpus, encoder, type."""
+        """A hash of corpus, encoder and type of the features."""
         return store_key(self.card)
 
     @property
     def dim(self) -> int:
-        """Channels `D`."""
+        """The number of channels `D`."""
         return int(self.card["encoder"]["dim"])
 
     @property
     def layers(self) -> int:
-        """Hidden states that lie side by side in a frame: several with `layer="all"`, else 1."""
+        """The number of hidden states in a frame: several with `layer="all"`, otherwise 1."""
         card = self.card["encoder"]
         return int(card["layers"]) + 1 if card["layer"] == "all" else 1
 
     @property
     def frame_seconds(self) -> float:
-        """Time from one frame to the next."""
+        """Time from one frame to the next in seconds."""
         return float(self.card["encoder"]["frame_seconds"])
 
     def batch(self, ids: Sequence[str]) -> FeatureBatch:
         """The features of some utterances, float32, padded with zeros to the longest.
 
         Raises:
-            StoreError: if one is not here, or its shard is damaged.
+            StoreError: if an utterance is not in the store, or its shard is damaged.
         """
         return pad([self.features(name) for name in ids], ids)
 
@@ -125,16 +125,17 @@ class FeatureStore:
         return self._slice(self._entry(name)).float()
 
     def weighted(self, weights: Float[Tensor, "L"]) -> FeatureStore:
-        """This store of all layers, seen through a fixed weighted sum of them.
+        """A view of this store of all layers: a fixed weighted sum of them.
 
-        With the softmax weights that a head has learnt (SUPERB, Yang et al. 2021, section 3.1) its
-        `(T, D)` batches are what that head hears, and what is attacked. Nothing is written.
+        With the softmax weights that a head has learned (SUPERB, Yang et al. 2021, section 3.1),
+        its `(T, D)` batches are the features that this head receives and that are attacked. Nothing
+        is written.
 
         Args:
-            weights: one for each hidden state, from the first on.
+            weights: one weight for each hidden state, from the first on.
 
         Raises:
-            StoreError: if this store does not hold so many layers.
+            StoreError: if this store does not have this number of layers.
         """
         if self.layers == 1 or len(weights) != self.layers:
             raise StoreError(
@@ -144,24 +145,24 @@ class FeatureStore:
         return _WeightedStore(self.folder, weights)
 
     def labels(self, ids: Sequence[str]) -> Int[Tensor, "B"]:
-        """The class of each utterance: its position in `class_names`."""
+        """The class index of each utterance: a position in `class_names`."""
         return torch.tensor([self._entry(name).label for name in ids], dtype=torch.long)
 
     def lengths(self, ids: Sequence[str]) -> Int[Tensor, "B"]:
-        """Frames of each utterance."""
+        """The number of frames of each utterance."""
         return torch.tensor([self._entry(name).frames for name in ids], dtype=torch.long)
 
     def seconds(self, ids: Sequence[str]) -> Float[Tensor, "B"]:
-        """Duration of the audio of each utterance."""
+        """Duration of the audio of each utterance in seconds."""
         return torch.tensor([self._entry(name).samples / 16_000 for name in ids])
 
     def statistics(self, ids: Iterable[str]) -> Statistics:
-        """Mean, standard deviation, least and largest value of each channel, in one pass.
+        """Mean, standard deviation, minimum and maximum of each channel, in one pass.
 
         Each utterance counts once. The order of `ids` does not change the result.
 
         Raises:
-            StoreError: if `ids` is empty, or one is not here.
+            StoreError: if `ids` is empty, or an utterance is not in the store.
         """
         moments = Moments(self.dim)
         chosen = sorted({self._entry(name) for name in ids}, key=lambda e: (e.shard, e.offset))
@@ -172,18 +173,17 @@ class FeatureStore:
     def batches(
         self, ids: Sequence[str], size: int, *, seed: int | None = None
     ) -> Iterator[tuple[str, ...]]:
-        """Ids in batches of similar length, so that little is padded.
+        """Yield batches of ids of similar length, so that little is padded.
 
         Args:
-            ids: which utterances.
-            size: utterances a batch, at least 1.
-            seed: shuffles which utterances of similar length meet, and the order of batches;
-                `None` goes from short to long.
+            ids: the utterances.
+            size: number of utterances of a batch, at least 1.
+            seed: random seed of the composition and order of batches; `None` sorts them by length.
         """
         lengths = self.lengths(ids).double()
         rng = torch.Generator().manual_seed(seed) if seed is not None else None
         if rng is not None:
-            # A jitter of a tenth in length mixes neighbours and still pads little.
+            # Noise of a tenth in length mixes utterances of similar length and adds little padding.
             lengths *= 1 + 0.1 * torch.rand(len(lengths), generator=rng, dtype=torch.float64)
         order = torch.argsort(lengths, stable=True).tolist()
         groups = [order[start : start + size] for start in range(0, len(order), size)]
@@ -192,7 +192,7 @@ class FeatureStore:
             yield tuple(ids[row] for row in groups[turn])
 
     def damaged(self) -> dict[int, str]:
-        """Finished shards that are not what was written, with the fault of each."""
+        """Finished shards that are missing or have changed, with the fault of each."""
         faults = {}
         for shard, digest in sorted(self._digests.items()):
             path = shard_path(self.folder, shard)
@@ -214,7 +214,7 @@ class FeatureStore:
         hint = (
             "it belongs to another corpus"
             if self.complete
-            else "the store is not finished; run the extraction again, it goes on where it stopped"
+            else "the store is not finished; run the extraction again, which resumes it"
         )
         raise StoreError(f"the store {self.folder} has no utterance {name!r}; {hint}")
 
@@ -234,12 +234,12 @@ class FeatureStore:
         except (SafetensorError, OSError) as error:
             raise StoreError(
                 f"the shard {path} is missing or damaged ({error}); "
-                "delete it and run the study or the extraction again, which makes it anew"
+                "delete it and run the study or the extraction again, which computes it again"
             ) from error
         if len(features) != self._frames_of_shard[shard]:
             raise StoreError(
                 f"the shard {path} does not fit the index; delete it and run the study or the "
-                "extraction again, which makes it anew"
+                "extraction again, which computes it again"
             )
         return features
 

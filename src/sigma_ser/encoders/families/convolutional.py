@@ -1,4 +1,4 @@
-"""What the families with a convolutional front end on the waveform share (wav2vec 2.0 and kin)."""
+"""The common part of families with a convolutional front end, such as wav2vec 2.0."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from sigma_ser.encoders.source import load_checked
 class Convolutional(Encoder):
     """A `transformers` model of the wav2vec 2.0 kind: `input_values` in, hidden states out.
 
-    Subclasses name the class of the model. Padding is allowed with layer norm in the front end,
-    unless `padding_safe` is False: group norm averages over time, padding included.
+    Subclasses name the class of the model. Padding is allowed with layer norm in the front end
+    unless `padding_safe` is False. Group norm averages over time, padding included.
     """
 
     model_class: ClassVar[str]
     padding_safe: ClassVar[bool] = True
 
     def build(self) -> nn.Module:
-        """Load the model; anything that the weights leave random is an error."""
+        """Load the model; a parameter that is not in the weight files is an error."""
         model: nn.Module = load_checked(self.source, self.model_class)
         return model
 
@@ -49,19 +49,19 @@ class Convolutional(Encoder):
 
     @property
     def may_pad(self) -> bool:
-        """True with a front end that normalises each frame by itself."""
+        """Whether the front end normalises each frame separately."""
         return self.padding_safe and self.source.config.get("feat_extract_norm") == "layer"
 
     @property
     def normalise(self) -> bool:
-        """Whether waves are brought to zero mean and unit variance."""
+        """Whether waves are scaled to zero mean and unit variance."""
         if self.settings.normalise is not None:
             return self.settings.normalise
         preprocessor = self.source.preprocessor()
         if not preprocessor:
             raise EncoderError(
-                f"{self.source.folder} has no preprocessor_config.json, so it is not known whether "
-                "its waves are normalised; pass normalise=True or False"
+                f"{self.source.folder} has no preprocessor_config.json, which says whether its "
+                "waves are normalised; pass normalise=True or False"
             )
         # The default of Wav2Vec2FeatureExtractor is to normalise.
         return bool(preprocessor.get("do_normalize", True))
@@ -71,13 +71,13 @@ class Convolutional(Encoder):
         return {"normalise": self.normalise}
 
     def prepare(self, wave: Float[np.ndarray, "N"]) -> Float[Tensor, "N"]:
-        """The wave, over its whole length normalised as `Wav2Vec2FeatureExtractor` does."""
+        """The wave, normalised over its whole length as by `Wav2Vec2FeatureExtractor`."""
         if self.normalise:
             wave = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
         return torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
 
     def frames(self, samples: int) -> int:
-        """Frames after all convolutions without padding."""
+        """The number of frames after all convolutions, which have no padding."""
         for kernel, stride in self._convolutions:
             samples = (samples - kernel) // stride + 1
             if samples < 1:

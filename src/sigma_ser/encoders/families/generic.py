@@ -23,14 +23,15 @@ from sigma_ser.encoders.source import load_checked, quiet_transformers
 class Generic(Encoder):
     """Features of `AutoModel`, fed by `AutoFeatureExtractor`, one whole utterance at a time.
 
-    Nothing is known about padding or about cutting long utterances, so neither is done. The hop
-    is measured on one and two seconds of silence. Code that comes with a model is never run.
+    There is no padding and no cutting of long utterances, since their effect on an unknown model is
+    unknown. The hop is measured on one and two seconds of silence. Code that comes with a model is
+    never run.
     """
 
     family = "generic"
 
     def build(self) -> nn.Module:
-        """The model, or its encoder where it has a decoder."""
+        """The model, or its encoder if it has a decoder."""
         model = load_checked(self.source, "AutoModel")
         if getattr(model.config, "is_encoder_decoder", False):
             encoder: nn.Module = model.get_encoder()
@@ -44,13 +45,13 @@ class Generic(Encoder):
         config = self.source.config
         count = config.get("num_hidden_layers", config.get("encoder_layers"))
         if not isinstance(count, int):
-            # A model that needs code of its own is the more important fault.
+            # A model that cannot be loaded is the more important fault.
             load_checked(self.source, "AutoModel")
             raise self._no_stack()
         return count
 
     def stack(self, model: nn.Module) -> nn.ModuleList:
-        """The list of modules with as many members as the config has layers."""
+        """The largest list of modules whose length is the number of layers in the config."""
         fitting = [
             module
             for module in model.modules()
@@ -58,7 +59,7 @@ class Generic(Encoder):
         ]
         if not fitting:
             raise self._no_stack()
-        # Convolutions may be as many, but are smaller.
+        # There may be as many convolutions, which are smaller.
         return max(fitting, key=lambda stack: sum(p.numel() for p in stack.parameters()))
 
     def measure(self) -> None:
@@ -68,7 +69,7 @@ class Generic(Encoder):
         if more < 1:
             raise EncoderError(
                 f"the output of the {self.source.model_type} model does not grow with the length "
-                "of its input, so it has no frames; choose an encoder that follows time"
+                "of its input, so it has no frames; choose an encoder with frames"
             )
         self.hop = round(SAMPLE_RATE / more)
         self.receptive_field = max(1, SAMPLE_RATE - (len(short) - 1) * self.hop)
@@ -85,11 +86,11 @@ class Generic(Encoder):
         return {name: value for name, value in settings.items() if not hasattr(value, "shape")}
 
     def prepare(self, wave: Float[np.ndarray, "N"]) -> Tensor:
-        """The wave; the feature extractor comes in :meth:`run`."""
+        """The wave; :meth:`run` applies the feature extractor."""
         return torch.from_numpy(np.ascontiguousarray(wave))
 
     def frames(self, samples: int) -> int:
-        """About how many frames a wave has."""
+        """The approximate number of frames of a wave."""
         return max(0, math.floor((samples - self.receptive_field) / self.hop) + 1)
 
     def steps(self, size: int) -> int:
@@ -144,7 +145,7 @@ class Generic(Encoder):
         rate = getattr(extractor, "sampling_rate", SAMPLE_RATE)
         if rate != SAMPLE_RATE:
             raise EncoderError(
-                f"{self.source.name} takes audio at {rate} Hz, sigma-ser gives {SAMPLE_RATE} Hz; "
-                "choose another encoder"
+                f"{self.source.name} needs audio at {rate} Hz, but sigma-ser uses {SAMPLE_RATE} Hz;"
+                " choose another encoder"
             )
         return extractor

@@ -30,7 +30,7 @@ class Wav2Vec2Bert(Convolutional):
 
     @property
     def may_pad(self) -> bool:
-        """Layer norms, causal convolutions and a mask keep utterances apart."""
+        """True: layer norms, causal convolutions and the mask exclude padding."""
         return True
 
     def preprocessing(self) -> dict[str, Any]:
@@ -39,13 +39,13 @@ class Wav2Vec2Bert(Convolutional):
         return {"mel_bins": int(self.source.preprocessor().get("feature_size", 80))}
 
     def prepare(self, wave: Float[np.ndarray, "N"]) -> Float[Tensor, "T M"]:
-        """Log-mel features; the half step that an odd number of mel frames leaves is cut."""
+        """Log-mel features without the last mel frame of an odd number."""
         made = self._mel(wave, sampling_rate=self._mel.sampling_rate, return_tensors="pt")
         features: Tensor = made.input_features[0]
         return features[: self.frames(len(wave))]
 
     def frames(self, samples: int) -> int:
-        """Whole pairs of mel frames."""
+        """The number of whole pairs of mel frames."""
         return max(0, ((samples - _WINDOW) // _HOP + 1) // 2)
 
     def steps(self, size: int) -> int:

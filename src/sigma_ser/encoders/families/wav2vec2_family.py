@@ -1,8 +1,8 @@
-"""The encoders of the wav2vec 2.0 kind, one line for each architecture.
+"""The encoders of the wav2vec 2.0 kind.
 
 | model type | paper |
 |---|---|
-| `wav2vec2` | wav2vec 2.0 (Baevski et al. 2020), XLS-R and its kin (Babu et al. 2022) |
+| `wav2vec2` | wav2vec 2.0 (Baevski et al. 2020), XLS-R (Babu et al. 2022) |
 | `hubert` | HuBERT (Hsu et al. 2021); the embedded encoder is one |
 | `wavlm` | WavLM (Chen et al. 2022) |
 | `unispeech` | UniSpeech (Wang et al. 2021) |

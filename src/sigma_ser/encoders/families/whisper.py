@@ -17,7 +17,7 @@ from sigma_ser.encoders.family import Encoder
 
 # Two mel frames of 160 samples make one frame of the encoder.
 _HOP = 320
-# The encoder inside a whole model, inside a model without head, and by itself.
+# The encoder in a whole model, in a model without head, and alone.
 _PREFIXES = ("model.encoder.", "encoder.", "")
 
 
@@ -25,10 +25,10 @@ _PREFIXES = ("model.encoder.", "encoder.", "")
 class Whisper(Encoder):
     """Features of a `WhisperEncoder`, the first `ceil(samples / 320)` frames of each utterance.
 
-    Whisper was trained on 30 s of audio, padded with silence, and has no attention mask: with
-    `context="full"` it gets just that. With `context="utterance"` the wave is padded to whole
+    Whisper was trained on 30 s of audio, padded with silence, and has no attention mask; with
+    `context="full"` the input is the same. With `context="utterance"` the wave is padded to whole
     frames only and the positional embeddings are cut to them, so that the cost follows the length
-    of the utterance. The two give different features, and the card tells which were taken.
+    of the utterance. The two give different features; the card records the context.
     """
 
     family = "whisper"
@@ -38,7 +38,7 @@ class Whisper(Encoder):
     receptive_field = 400
 
     def build(self) -> nn.Module:
-        """The encoder half, whatever the weight files hold beside it."""
+        """The encoder, whatever else is in the weight files."""
         from transformers import WhisperConfig
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
@@ -101,7 +101,7 @@ class Whisper(Encoder):
         return torch.from_numpy(padded)
 
     def frames(self, samples: int) -> int:
-        """Frames that are touched by the wave."""
+        """The number of frames that the wave reaches."""
         return -(-samples // _HOP) if samples >= self.receptive_field else 0
 
     def steps(self, size: int) -> int:
@@ -109,7 +109,7 @@ class Whisper(Encoder):
         return size // _HOP
 
     def run(self, inputs: Float[Tensor, "B N"], lengths: list[int] | None) -> Tensor:
-        """Mel spectrogram and encoder; what is padded in a batch is silence, as in training."""
+        """Mel spectrogram and encoder; padding in a batch is silence, as in training."""
         frames = self.longest if self.context == "full" else inputs.shape[1] // _HOP
         self._fit(frames)
         mel = self._mel(
@@ -146,7 +146,7 @@ class Whisper(Encoder):
         return WhisperFeatureExtractor(feature_size=settings["mel_bins"], n_fft=settings["n_fft"])
 
     def _fit(self, frames: int) -> None:
-        """Cut the positional embeddings to a context of so many frames."""
+        """Cut the positional embeddings to a context of `frames` frames."""
         positions, model = self._positions, self.model
         if model.embed_positions.num_embeddings != frames:  # type: ignore[union-attr]
             model.embed_positions = nn.Embedding(
