@@ -21,9 +21,13 @@ settings.load_profile("suite")
 os.environ.setdefault("SIGMA_SER_CACHE", str(Path(tempfile.gettempdir()) / "sigma-ser-tests"))
 
 # Tests are slow if they use a fixture that runs a study or trains victims by the command line, or
-# a member that runs many others. Other slow tests carry the marker themselves.
+# a member that needs many passes. Other slow tests carry the marker themselves.
 SLOW_FIXTURES = {"finished", "small_study", "done", "study_file", "release", "trained", "study"}
-SLOW_MEMBERS = {"sparse-autoattack", "sigma-autoattack"}
+SLOW_MEMBERS = {
+    *("sparse-autoattack", "sigma-autoattack"),
+    *("cornersearch", "onepixel", "reselect", "sparse-rs"),
+    "ecapa",
+}
 
 DATA = Path(
     os.environ.get("SIGMA_SER_DATA", Path(__file__).parents[2] / "shared" / "data")

@@ -27,6 +27,7 @@ print(holes - before, anonymous_bytes() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's heap")
 @pytest.mark.parametrize(("most", "share"), [(1 << 20, 0.7), (1 << 30, 1.01)])
 def test_holes_of_the_heap_go_back_once_there_are_many(most: int, share: float) -> None:

@@ -52,6 +52,7 @@ _HOLD = """
 """
 
 
+@pytest.mark.slow
 def test_it_works_without_the_modules_and_calls_of_posix(tmp_path: Path) -> None:
     found = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(_BARE_SYSTEM), str(tmp_path)],

@@ -127,6 +127,7 @@ def test_every_protocol_keeps_the_laws(protocol: str) -> None:
         assert list(map(hash, again)) == list(map(hash, folds))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", _K_FOLD)
 @settings(max_examples=25, deadline=None)
 @given(rows=_ROWS, seed=st.integers(0, 5), folds=st.integers(3, 6))

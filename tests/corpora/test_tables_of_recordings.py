@@ -291,6 +291,7 @@ def test_a_memory_of_another_version_is_made_anew(
     assert len(read) == 6
 
 
+@pytest.mark.slow
 def test_a_row_of_a_long_table_weighs_little(tmp_path: Path) -> None:
     lines = [f"speaker_{n % 7}/{n:05d}.wav,happy,speaker_{n % 7}" for n in range(4000)]
     table = tmp_path / "long.csv"

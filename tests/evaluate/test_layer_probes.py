@@ -27,6 +27,7 @@ def corpus() -> Corpus:
     return dataclasses.replace(whole, utterances=whole.utterances[::4])
 
 
+@pytest.mark.slow
 def test_each_layer_of_a_store_of_all_is_the_layer_extracted_alone(
     corpus: Corpus, tmp_path: Path
 ) -> None:
@@ -51,6 +52,7 @@ def test_a_fold_that_the_store_cannot_serve_is_named(corpus: Corpus, tmp_path: P
         probe_layers(store, [fold])
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_table(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

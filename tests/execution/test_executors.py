@@ -60,6 +60,7 @@ def run_script(folder: Path, body: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_its_task_done(tmp_path: Path) -> None:
     started = run_script(
         tmp_path,
@@ -81,6 +82,7 @@ if __name__ == "__main__":
     assert out.strip() == str([(n * 10, 1, "1") for n in range(4)]), err
 
 
+@pytest.mark.slow
 def test_each_worker_sees_one_device_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="leave workers out"):
         load_executor("processes", workers=3, devices=["4", "7"])
@@ -102,6 +104,7 @@ if __name__ == "__main__":
     assert out.strip() == "['4', '7']", err
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
     started = run_script(
         tmp_path,
@@ -123,6 +126,7 @@ if __name__ == "__main__":
     assert "task 2 of 2 died 2 times" in out, err
 
 
+@pytest.mark.slow
 def test_who_ran_beside_a_killer_is_tried_alone_and_not_blamed(tmp_path: Path) -> None:
     started = run_script(
         tmp_path,
@@ -171,6 +175,7 @@ def gone(pid: int) -> bool:
     return state == "Z"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
 def test_workers_leave_when_the_parent_is_stopped(tmp_path: Path, sign: signal.Signals) -> None:

@@ -49,6 +49,7 @@ def trained(head: str) -> WrappedVictim:
     return wrap(module.eval(), mean=module.mean, scale=module.scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", registry.names("head"))
 def test_integrated_gradients_are_complete_within_one_per_cent(head):
     """The gap is within 1 % of max(|f(x) - f(baseline)|, 1) at 64 steps."""
@@ -87,6 +88,7 @@ def test_an_explainer_localises_the_planted_elements(name):
     assert float((share / by_chance).nanmean()) > 1.15
 
 
+@pytest.mark.slow
 def test_the_map_does_not_depend_on_the_bound_on_memory():
     victim = trained("bilstm")
     batch, labels = speech(6, 7)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from sigma_ser.report.cells import budgets_of, page_cells
 from sigma_ser.report.explorer_data import embedded_rows
@@ -27,6 +28,7 @@ def many(rows: pl.DataFrame, copies: int) -> pl.DataFrame:
     )
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows_are_written_in_time_and_stay_small(
     make_rows: Rows, make_inputs: Inputs, tmp_path: Path
 ) -> None:

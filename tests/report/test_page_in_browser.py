@@ -181,6 +181,7 @@ def test_nothing_overflows_the_window(reader: Any, opened: Any, width: int) -> N
     assert reader.overflowing(width) == []
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows_open_without_freezing(
     reader: Any,
     browser: Any,

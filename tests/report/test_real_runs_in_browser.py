@@ -48,6 +48,7 @@ def page(request: pytest.FixtureRequest) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_reader_goes_through_the_whole_page(reader: Any, page: Path) -> None:
     reader.open(page)
     browser = reader.browser

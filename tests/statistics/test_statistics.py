@@ -74,6 +74,7 @@ def test_bootstrap_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> Non
     assert mean_interval(values, resamples=50) == pytest.approx(whole, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_bootstrap_of_uar_agrees_with_resampling_by_hand() -> None:
     rng = np.random.default_rng(5)
     labels = rng.integers(3, size=90)
@@ -140,6 +141,7 @@ def test_flipping_signs_by_utterance_agrees_with_all_choices_of_signs(given: lis
     assert sign_flip(single) == pytest.approx(mcnemar(single > 0, single < 0))
 
 
+@pytest.mark.slow
 def test_seeds_of_one_utterance_are_not_independent_trials() -> None:
     rng = np.random.default_rng(0)
     seeds, utterances, studies = 5, 60, 400

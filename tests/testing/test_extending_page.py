@@ -73,6 +73,7 @@ def _run(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_examples_pass_the_checks_of_the_page(place: Path) -> None:
     scripts = [block for block in _blocks("python") if not block.startswith("# my_package/")]
     assert len(scripts) == 2
