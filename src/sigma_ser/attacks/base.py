@@ -13,7 +13,7 @@ from torch import Tensor
 from sigma_ser.core.audit import audit
 from sigma_ser.core.budget import GRANULARITIES, Budget
 from sigma_ser.core.contracts import AttackResult, Victim
-from sigma_ser.core.errors import AttackError, BudgetError, VictimError
+from sigma_ser.core.errors import AttackError, BudgetError, GradientError, VictimError
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.passes import CountedVictim
 from sigma_ser.core.seeds import UtteranceNoise, utterance_seeds
@@ -39,9 +39,10 @@ class _CheckedVictim(CountedVictim):
     ) -> Float[Tensor, "R C"]:
         logits = super().__call__(x, lengths, owner)
         if x.requires_grad and not logits.requires_grad:
-            raise VictimError(
+            raise GradientError(
                 "no gradient reaches the features through this victim (it detaches them, or runs "
-                "under no_grad); use a gradient-free attack such as sparse-rs"
+                "under no_grad); use an attack that needs no gradient, such as sparse-rs or "
+                "sigma-autoattack"
             )
         if x.requires_grad:
             owner = torch.arange(len(x)) if owner is None else owner.cpu()
@@ -56,10 +57,11 @@ class _CheckedVictim(CountedVictim):
             return
         bad = (~torch.isfinite(gradient).flatten(1).all(1)).cpu()
         if bool(bad.any()):
-            raise VictimError(
+            raise GradientError(
                 "the victim's gradient is not finite for utterance "
                 f"{self._ids[int(owner[bad][0])]!r}, so gradient attacks cannot be run; look for a "
-                "root, norm or logarithm at 0, or use a gradient-free attack such as sparse-rs"
+                "root, norm or logarithm at 0, or use an attack that needs no gradient, such as "
+                "sparse-rs"
             )
 
 

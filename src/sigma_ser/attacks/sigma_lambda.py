@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sigma_ser.core.errors import AttackError
+from sigma_ser.core.passes import input_gradient
 from sigma_ser.core.registry import register
 
 from .active_set import ActiveSet, Objective
@@ -113,11 +114,11 @@ class SigmaLambda(SparseAttack):
                 active.owner.repeat(self.path),
             )
             score = logits.gather(1, active.labels.repeat(self.path)[:, None]).sum()
-            (slope,) = torch.autograd.grad(score / self.path, points, create_graph=True)
+            slope = input_gradient(score / self.path, points, create_graph=True)
             slope = slope.sum(0)
         else:
             score = logits.gather(1, active.labels[:, None]).sum()
-            (slope,) = torch.autograd.grad(score, x, create_graph=True)
+            slope = input_gradient(score, x, create_graph=True)
         attribution = slope if self.saliency == "gradient" else slope * (x - mean)
         valid = torch.arange(x.shape[1], device=x.device)[None, :] < active.lengths[:, None]
         return attribution.abs() * valid[:, :, None]

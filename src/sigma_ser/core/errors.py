@@ -51,6 +51,10 @@ class VictimError(SigmaError):
     """A victim that cannot be trained, loaded or called."""
 
 
+class GradientError(VictimError):
+    """A victim whose gradient with respect to its features is missing or not finite."""
+
+
 class ExplainerError(SigmaError):
     """An explainer that does not fit the victim, or returned no usable map."""
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .contracts import Victim
-from .errors import ShapeError, VictimError
+from .errors import GradientError, ShapeError, VictimError
 from .features import FeatureBatch
 
 
@@ -26,6 +26,27 @@ def per_channel(value: Tensor, x: Float[Tensor, "B T D"]) -> Float[Tensor, "D"]:
             "use the encoder and layer that it was trained on"
         )
     return value.detach().to(x.device, x.dtype).expand(channels)
+
+
+def input_gradient(
+    value: Tensor, x: Float[Tensor, "R T D"], *, create_graph: bool = False
+) -> Float[Tensor, "R T D"]:
+    """The gradient of a scalar with respect to the features.
+
+    Raises:
+        GradientError: if the value does not depend on the features. Trainable parameters give
+            logits a gradient even where the victim detaches its features.
+    """
+    gradient: Tensor | None = None
+    if value.requires_grad:
+        (gradient,) = torch.autograd.grad(value, x, allow_unused=True, create_graph=create_graph)
+    if gradient is None:
+        raise GradientError(
+            "no gradient reaches the features through this victim (it detaches them, or runs "
+            "under no_grad); use an attack that needs no gradient, such as sparse-rs or "
+            "sigma-autoattack, and an explainer that needs none, such as occlusion"
+        )
+    return gradient
 
 
 class _CountBackward(torch.autograd.Function):

@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sigma_ser.core.contracts import Victim
-from sigma_ser.core.errors import ExplainerError, ShapeError
+from sigma_ser.core.errors import ExplainerError, GradientError, ShapeError
 from sigma_ser.core.features import FeatureBatch
-from sigma_ser.core.passes import CountedVictim
+from sigma_ser.core.passes import CountedVictim, input_gradient
 from sigma_ser.core.seeds import UtteranceNoise
 
 Output = Literal["logit", "margin"]
@@ -151,10 +151,7 @@ class Request:
                 "check its weights and the features"
             )
         if x.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
-            raise ExplainerError(
-                "no gradient reaches the features through this victim; "
-                "use an explainer without gradients such as occlusion"
-            )
+            raise _no_gradient()
         labels = self.labels[owner]
         if int(labels.max()) >= logits.shape[1]:
             raise ShapeError(
@@ -206,8 +203,16 @@ class Request:
             torch.split(x, self.rows), torch.split(owner, self.rows), strict=True
         ):
             part = rows.detach().requires_grad_()
-            parts += torch.autograd.grad(self.score(part, part_owner).sum(), part)
+            parts.append(self._gradient(self.score(part, part_owner), part))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    @staticmethod
+    def _gradient(score: Float[Tensor, "R"], x: Float[Tensor, "R T D"]) -> Float[Tensor, "R T D"]:
+        """The gradient of the rows; an error where the output does not depend on them."""
+        try:
+            return input_gradient(score.sum(), x)
+        except GradientError as fault:
+            raise _no_gradient() from fault
 
     def all_utterances(self) -> Int[Tensor, "B"]:
         """Return the indices of all utterances: the owner of one row for each of them."""
@@ -243,3 +248,10 @@ class Request:
             # Not the score, which is an error for victims without gradients.
             self.victim(row, self.batch.lengths[longest], longest)
         return _BACKWARD_SHARE * (sum(held.values()) + row.nbytes)
+
+
+def _no_gradient() -> ExplainerError:
+    return ExplainerError(
+        "no gradient reaches the features through this victim; "
+        "use an explainer without gradients such as occlusion"
+    )
