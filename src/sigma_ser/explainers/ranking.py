@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sigma_ser.core.contracts import MapKind, Victim
@@ -75,3 +75,32 @@ def ranking_scores(
             "check the victim's weights and the features"
         )
     return scores
+
+
+def zero_maps(saliency: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Bool[Tensor, "B"]:
+    """Find the utterances whose map is exactly zero at every valid element.
+
+    Such a map ranks nothing: a mask of its top elements consists of the first elements.
+
+    Args:
+        saliency: maps or ranking scores `(B, T, D)`.
+        lengths: valid frames `(B,)`.
+
+    Returns:
+        `(B,)`, True for a map of zeros.
+    """
+    valid = valid_frames(lengths.to(saliency.device), saliency.shape[1])[:, :, None]
+    return ~((saliency != 0) & valid).flatten(1).any(1)
+
+
+def zero_map_share(saliency: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> float:
+    """Compute the share of utterances whose map is exactly zero, 0 for an empty batch.
+
+    Args:
+        saliency: maps or ranking scores `(B, T, D)`.
+        lengths: valid frames `(B,)`.
+
+    Returns:
+        A share in [0, 1].
+    """
+    return float(zero_maps(saliency, lengths).double().mean()) if len(lengths) else 0.0
