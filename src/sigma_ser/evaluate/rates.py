@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from sigma_ser.statistics.proportion import effective_trials, wilson_interval
 
@@ -58,6 +58,21 @@ def correct_rows(rows: pl.DataFrame, *columns: str) -> pl.DataFrame:
 
     wanted = list(dict.fromkeys([*columns, "correct_before"]))
     return rows.select(pl.col(name) for name in wanted).filter("correct_before")
+
+
+def owners(rows: pl.DataFrame) -> Int[np.ndarray, "N"]:
+    """Number the recordings of rows, from 0 in order of first occurrence.
+
+    Args:
+        rows: rows with the columns of `UTTERANCE`.
+
+    Returns:
+        `(N,)`, equal for rows of the same recording.
+    """
+    drawn = rows.select(UTTERANCE)
+    known = drawn.unique(maintain_order=True).with_row_index("_owner")
+    owner = drawn.join(known, on=UTTERANCE, maintain_order="left")["_owner"]
+    return owner.to_numpy().astype(np.int64)
 
 
 def rate_interval(

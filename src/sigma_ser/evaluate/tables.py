@@ -13,7 +13,7 @@ from .cost import amortised_cost
 from .fronts import at_matched_success, fronts
 from .groups import by_group, worst_case
 from .paired import paired_comparisons
-from .rates import UTTERANCE, correct_rows
+from .rates import UTTERANCE, correct_rows, owners
 from .summary import summarise
 from .transfer import mask_transfer, replay_transfer
 
@@ -71,10 +71,7 @@ def consistency_intervals(rows: pl.DataFrame) -> pl.DataFrame:
         some = ~np.isnan(values).all(0)
         if not some.any():
             continue
-        drawn = group.select(UTTERANCE)
-        known = drawn.unique(maintain_order=True).with_row_index("_owner")
-        owner = drawn.join(known, on=UTTERANCE, maintain_order="left")["_owner"].to_numpy()
-        low, high = mean_intervals(values, owner=owner.astype(np.int64))
+        low, high = mean_intervals(values, owner=owners(group))
         means = [float(np.nanmean(values[:, at])) if some[at] else None for at in range(len(some))]
         line = dict(zip(_POOLED, names, strict=True)) | {"utterances": len(group)}
         for at, metric in enumerate(CONSISTENCY_METRICS):
