@@ -57,7 +57,7 @@ class _CheckedVictim(CountedVictim):
             return
         bad = (~torch.isfinite(gradient).flatten(1).all(1)).cpu()
         if bool(bad.any()):
-            raise GradientError(
+            raise VictimError(
                 "the victim's gradient is not finite for utterance "
                 f"{self._ids[int(owner[bad][0])]!r}, so gradient attacks cannot be run; look for a "
                 "root, norm or logarithm at 0, or use an attack that needs no gradient, such as "

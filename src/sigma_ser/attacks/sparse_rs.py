@@ -47,13 +47,16 @@ class SparseRS(BlackBoxAttack):
         signs = active.noise.signs(active.x)
         support = active.support(active.noise.uniform(active.x) + 1.0)
         signs, support = active.observe(active.extreme(signs, support), signs, support)
+        # Of this search alone: in an ensemble, `best_margin` may be that of an earlier member.
+        reached = active.margins
         for query in range(1, self.queries):
             tried, fresh = resampled(active, support, resampled_share(query, self.queries))
             turned = torch.where(fresh, active.noise.signs(active.x), signs)
-            signs, support, tried, turned = active.observe(
-                active.extreme(turned, tried), signs, support, tried, turned
+            signs, support, tried, turned, reached = active.observe(
+                active.extreme(turned, tried), signs, support, tried, turned, reached
             )
-            accepted = (active.margins >= active.best_margin)[:, None, None]
+            accepted = (active.margins >= reached)[:, None, None]
+            reached = torch.maximum(reached, active.margins)
             signs = torch.where(accepted, turned, signs)
             support = torch.where(accepted, tried, support)
 

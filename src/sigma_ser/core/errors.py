@@ -52,7 +52,7 @@ class VictimError(SigmaError):
 
 
 class GradientError(VictimError):
-    """A victim whose gradient with respect to its features is missing or not finite."""
+    """A victim through which no gradient reaches the features."""
 
 
 class ExplainerError(SigmaError):
