@@ -66,7 +66,7 @@ class ManyElements(Wrapped):
 class OnPadding(Wrapped):
     def broken(self, result: ss.AttackResult, *given: Any) -> ss.AttackResult:
         return dataclasses.replace(
-            result, x_adv=result.x_adv.masked_fill(~given[1].valid[:, :, None], 0.0)
+            result, x_adv=result.x_adv.masked_fill(~given[1].valid[:, :, None], 1.0)
         )
 
 
@@ -181,7 +181,7 @@ class Map:
         saliency = batch.x.clone().masked_fill(~batch.valid[:, :, None], 0.0)
         match self.fault:
             case "padding":
-                saliency = batch.x.clone()
+                saliency = saliency.masked_fill(~batch.valid[:, :, None], 1.0)
             case "company":
                 saliency /= saliency.std()
                 saliency = saliency + saliency.mean() * batch.valid[:, :, None]

@@ -18,12 +18,35 @@ def valid_frames(lengths: Int[Tensor, "B"], frames: int) -> Bool[Tensor, "B T"]:
     return torch.arange(frames, device=lengths.device)[None, :] < lengths[:, None]
 
 
+def zero_padding(x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"]) -> Float[Tensor, "B T D"]:
+    """Features with zeros on padding; `x` itself where they are already zero.
+
+    Args:
+        x: `(B, T, D)`; values on padding may be NaN.
+        lengths: valid frames `(B,)`.
+    """
+    padding = ~valid_frames(lengths.to(x.device), x.shape[1])
+    # Only the padding is read. On an accelerator this test would stop the queue of operations.
+    if x.device.type == "cpu" and not bool(x.detach()[padding].any()):
+        return x
+    return x.masked_fill(padding[:, :, None], 0.0)
+
+
+def ordinary(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy that autograd can use if it was made under `torch.inference_mode`."""
+    if not tensor.is_inference():
+        return tensor
+    with torch.inference_mode(False):
+        return tensor.clone()
+
+
 @dataclass(frozen=True, eq=False)
 class FeatureBatch:
     """Features of several utterances, padded at the end to the longest.
 
     Args:
-        x: float32 `(B, T, D)`, `D` channels of `T` frames. Values on padding are never used.
+        x: float32 `(B, T, D)`, `D` channels of `T` frames. Values on padding are ignored; the
+            batch has zeros there, in a copy of `x` where it had other values.
         lengths: integer `(B,)`, valid frames of each utterance, from 1 to `T`.
         ids: one name for each utterance. `None` names each by the hash of its valid bytes, so
             that seeds, and with them results, do not depend on the rest of the batch.
@@ -65,8 +88,11 @@ class FeatureBatch:
             )
         if ids is not None and len(ids) != len(x):
             raise ShapeError(f"{len(ids)} ids were given for {len(x)} utterances")
-        # Detached, because gradients would otherwise flow back into the encoder.
-        object.__setattr__(self, "x", x.detach())
+        with torch.inference_mode(False):
+            lengths = ordinary(lengths)
+            # Detached, because gradients would otherwise flow back into the encoder.
+            x = zero_padding(ordinary(x.detach()), lengths)
+        object.__setattr__(self, "x", x)
         object.__setattr__(self, "lengths", lengths)
         object.__setattr__(self, "ids", tuple(ids) if ids is not None else content_ids(x, lengths))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .contracts import Victim
 from .errors import GradientError, ShapeError, VictimError
-from .features import FeatureBatch
+from .features import FeatureBatch, ordinary, zero_padding
 
 
 def per_channel(value: Tensor, x: Float[Tensor, "B T D"]) -> Float[Tensor, "D"]:
@@ -25,7 +25,7 @@ def per_channel(value: Tensor, x: Float[Tensor, "B T D"]) -> Float[Tensor, "D"]:
             f"the victim has {tuple(value.shape)} channels but the features have {channels}; "
             "use the encoder and layer that it was trained on"
         )
-    return value.detach().to(x.device, x.dtype).expand(channels)
+    return ordinary(value.detach().to(x.device, x.dtype)).expand(channels)
 
 
 def input_gradient(
@@ -90,6 +90,8 @@ class CountedVictim:
                 f"features must be an ss.FeatureBatch(x, lengths), got {type(batch).__name__}"
             )
         self.victim = victim
+        # Victims of `wrap` do so themselves; others receive zeros on padding from here.
+        self._clears_padding = bool(getattr(victim, "clears_padding", False))
         self.mean = per_channel(victim.mean, batch.x)
         self.scale = per_channel(victim.scale, batch.x)
         self.forwards = torch.zeros(len(batch), dtype=torch.long)
@@ -111,6 +113,8 @@ class CountedVictim:
         self.forwards.index_add_(0, owner, torch.ones_like(owner))
         if x.requires_grad:
             x = cast(Tensor, _CountBackward.apply(x, self, owner))  # type: ignore[no-untyped-call]
+        if not self._clears_padding:
+            x = zero_padding(x, lengths)
         return self.victim(x, lengths)
 
     def book_backwards(self, owner: Int[Tensor, "R"], passes: int = 1) -> None:

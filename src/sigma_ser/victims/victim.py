@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sigma_ser.core.errors import SigmaError, VictimError
+from sigma_ser.core.features import zero_padding
 from sigma_ser.core.passes import per_channel
 
 # A constant channel in training would give a bound of zero and a division by zero.
@@ -57,7 +58,8 @@ class WrappedVictim:
 
     Calls are checked: the module and all of its submodules must be in eval mode, must not change
     the features, and must return one tensor of logits `(B, C)`, which is converted to float32.
-    Attacks and explainers check that the logits are finite.
+    Attacks and explainers check that the logits are finite. The module always receives zeros on
+    padding, so a module that sums over all frames is exact too.
 
     Args:
         module: `(x (B, T, D), lengths (B,)) -> logits (B, C)`.
@@ -65,6 +67,8 @@ class WrappedVictim:
         mean: `(D,)` channel means of the training features.
         scale: `(D,)` channel standard deviations of the training features, above 0.
     """
+
+    clears_padding: ClassVar[bool] = True
 
     def __init__(
         self, module: nn.Module, class_names: Sequence[str] | None, mean: Tensor, scale: Tensor
@@ -87,7 +91,7 @@ class WrappedVictim:
         """Compute logits.
 
         Args:
-            x: features `(B, T, D)`.
+            x: features `(B, T, D)`; values on padding are ignored.
             lengths: valid frames `(B,)`.
 
         Returns:
@@ -125,8 +129,9 @@ class WrappedVictim:
             VictimError: if the module fails on the features, changes them, or does not return a
                 tensor.
         """
-        version = None if x.is_inference() else x._version
         try:
+            x = zero_padding(x, lengths)
+            version = None if x.is_inference() else x._version
             output: Any = self.module(x, lengths)
         except (SigmaError, torch.OutOfMemoryError):
             raise
