@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .attacks.base import SparseAttack as SparseAttack
     from .attacks.factory import attack as attack
     from .attacks.factory import make_attack as make_attack
+    from .attacks.gradient_checks import GradientCheck as GradientCheck
+    from .attacks.gradient_checks import check_gradients as check_gradients
     from .attacks.sigma import Sigma as Sigma
     from .attacks.success_curve import success_curve as success_curve
     from .core import errors as errors
@@ -65,6 +67,7 @@ _HOMES = {
     "FeatureBatch": "core.features",
     "FeatureStore": "encoders.store",
     "Fold": "corpora.folds",
+    "GradientCheck": "attacks.gradient_checks",
     "MaskBank": "masks.bank",
     "Sigma": "attacks.sigma",
     "SigmaError": "core.errors",
@@ -75,6 +78,7 @@ _HOMES = {
     "attack": "attacks.factory",
     "attacks": "attacks:",
     "audit": "core.audit",
+    "check_gradients": "attacks.gradient_checks",
     "consistency": "evaluate.consistency.measures",
     "errors": "core.errors:",
     "explain": "explainers.explanation",
