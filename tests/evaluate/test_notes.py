@@ -215,4 +215,4 @@ def test_a_note_about_a_measure_stands_beside_it_alone() -> None:
         for column in ("asr", "spearman", "cosine")
     }
     assert found == {"asr": ["no-attack-succeeds"], "spearman": ["at-floor"], "cosine": []}
-    assert {note["code"] for note in index.notes} <= set(CODES)
+    assert {note["code"] for note in index.lines} <= set(CODES)

@@ -86,9 +86,10 @@ class NoteIndex:
     """
 
     def __init__(self, notes: pl.DataFrame) -> None:
-        self.notes: list[Note] = notes.to_dicts()
+        self.table = notes
+        self.lines: list[Note] = notes.to_dicts()
         self._known: list[dict[tuple[Any, ...], list[Note]]] = [{} for _ in _LEVELS]
-        for note in self.notes:
+        for note in self.lines:
             level = (note["sparsity"] is not None) + (note["attack"] is not None)
             self._known[level].setdefault(_key(note, _LEVELS[level]), []).append(note)
 
@@ -107,14 +108,15 @@ class NoteIndex:
             for known, level in zip(self._known, _LEVELS, strict=True)
             for note in known.get(_key(cell, level), ())
         ]
-        return [note for note in found if column is None or _is_about(note, column)]
+        return [note for note in found if column is None or is_about(note, column)]
 
 
 def _key(line: Mapping[str, Any], columns: Sequence[str]) -> tuple[Any, ...]:
     return tuple(line[name] for name in columns)
 
 
-def _is_about(note: Note, column: str) -> bool:
+def is_about(note: Note, column: str) -> bool:
+    """Whether a note is about a column of `summarise`."""
     return note["measures"] is None or column in note["measures"].split(",")
 
 

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from markupsafe import Markup
 
+from sigma_ser.evaluate.notes import CODES, is_about
+
 from .cells import Budgets, Cell
 from .formats import budget_text, decimal, percent, share
 from .svg import Plot, Ticks, nice_ticks
@@ -24,30 +26,37 @@ _LABEL_LETTERS = 30
 
 @dataclass(frozen=True)
 class Metric:
-    """A consistency metric with its title and axis label."""
+    """A consistency metric with its title, axis label, and smallest and largest possible value."""
 
     name: str
     title: str
     axis: str
+    limits: tuple[float, float]
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("topk_intersection", "Overlap of the k most salient values", "overlap, %"),
-    Metric("spearman", "Rank correlation (Spearman)", "rank correlation"),
-    Metric("cosine", "Cosine similarity", "cosine similarity"),
-    Metric("iou", "Intersection over union of the k most salient values", "IoU"),
-    Metric("kendall", "Rank correlation of frames (Kendall)", "Kendall's tau"),
-    Metric("ssim_time", "Structural similarity over time", "SSIM"),
-    Metric("centre_shift", "Shift of the temporal centre of mass", "shift, s"),
+    Metric("topk_intersection", "Overlap of the k most salient values", "overlap, %", (0.0, 1.0)),
+    Metric("spearman", "Rank correlation (Spearman)", "rank correlation", (-1.0, 1.0)),
+    Metric("cosine", "Cosine similarity", "cosine similarity", (0.0, 1.0)),
+    Metric("iou", "Intersection over union of the k most salient values", "IoU", (0.0, 1.0)),
+    Metric("kendall", "Rank correlation of frames (Kendall)", "Kendall's tau", (-1.0, 1.0)),
+    Metric("ssim_time", "Structural similarity over time", "SSIM", (-1.0, 1.0)),
+    Metric("centre_shift", "Shift of the temporal centre of mass", "shift, s", (0.0, math.inf)),
 )
+
+
+def limits_of(name: str) -> tuple[float, float]:
+    """The smallest and largest possible value of a metric."""
+    return next(metric.limits for metric in METRICS if metric.name == name)
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A plot with its title."""
+    """A plot with its title, and the notes on its figures."""
 
     title: str
     svg: Markup
+    notes: Sequence[str] = ()
 
 
 def over_budget(cells: Sequence[Cell], budgets: Budgets) -> list[Chart]:
@@ -69,7 +78,7 @@ def over_budget(cells: Sequence[Cell], budgets: Budgets) -> list[Chart]:
     charts = []
     for (panel, level), group in grouped(cells, lambda c: (c["panel"], c[fixed])):
         plot = Plot(
-            x=_padded_log(values),
+            x=_padded_log(values, most=1.0 if along == "sparsity" else math.inf),
             y=(0.0, 1.0),
             x_ticks=thinned(values, texts),
             y_ticks=_PERCENT_TICKS,
@@ -93,7 +102,8 @@ def over_budget(cells: Sequence[Cell], budgets: Budgets) -> list[Chart]:
                 )
         text = f"ε = {level:g} σ" if fixed == "epsilon" else f"{share(level)} of the values"
         title = f"{panel}, {text}"
-        charts.append(Chart(title, plot.svg(f"Attack success rate against the budget: {title}")))
+        drawn = plot.svg(f"Attack success rate against the budget: {title}")
+        charts.append(Chart(title, drawn, short_notes(group, "asr")))
     return charts
 
 
@@ -107,7 +117,8 @@ def fronts(cells: Sequence[Cell], metric: Metric) -> list[Chart]:
         floors = [c[f"{metric.name}_floor"] for c in points]
         known = [floor for floor in floors if floor is not None]
         values = [c[metric.name] for c in points]
-        ticks = nice_ticks(min([*values, *known]), max([*values, *known]))
+        ends = min([*values, *known]), max([*values, *known])
+        ticks = nice_ticks(*ends, within=metric.limits)
         hundred = metric.name == "topk_intersection"
         plot = Plot(
             x=(0.0, 1.0),
@@ -131,7 +142,11 @@ def fronts(cells: Sequence[Cell], metric: Metric) -> list[Chart]:
                 href=f"#{cell['cell']}",
             )
         charts.append(
-            Chart(panel, plot.svg(f"{metric.title} against attack success rate: {panel}"))
+            Chart(
+                panel,
+                plot.svg(f"{metric.title} against attack success rate: {panel}"),
+                short_notes(points, metric.name),
+            )
         )
     return charts
 
@@ -148,7 +163,7 @@ def scope_curves(cells: Sequence[Cell]) -> list[Chart]:
         if len(scopes) < 2:
             continue
         plot = Plot(
-            x=_padded_log(scopes),
+            x=_padded_log(scopes, least=1.0),
             y=(0.0, 1.0),
             x_ticks=thinned(scopes, [f"{s:g}" for s in scopes]),
             y_ticks=_PERCENT_TICKS,
@@ -174,7 +189,8 @@ def scope_curves(cells: Sequence[Cell]) -> list[Chart]:
                     scope, cell["asr"], style, title=_point_title(cell), href=f"#{cell['cell']}"
                 )
         title = f"{panel}, {group[0]['attack'] or attack}"
-        charts.append(Chart(title, plot.svg(f"Attack success rate against scope: {title}")))
+        drawn = plot.svg(f"Attack success rate against scope: {title}")
+        charts.append(Chart(title, drawn, short_notes(group, "asr")))
     return charts
 
 
@@ -211,9 +227,30 @@ def grouped(cells: Iterable[Cell], key: Callable[[Cell], K]) -> list[tuple[K, li
     return list(groups.items())
 
 
-def _padded_log(values: Sequence[float]) -> tuple[float, float]:
+def short_notes(cells: Sequence[Cell], column: str) -> list[str]:
+    """Short names of the notes on a column of cells, with the number of cells where it is not all.
+
+    Args:
+        cells: lines of `page_cells`, with their notes as `notes`.
+        column: a column of `summarise`.
+    """
+    counts: dict[str, int] = {}
+    for cell in cells:
+        for code in dict.fromkeys(
+            note["code"] for note in cell.get("notes", ()) if is_about(note, column)
+        ):
+            counts[code] = counts.get(code, 0) + 1
+    return [
+        CODES[code] if count == len(cells) else f"{CODES[code]}: {count} of {len(cells)} results"
+        for code, count in counts.items()
+    ]
+
+
+def _padded_log(
+    values: Sequence[float], *, least: float = 0.0, most: float = math.inf
+) -> tuple[float, float]:
     pad = (values[-1] / values[0]) ** 0.06
-    return values[0] / pad, values[-1] * pad
+    return max(values[0] / pad, least), min(values[-1] * pad, most)
 
 
 def thinned(values: Sequence[float], texts: Sequence[str]) -> Ticks:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core.files import whole_file
+from sigma_ser.evaluate.notes import NoteIndex
 
 from .cells import KINDS, Budgets, Cell, at_budget
-from .charts import grouped, leading_lines, thinned
+from .charts import grouped, leading_lines, limits_of, short_notes, thinned
 from .formats import budget_text
 
 if TYPE_CHECKING:
@@ -37,11 +38,14 @@ _STYLE: Any = {
 _FORMATS = ("svg", "pdf", "png")
 
 
-def write_figures(folder: Path, cells: pl.DataFrame, budgets: Budgets) -> None:
+def write_figures(
+    folder: Path, cells: pl.DataFrame, budgets: Budgets, notes: NoteIndex | None = None
+) -> None:
     """Write the figures of a run, each as SVG, PDF and PNG.
 
     `strength` shows success at the reference budget, `budget` success against sparsity (if there
-    are several sparsities), and `front` success against consistency.
+    are several sparsities), and `front` success against consistency. The title of a panel names
+    the degenerate measurements in it.
     """
     import matplotlib as mpl
 
@@ -50,6 +54,8 @@ def write_figures(folder: Path, cells: pl.DataFrame, budgets: Budgets) -> None:
     with mpl.rc_context(_STYLE):
         every = [cell for cell in cells.to_dicts() if cell["asr"] is not None]
         here = at_budget(cells, budgets.reference).drop_nulls("asr").to_dicts()
+        for cell in (*every, *here):
+            cell["notes"] = [] if notes is None else notes.of(cell)
         _write(folder / "strength", strength(here, budgets.reference))
         if len(budgets.sparsities) > 1:
             _write(folder / "budget", over_sparsity(every, budgets))
@@ -72,9 +78,9 @@ def strength(cells: Sequence[Cell], budget: tuple[float, float]) -> Figure:
         for place, cell in enumerate(group):
             rate, low, high = (100 * cell[key] for key in ("asr", "asr_low", "asr_high"))
             axis.errorbar(rate, place, xerr=[[rate - low], [high - rate]], markersize=4.5,
-                          elinewidth=1, **_LOOK[cell["kind"]])  # fmt: skip
+                          elinewidth=1, clip_on=False, **_LOOK[cell["kind"]])  # fmt: skip
         axis.set_yticks(range(len(group)), [_plain(cell["method"]) for cell in group])
-        axis.set(title=_plain(panel), xlim=(-2, 102), xlabel="attack success rate, %")
+        axis.set(title=_title(panel, group, "asr"), xlim=(0, 100), xlabel="attack success rate, %")
     figure.suptitle(_plain(budget_text(*budget)), fontsize=9)
     return figure
 
@@ -90,19 +96,23 @@ def over_sparsity(cells: Sequence[Cell], budgets: Budgets) -> Figure:
     ticks = thinned(shown, [f"{x:.3g}" for x in shown])
     pairs = [(panel, epsilon) for panel in groups for epsilon in budgets.epsilons]
     for axis, (panel, epsilon) in zip(axes, pairs, strict=True):
-        for line in leading_lines(c for c in groups[panel] if c["epsilon"] == epsilon):
+        group = [cell for cell in groups[panel] if cell["epsilon"] == epsilon]
+        for line in leading_lines(group):
             line.sort(key=lambda cell: cell["sparsity"])
             x = [100 * cell["sparsity"] for cell in line]
-            axis.plot(x, [100 * c["asr"] for c in line], markersize=4, **_LOOK[line[0]["kind"]])
+            axis.plot(x, [100 * c["asr"] for c in line], markersize=4, clip_on=False,
+                      **_LOOK[line[0]["kind"]])  # fmt: skip
             axis.fill_between(
                 x, [100 * c["asr_low"] for c in line], [100 * c["asr_high"] for c in line],
                 color=_LOOK[line[0]["kind"]]["color"], alpha=0.10, linewidth=0,
             )  # fmt: skip
-        axis.set(title=_plain(f"{panel}, ε = {epsilon:g} σ"), xscale="log", ylim=(-2, 102),
+        title = _title(f"{panel}, ε = {epsilon:g} σ", group, "asr")
+        axis.set(title=title, xscale="log", ylim=(0, 100),
                  xlabel="sparsity: values that may change, %",
                  ylabel="attack success rate, %")  # fmt: skip
         axis.set_xticks(*zip(*ticks, strict=True))
         axis.minorticks_off()
+        axis.set_xlim(right=min(axis.get_xlim()[1], 100))
     _legend(figure, cells)
     return figure
 
@@ -117,9 +127,11 @@ def front(cells: Sequence[Cell], metric: str) -> Figure:
             measured = [cell for cell in points if cell[metric] is not None]
             axis.plot([100 * cell["asr"] for cell in measured], [cell[metric] for cell in measured],
                       linestyle="", markersize=4.5, markeredgecolor="white", markeredgewidth=0.4,
-                      **_LOOK[kind])  # fmt: skip
-        axis.set(title=_plain(panel), xlim=(-2, 102), xlabel="attack success rate, %",
+                      clip_on=False, **_LOOK[kind])  # fmt: skip
+        axis.set(title=_title(panel, group, metric), xlim=(0, 100), xlabel="attack success rate, %",
                  ylabel=metric.replace("_", " "))  # fmt: skip
+    (least, most), (low, high) = limits_of(metric), axes[0].get_ylim()
+    axes[0].set_ylim(max(low, least), min(high, most))  # the axes are shared
     _legend(figure, cells)
     return figure
 
@@ -155,6 +167,11 @@ def _by_panel(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
 def _plain(name: str) -> str:
     """The name with escaped dollar signs, which matplotlib would read as mathematics."""
     return name.replace("$", r"\$")
+
+
+def _title(title: str, cells: Sequence[Cell], column: str) -> str:
+    """A title, and on further lines the notes on a column of the cells."""
+    return _plain("\n".join([title, *short_notes(cells, column)]))
 
 
 def _write(path: Path, figure: Figure) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core.errors import RunError
 from sigma_ser.core.rows import read_rows
+from sigma_ser.evaluate.notes import NoteIndex, degenerate
 from sigma_ser.runs.files import read_object, read_objects
 from sigma_ser.runs.layout import RunLayout
 
@@ -49,6 +51,11 @@ class ReportInputs:
     exemplars: Sequence[Exemplar] = ()
     replays: pl.DataFrame | None = None
     seconds: float | int | None = None
+
+    @cached_property
+    def notes(self) -> NoteIndex:
+        """Notes on the degenerate measurements of the run."""
+        return NoteIndex(degenerate(self.rows, self.victims))
 
 
 _AGAIN = "run its study again, which is quick where everything is finished"

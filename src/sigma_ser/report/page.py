@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
 from markupsafe import Markup
+
+from sigma_ser.evaluate.notes import CODES, Note, is_about
 
 from . import formats
 from .cells import KINDS, Cell, at_budget, budgets_of, page_cells
@@ -65,6 +67,8 @@ def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
     here = at_budget(frame, budgets.reference).to_dicts() if budgets.reference else []
     found = findings(here)
     cells = _shown(frame.to_dicts(), here, [finding.panel for finding in found])
+    for cell in (*here, *cells):
+        cell["notes"] = inputs.notes.of(cell)
     behind = {finding.panel: rows_of(inputs.rows, finding.best) for finding in found}
     measured = [m for m in METRICS if frame[m.name].is_not_null().any()]
     embedded = embedded_rows(inputs.rows, cells)
@@ -76,6 +80,10 @@ def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
         "rows": len(inputs.rows),
         "budgets": budgets,
         "other_budgets": max(len(budgets.all) - 1, 0),
+        "notes": inputs.notes.lines,
+        "note_names": CODES,
+        "shared_notes": _shared_notes,
+        "own_notes": _own_notes,
         "findings": found,
         "strengths": _strengths(here, [finding.panel for finding in found]),
         "most_passes": max((cell["passes_total"] or 0 for cell in here), default=0),
@@ -94,6 +102,7 @@ def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
             panel: (confusion(rows, "prediction_before"), confusion(rows, "prediction_after"))
             for panel, rows in behind.items()
         },
+        "metric_names": [metric.name for metric in measured],
         "headings": table_headings(measured),
         "table_rows": table_rows(sorted(cells, key=lambda cell: int(cell["cell"][1:])), measured),
         "left_out": len(frame) - len(cells),
@@ -124,6 +133,22 @@ def _shown(cells: list[Cell], here: list[Cell], panels: Sequence[str]) -> list[C
 
 def _is_at(cell: Cell, budget: tuple[float, float] | None) -> bool:
     return (cell["sparsity"], cell["epsilon"]) == budget
+
+
+def _shared_notes(cells: Iterable[Cell], *columns: str) -> list[Note]:
+    """Notes on columns of cells that are about their victim or budget, each once."""
+    found = [note for cell in cells for note in _notes(cell, columns) if note["attack"] is None]
+    return list({id(note): note for note in found}.values())
+
+
+def _own_notes(cell: Cell, *columns: str) -> list[Note]:
+    """Notes on columns of a cell that are about this cell alone."""
+    return [note for note in _notes(cell, columns) if note["attack"] is not None]
+
+
+def _notes(cell: Cell, columns: Sequence[str]) -> list[Note]:
+    notes: Sequence[Note] = cell["notes"]
+    return [note for note in notes if any(is_about(note, column) for column in columns)]
 
 
 def _asset(name: str) -> Markup:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sigma_ser.evaluate.notes import CODES
+
 from . import formats
 from .cells import Cell
 from .charts import Metric
@@ -45,7 +47,10 @@ _AFTER = (
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row of the table: `budget` holds `(sort key, text)`, `numbers` `(column, value, text)`."""
+    """A row of the table: `budget` holds `(sort key, text)`, `numbers` `(column, value, text)`.
+
+    `notes` are the short names of the notes on its figures.
+    """
 
     cell: str
     kind: str
@@ -53,6 +58,7 @@ class TableRow:
     names: tuple[str, ...]
     budget: tuple[tuple[Any, str], ...]
     numbers: tuple[tuple[str, str, str], ...]
+    notes: str = ""
 
 
 def table_headings(metrics: Sequence[Metric]) -> list[tuple[str, str]]:
@@ -84,6 +90,7 @@ def table_rows(cells: Sequence[Cell], metrics: Sequence[Metric]) -> list[TableRo
                 (name, _exact(cell[name]), _text(cell[name], style))
                 for name, _, _, style in columns
             ),
+            notes=", ".join(dict.fromkeys(CODES[note["code"]] for note in cell.get("notes", ()))),
         )
         for cell in cells
     ]

@@ -145,14 +145,30 @@ def _spread(levels: Sequence[float], bottom: float) -> list[float]:
     return placed
 
 
-def nice_ticks(low: float, high: float, parts: int = 5) -> list[float]:
+def nice_ticks(
+    low: float,
+    high: float,
+    parts: int = 5,
+    *,
+    within: tuple[float, float] = (-math.inf, math.inf),
+) -> list[float]:
     """Round numbers that cover a range: steps of 1, 2, 2.5 or 5 times a power of ten.
+
+    Args:
+        low: lower end of the range.
+        high: upper end of the range.
+        parts: approximate number of steps.
+        within: the smallest and largest possible value. Ticks stay inside these limits, which must
+            be whole numbers.
 
     >>> nice_ticks(0.0, 1.0)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    >>> nice_ticks(1.0, 1.0, within=(-1.0, 1.0))
+    [0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
     """
     if not high > low:
         low, high = low - 0.5, low + 0.5
+    low, high = (min(max(end, within[0]), within[1]) for end in (low, high))
     rough = (high - low) / parts
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= rough * (1 - 1e-9))

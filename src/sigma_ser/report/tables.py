@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core.files import whole_file
+from sigma_ser.evaluate.notes import Note, NoteIndex
 from sigma_ser.evaluate.summary import summarise
 
 from .cells import Budgets, Cell, at_budget
@@ -37,6 +38,7 @@ def write_tables(
     *,
     victims: Sequence[Mapping[str, Any]] = (),
     leakage: Sequence[Mapping[str, Any]] = (),
+    notes: NoteIndex | None = None,
 ) -> None:
     """Write the tables of a run.
 
@@ -44,10 +46,12 @@ def write_tables(
     fractions in [0, 1]. `results.md` and `results.tex` (which needs the LaTeX package booktabs)
     hold the results at the reference budget, with rates in per cent and their 95 % interval. The
     best success rate of each victim is bold; `p` is the p-value of the difference to it.
+    `cells.csv` and these two name the degenerate measurements of each cell.
     """
     import polars as pl
 
-    _csv(folder / "cells.csv", cells)
+    named = [_codes(notes.of(cell)) if notes else "" for cell in cells.iter_rows(named=True)]
+    _csv(folder / "cells.csv", cells.with_columns(pl.Series("notes", named, pl.String)))
     _csv(folder / "cells_by_fold.csv", summarise(rows))
     for name, lines in (("victims", victims), ("leakage", leakage)):
         if lines:
@@ -57,6 +61,8 @@ def write_tables(
             ]
             _csv(folder / f"{name}.csv", pl.DataFrame(plain, infer_schema_length=None))
     here = at_budget(cells, budgets.reference).to_dicts() if budgets.reference else []
+    for cell in here:
+        cell["notes"] = notes.of(cell) if notes else []
     p_values = against_best(rows, here)
     texts = {"results.md": markdown(here, p_values), "results.tex": latex(here, p_values)}
     for name, text in texts.items():
@@ -68,11 +74,14 @@ def markdown(cells: Sequence[Cell], p_values: Mapping[str, float] = _NONE) -> st
     """The cells of one budget as a Markdown table."""
     columns = _measured(cells)
     heading = ["Victim", "Attack", "ASR, % [95 %]", "p", *(title for _, title, _ in columns)]
-    lines = [heading, ["---", "---", *("--:" for _ in heading[2:])]]
+    noted = any(cell.get("notes") for cell in cells)
+    rule = ["---", "---", *("--:" for _ in heading[2:])]
+    lines = [[*heading, "Notes"], [*rule, "---"]] if noted else [heading, rule]
     for cell, best in _marked(cells):
         rate = f"**{_rate(cell)}**" if best else _rate(cell)
         name, method = (str(cell[k]).replace("|", "\\|") for k in ("panel", "method"))
-        lines.append([name, method, rate, _p(cell, p_values), *_numbers(cell, columns)])
+        remarks = [_codes(cell["notes"], ", ")] if noted else []
+        lines.append([name, method, rate, _p(cell, p_values), *_numbers(cell, columns), *remarks])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -80,8 +89,10 @@ def latex(cells: Sequence[Cell], p_values: Mapping[str, float] = _NONE) -> str:
     """The cells of one budget as a LaTeX table with booktabs rules."""
     columns = _measured(cells)
     heading = ["Victim", "Attack", r"ASR, \% [95\,\%]", "$p$", *(title for _, title, _ in columns)]
-    lines = [rf"\begin{{tabular}}{{ll{'r' * (len(heading) - 2)}}}", r"\toprule"]
-    lines += [" & ".join(heading) + r" \\", r"\midrule"]
+    noted = any(cell.get("notes") for cell in cells)
+    extra = "l" if noted else ""
+    lines = [rf"\begin{{tabular}}{{ll{'r' * (len(heading) - 2)}{extra}}}", r"\toprule"]
+    lines += [" & ".join([*heading, *(["Notes"] if noted else [])]) + r" \\", r"\midrule"]
     panel = None
     for cell, best in _marked(cells):
         if panel not in (None, cell["panel"]):
@@ -91,6 +102,7 @@ def latex(cells: Sequence[Cell], p_values: Mapping[str, float] = _NONE) -> str:
         rate = rf"\textbf{{{_rate(cell)}}}" if best else _rate(cell)
         p_value = _p(cell, p_values).replace("<", "$<$")
         numbers = [tex(cell["method"]), rate, p_value, *_numbers(cell, columns)]
+        numbers += [tex(_codes(cell["notes"], ", "))] if noted else []
         lines.append(" & ".join([name, *numbers]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
@@ -102,6 +114,10 @@ def tex(text: str) -> str:
     '50 \\\\% of a\\\\_b'
     """
     return text.translate(_TEX_ESCAPES)
+
+
+def _codes(notes: Sequence[Note], separator: str = " ") -> str:
+    return separator.join(dict.fromkeys(note["code"] for note in notes))
 
 
 def _csv(path: Path, frame: pl.DataFrame) -> None:

@@ -47,10 +47,11 @@ def write_report(folder: Path, *, audio: bool = True, seconds: float | None = No
         budgets,
         victims=inputs.victims,
         leakage=inputs.leakage,
+        notes=inputs.notes,
     )
     # Before the figures: matplotlib takes as much memory as the tables of the page.
     text = render_page(inputs, audio=audio)
-    write_figures(layout.figures, cells, budgets)
+    write_figures(layout.figures, cells, budgets, inputs.notes)
     with whole_file(layout.page) as aside:
         aside.write_text(text, "utf-8")
     return layout.page
@@ -62,7 +63,8 @@ def _write_analysis(folder: Path, inputs: ReportInputs) -> None:
         shutil.rmtree(folder)
     if inputs.rows.is_empty():
         return
-    for name, table in statistical_tables(inputs.rows, inputs.replays).items():
+    tables = statistical_tables(inputs.rows, inputs.replays)
+    for name, table in {**tables, "notes": inputs.notes.table}.items():
         if len(table):
             with whole_file(folder / f"{name}.csv") as aside:
                 table.write_csv(aside)
