@@ -132,6 +132,20 @@ def test_status_of_a_finished_run_and_of_no_run(done: Path, tmp_path: Path) -> N
         CliRunner().invoke(app, ["status", str(tmp_path)], catch_exceptions=False)
 
 
+def test_notes_stand_in_the_terminal_and_in_json(study_file: Path, done: Path) -> None:
+    """The gradient of a linear head is constant; 12 test utterances are few."""
+    values = values_of("run", str(study_file), "--out", str(done))
+    notes = {note["code"]: note["text"] for note in values["notes"]}
+    assert {"constant-explainer", "too-few"} <= set(notes)
+    for cell in values["attacks"]:
+        assert {"constant-explainer", "too-few"} <= set(cell["notes"])
+    text = " ".join(said("run", str(study_file), "--out", str(done)).split())
+    for code in ("constant-explainer", "too-few"):
+        assert text.count(f"Note ({code}): {notes[code]}") == 1
+    written = pl.read_csv(done / "analysis" / "notes.csv")
+    assert set(written["code"]) == {note["code"] for note in values["notes"]}
+
+
 def test_diff_finds_what_was_changed(study_file: Path, done: Path, tmp_path: Path) -> None:
     assert not values_of("diff", str(done), str(done))["differ"]
     other = tmp_path / "other"

@@ -48,7 +48,7 @@ def test_notes_stand_beside_each_figure_of_a_report(
     inputs = make_inputs(rows)
     confusion = [[0, 9], [9, 0]]
     chance = {"uar": 0.0, "uar_low": 0.0, "uar_high": 0.1, "confusion": confusion}
-    victims = [one | (chance if one["name"] == "bilstm" else {}) for one in inputs.victims]
+    victims = [{**one, **(chance if one["name"] == "bilstm" else {})} for one in inputs.victims]
     page = write_report(make_run(tmp_path, make_inputs(rows, victims=victims))).read_text("utf-8")
     notes = pl.read_csv(tmp_path / "analysis" / "notes.csv")
     assert {"constant-explainer", "at-chance"} <= set(notes["code"])

@@ -74,7 +74,10 @@ def audit(
     )  # fmt: skip
     with shown_progress() as progress, contextlib.redirect_stdout(sys.stderr):
         study = ss.run(values, out=out, overrides=settings or [], progress=progress)
-    summary = verdict(study.rows, float(study.victims[0]["uar"]))
+    summary = verdict(
+        study.rows, float(study.victims[0]["uar"]), study.victims[0].get("gradient_check")
+    )
+    summary = results.with_notes(summary, results.notes_of(study))
     with whole_file(study.layout.verdict) as aside:
         aside.write_text(summary + "\n", "utf-8")
     if as_json:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from sigma_ser.evaluate.notes import NoteIndex
     from sigma_ser.study.run import Study
 
 _VICTIM_FIELDS = ("name", "uar", "accuracy", "test_utterances")
+_NOTES = 3  # of one kind below a table
 _ATTACK_FIELDS = (
     "victim", "attack", "explainer", "mask_source", "scope", "sparsity", "epsilon", "utterances",
     "asr", "asr_low", "asr_high", "topk_intersection", "spearman", "cosine", "l0_share", "linf",
@@ -24,23 +28,52 @@ _ATTACK_FIELDS = (
 
 def as_json(study: Study) -> str:
     """All results as one JSON object; rates are fractions in [0, 1]."""
+    from sigma_ser.core.gradient_signs import masked_warnings
     from sigma_ser.evaluate.cost import shared_masks
 
     config = study.config
     cells = pooled(study)
+    notes = notes_of(study)
     return json.dumps(
         {
             "corpus": ", ".join(section.name for section in config.corpus or ()),
             "encoder": ", ".join(section.name for section in config.encoder or ()),
             "victims": [
-                {name: victim[name] for name in _VICTIM_FIELDS} for victim in study.victims
+                {name: victim[name] for name in _VICTIM_FIELDS}
+                | {"gradient_check": victim.get("gradient_check")}
+                for victim in study.victims
             ],
-            "attacks": [{name: cell[name] for name in _ATTACK_FIELDS} for cell in cells.to_dicts()],
+            "warnings": masked_warnings(study.victims),
+            "attacks": [
+                {name: cell[name] for name in _ATTACK_FIELDS} | {"notes": codes(notes, cell)}
+                for cell in cells.to_dicts()
+            ],
+            "notes": notes.lines,
             "shared_masks": shared_masks(study.rows).to_dicts(),
             "seconds": round(study.seconds, 3),
             "report": str(study.report),
         }
     )
+
+
+def notes_of(study: Study) -> NoteIndex:
+    """Notes on the degenerate measurements of a study."""
+    from sigma_ser.evaluate.notes import NoteIndex, degenerate
+
+    return NoteIndex(degenerate(study.rows, study.victims))
+
+
+def codes(notes: NoteIndex, cell: dict[str, Any]) -> list[str]:
+    """Codes of the notes on a cell, each once."""
+    return list(dict.fromkeys(note["code"] for note in notes.of(cell)))
+
+
+def with_notes(sentence: str, notes: NoteIndex) -> str:
+    """A sentence about a run, followed by the notes on its victims and budgets by short name."""
+    from sigma_ser.evaluate.notes import CODES
+
+    names = dict.fromkeys(CODES[one["code"]] for one in notes.lines if one["attack"] is None)
+    return f"{sentence} Notes: {'; '.join(names)}." if names else sentence
 
 
 def pooled(study: Study) -> pl.DataFrame:
@@ -57,6 +90,7 @@ def print_tables(study: Study) -> None:
     Every line fits a terminal of 80 columns.
     """
     console = Console()
+    print_warnings(console, study)
     victims = Table("victim", "fold", "UAR", "95 % CI", "accuracy", "tested", box=box.SIMPLE)
     for victim in study.victims:
         victims.add_row(
@@ -72,9 +106,11 @@ def print_tables(study: Study) -> None:
         ["victim", "sparsity", "epsilon", "asr"], descending=[False, False, False, True]
     )
     by = ["victim", "granularity", "sparsity", "epsilon"]
+    notes = notes_of(study)
     for group in cells.partition_by(by, maintain_order=True):
         console.print(_heading(group.row(0, named=True)))
         console.print(_attacks(group))
+        print_notes(console, notes, group.to_dicts())
     console.print(
         "ASR: attack success rate, the share of correctly classified utterances that are "
         "misclassified after the attack. overlap: share of the k most salient values that are "
@@ -83,6 +119,30 @@ def print_tables(study: Study) -> None:
     )
     _print_shared(console, study.rows)
     console.print(f"Report: {study.report}", soft_wrap=True)
+
+
+def print_notes(console: Console, notes: NoteIndex, cells: Sequence[dict[str, Any]]) -> None:
+    """Print the notes on the figures of a table, each once; many of one kind are counted."""
+    found = {id(note): note for cell in cells for note in notes.of(cell)}.values()
+    for code in dict.fromkeys(note["code"] for note in found):
+        same = [note["text"] for note in found if note["code"] == code]
+        for text in same[:_NOTES]:
+            console.print(f"Note ({code}): {text}", markup=False, highlight=False)
+        if len(same) > _NOTES:
+            console.print(
+                f"Note ({code}): also for {len(same) - _NOTES} further attacks, see "
+                "analysis/notes.csv.",
+                markup=False,
+                highlight=False,
+            )
+
+
+def print_warnings(console: Console, study: Study) -> None:
+    """Print the warnings on masked gradients, before any rate."""
+    from sigma_ser.core.gradient_signs import masked_warnings
+
+    for warning in masked_warnings(study.victims):
+        console.print(f"[bold red]Warning[/]: {escape(warning)}", soft_wrap=True)
 
 
 def _print_shared(console: Console, rows: pl.DataFrame) -> None:
