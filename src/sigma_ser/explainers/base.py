@@ -87,22 +87,31 @@ class BaseExplainer(abc.ABC):
             raise ShapeError(
                 f"features come as ss.FeatureBatch(x, lengths), not as {type(batch).__name__}"
             )
+        with torch.inference_mode(False), torch.enable_grad():
+            return self._explained(victim, batch, labels, seeds)
+
+    def _explained(
+        self,
+        victim: Victim,
+        batch: FeatureBatch,
+        labels: Int[Tensor, "B"],
+        seeds: Int[Tensor, "B"] | None,
+    ) -> Explanation:
         if seeds is None:
             seeds = utterance_seeds(batch.ids, "explain", type(self).__name__)
         if not len(batch):
             nothing = torch.zeros(0, dtype=torch.long)
             return Explanation(torch.zeros_like(batch.x), nothing, nothing.clone())
-        with torch.inference_mode(False), torch.enable_grad():
-            request = Request.create(
-                victim,
-                batch,
-                labels,
-                seeds,
-                output=self.output,
-                rows=self.rows,
-                memory=self.memory,
-            )
-            saliency, completeness = self.attribute(request)
+        request = Request.create(
+            victim,
+            batch,
+            labels,
+            seeds,
+            output=self.output,
+            rows=self.rows,
+            memory=self.memory,
+        )
+        saliency, completeness = self.attribute(request)
         saliency = saliency.detach().float().masked_fill(~batch.valid[:, :, None], 0.0)
         if not bool(torch.isfinite(saliency).all()):
             raise ExplainerError(

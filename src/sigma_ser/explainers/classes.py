@@ -10,6 +10,8 @@ from sigma_ser.core.contracts import Victim
 from sigma_ser.core.errors import ExplainerError
 from sigma_ser.core.features import FeatureBatch
 
+from .request import check_integers
+
 
 def clean_logits(victim: Victim, batch: FeatureBatch, *, rows: int = 64) -> Float[Tensor, "B C"]:
     """Compute logits `(B, C)` without gradients.
@@ -51,7 +53,11 @@ def runner_up(victim: Victim, batch: FeatureBatch, labels: Int[Tensor, "B"]) -> 
 
     Returns:
         Class indices `(B,)`.
+
+    Raises:
+        ShapeError: if `labels` are not integers `(B,)`.
     """
+    check_integers("labels", labels, len(batch))
     logits = clean_logits(victim, batch)
     return logits.scatter(1, labels.to(logits.device)[:, None], -torch.inf).argmax(1)
 

@@ -52,7 +52,9 @@ class PathSampling(BaseExplainer):
             points, distances = [], []
             for _ in range(count):
                 end, start = self.ends(request, source, x)
-                alphas = torch.stack([torch.rand((), generator=rng) for rng in source.generators])
+                alphas = torch.stack(
+                    [torch.rand((), generator=rng, dtype=x.dtype) for rng in source.generators]
+                )
                 points.append(torch.lerp(start, end, alphas.to(x.device)[:, None, None]))
                 distances.append(end - start)
             gradient = request.gradient(torch.cat(points), group.repeat(count))

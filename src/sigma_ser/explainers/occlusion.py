@@ -42,7 +42,8 @@ class Blocks(BaseExplainer):
         with torch.no_grad():
             for row, length in enumerate(request.batch.lengths.tolist()):
                 owner = request.all_utterances()[row : row + 1]
-                saliency[owner, :length] = self.drops(request, owner, length)
+                # Captum accumulates in torch's default type.
+                saliency[owner, :length] = self.drops(request, owner, length).to(saliency.dtype)
         return saliency, None
 
     @abstractmethod

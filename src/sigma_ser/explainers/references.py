@@ -41,7 +41,7 @@ def draw_references(
         )
     for row, (length, rng) in enumerate(zip(noise.lengths, noise.generators, strict=True)):
         if references is None:
-            offset = torch.randn(x.shape[2], generator=rng).to(x.device)
+            offset = torch.randn(x.shape[2], generator=rng, dtype=x.dtype).to(x.device)
             drawn[row] = victim.mean + victim.scale * offset
             continue
         chosen = int(torch.randint(len(references), (), generator=rng))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -42,6 +42,31 @@ def explained_output(
     classes = torch.arange(logits.shape[1], device=logits.device)
     others = logits.masked_fill(classes[None, :] == labels[:, None], -torch.inf)
     return own[:, 0] - others.amax(1)
+
+
+def check_integers(name: str, value: Tensor, count: int) -> None:
+    """Check that an argument holds one integer for each utterance.
+
+    Args:
+        name: the argument in the message.
+        value: what was given.
+        count: number of utterances.
+
+    Raises:
+        ShapeError: if it is not a tensor of `count` integers; truth values are not integers, since
+            as class indices they would be the classes 0 and 1.
+    """
+    if not isinstance(value, Tensor):
+        raise ShapeError(
+            f"{name} must be integers (B,) in a torch tensor, got a {type(value).__name__};"
+            " torch.tensor(...) makes one"
+        )
+    number = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+    if value.shape != (count,) or not number:
+        raise ShapeError(
+            f"{name} must be integers of shape ({count},), "
+            f"got {value.dtype} {tuple(value.shape)}; convert class indices with .long()"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,16 +113,7 @@ class Request:
             ExplainerError: if one row alone needs more than `memory`.
         """
         for name, value in (("labels", labels), ("seeds", seeds)):
-            if not isinstance(value, Tensor):
-                raise ShapeError(
-                    f"{name} must be integers (B,) in a torch tensor, got a {type(value).__name__};"
-                    " torch.tensor(...) makes one"
-                )
-            if value.shape != (len(batch),) or value.dtype.is_floating_point:
-                raise ShapeError(
-                    f"{name} must be integers of shape ({len(batch)},), "
-                    f"got {value.dtype} {tuple(value.shape)}"
-                )
+            check_integers(name, value, len(batch))
         if int(labels.min()) < 0:
             raise ShapeError("labels must be class indices from 0 up")
         x = batch.x.detach().masked_fill(~batch.valid[:, :, None], 0.0)
@@ -144,21 +160,7 @@ class Request:
                 requires a gradient.
             ShapeError: if a label is not a class index of the victim.
         """
-        logits = self.victim(x, self.batch.lengths[owner], owner)
-        if not bool(torch.isfinite(logits).all()):
-            raise ExplainerError(
-                "the victim returned NaN or infinite logits, which cannot be explained; "
-                "check its weights and the features"
-            )
-        if x.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
-            raise _no_gradient()
-        labels = self.labels[owner]
-        if int(labels.max()) >= logits.shape[1]:
-            raise ShapeError(
-                f"label {int(labels.max())} is not a class index of a victim with "
-                f"{logits.shape[1]} classes"
-            )
-        return explained_output(logits, labels, self.output)
+        return explained_output(self._logits(x, owner), self.labels[owner], self.output)
 
     def values(
         self, x: Float[Tensor, "R T D"], owner: Int[Tensor, "R"] | None = None
@@ -173,23 +175,56 @@ class Request:
             `(R,)`.
         """
         owner = self.all_utterances() if owner is None else owner
+        return explained_output(self.logits(x, owner), self.labels[owner], self.output)
+
+    def logits(self, x: Float[Tensor, "R T D"], owner: Int[Tensor, "R"]) -> Float[Tensor, "R C"]:
+        """Compute the logits of every row without gradients, `rows` at a time.
+
+        Args:
+            x: rows of features `(R, T, D)`.
+            owner: the utterance of each row `(R,)`.
+
+        Returns:
+            `(R, C)`.
+        """
         with torch.no_grad():
             parts = [
-                self.score(part, part_owner)
+                self._logits(part, part_owner)
                 for part, part_owner in zip(
                     torch.split(x, self.rows), torch.split(owner, self.rows), strict=True
                 )
             ]
         return torch.cat(parts)
 
+    def _logits(self, x: Float[Tensor, "R T D"], owner: Int[Tensor, "R"]) -> Float[Tensor, "R C"]:
+        logits = self.victim(x, self.batch.lengths[owner], owner)
+        if not bool(torch.isfinite(logits).all()):
+            raise ExplainerError(
+                "the victim returned NaN or infinite logits, which cannot be explained; "
+                "check its weights and the features"
+            )
+        if x.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
+            raise _no_gradient()
+        label = int(self.labels[owner].max())
+        if label >= logits.shape[1]:
+            raise ShapeError(
+                f"label {label} is not a class index of a victim with {logits.shape[1]} classes"
+            )
+        return logits
+
     def gradient(
-        self, x: Float[Tensor, "R T D"], owner: Int[Tensor, "R"] | None = None
+        self,
+        x: Float[Tensor, "R T D"],
+        owner: Int[Tensor, "R"] | None = None,
+        *,
+        prepare: Callable[[Tensor, Tensor], None] | None = None,
     ) -> Float[Tensor, "R T D"]:
         """Compute the gradient of the explained output of every row, `rows` at a time.
 
         Args:
             x: rows of features `(R, T, D)`.
             owner: the utterance of each row `(R,)`; `None` for one row of each utterance.
+            prepare: called with the outputs `(R,)` and the rows before each backward pass.
 
         Returns:
             `(R, T, D)`, detached.
@@ -203,7 +238,10 @@ class Request:
             torch.split(x, self.rows), torch.split(owner, self.rows), strict=True
         ):
             part = rows.detach().requires_grad_()
-            parts.append(self._gradient(self.score(part, part_owner), part))
+            score = self.score(part, part_owner)
+            if prepare is not None:
+                prepare(score, part)
+            parts.append(self._gradient(score, part))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     @staticmethod

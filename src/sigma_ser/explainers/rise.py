@@ -49,7 +49,7 @@ class RISE(BaseExplainer):
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         of_mask, of_square, of_both = (x.new_zeros(shape, dtype=torch.float64) for _ in range(3))
         for group, count in request.blocks(self.samples):
-            masks = torch.zeros(count, len(group), *x.shape[1:])
+            masks = torch.zeros(count, len(group), *x.shape[1:], dtype=x.dtype)
             source = noise.select(group.tolist())
             for row, (length, rng) in enumerate(
                 zip(source.lengths, source.generators, strict=True)
@@ -74,7 +74,8 @@ class RISE(BaseExplainer):
     def _mask(self, length: int, channels: int, rng: Generator) -> Float[Tensor, "T D"]:
         groups = min(self.groups, channels)
         cells = math.ceil(length / self.frames) + 1
-        coarse = (torch.rand(groups, cells, generator=rng) < self.keep).float()
+        coarse = torch.rand(groups, cells, generator=rng, dtype=torch.float32)
+        coarse = (coarse < self.keep).float()
         fine = functional.interpolate(
             coarse[None], size=cells * self.frames, mode="linear", align_corners=False
         )[0]

@@ -24,6 +24,7 @@ from sigma_ser.core.files import content_key, whole_file
 from .explanation import explanation, make_explainer
 from .ranking import ranking_scale, ranking_scores
 from .relative_time import fold, unfold
+from .request import check_integers
 
 # The group of a map for all classes.
 _EVERY_CLASS = -1
@@ -72,19 +73,23 @@ class UniversalMap:
 
         Raises:
             ExplainerError: if a class has no map, or the features have another number of channels.
+            ShapeError: if `labels` are not integers `(B,)`.
         """
         del victim, seeds
-        saliency = torch.zeros_like(batch.x)
-        for group in sorted(set(labels.tolist())):
-            chosen = self.maps.get(group, self.maps.get(_EVERY_CLASS))
-            if chosen is None or chosen.shape[1] != batch.x.shape[2]:
-                raise ExplainerError(
-                    f"there is no universal map of {batch.x.shape[2]} channels for class {group}; "
-                    "estimate it from utterances of that class, with the same features"
-                )
-            rows = (labels == group).nonzero()[:, 0].to(batch.device)
-            expanded = unfold(chosen, batch.lengths[rows])
-            saliency[rows, : expanded.shape[1]] = expanded.to(saliency)
+        check_integers("labels", labels, len(batch))
+        with torch.inference_mode(False):
+            saliency = torch.zeros_like(batch.x)
+            for group in sorted(set(labels.tolist())):
+                chosen = self.maps.get(group, self.maps.get(_EVERY_CLASS))
+                if chosen is None or chosen.shape[1] != batch.x.shape[2]:
+                    raise ExplainerError(
+                        f"there is no universal map of {batch.x.shape[2]} channels for class "
+                        f"{group}; estimate it from utterances of that class, with the same "
+                        "features"
+                    )
+                rows = (labels == group).nonzero()[:, 0].to(batch.device)
+                expanded = unfold(chosen, batch.lengths[rows])
+                saliency[rows, : expanded.shape[1]] = expanded.to(saliency)
         nothing = torch.zeros(len(batch), dtype=torch.long)
         return Explanation(saliency, nothing, nothing.clone())
 
