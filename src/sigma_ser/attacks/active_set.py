@@ -9,10 +9,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sigma_ser.core.contracts import AttackResult
+from sigma_ser.core.passes import input_gradient
 
-from .limits import Meter, SearchEnded
-from .losses import Loss, margin
-from .problem import Problem, not_finite
+from .inputs import versions
+from .limits import Meter, SearchEnded, rounded_inside
+from .losses import Loss, margin, spread_factor
+from .problem import Problem, changed_in_place, not_finite
 from .sparse_ball import SparseBall
 
 # Maps perturbed features and their logits to `(value (A,), merit (A,) or None)`.
@@ -32,6 +34,7 @@ class ActiveSet(SparseBall):
         labels: `(A,)` true classes; target: `(A,)` target classes or `None`.
         rivals: `(A, C - 1)` the other classes in descending order of the clean logits.
         noise: random generators, one per active utterance.
+        spread_factor: `(A,)` factors of the logits in losses, see :func:`.losses.spread_factor`.
         fooling, margins: `(A,)` whether the last candidate succeeds, and its margin.
         best: `(A, T, D)` the best perturbation so far; best_margin, best_merit: `(A,)` its values.
     """
@@ -45,6 +48,7 @@ class ActiveSet(SparseBall):
         order = problem.clean_logits.argsort(dim=1, descending=True, stable=True)
         others = order != problem.labels[:, None]
         self._all_rivals = order[others].view(len(order), -1)
+        self._all_factors = spread_factor(problem.clean_logits)
 
         # The features of the result are built at the end, because the search needs the memory.
         self._results: list[tuple[Tensor, Tensor]] = []
@@ -54,7 +58,7 @@ class ActiveSet(SparseBall):
         if len(rows):
             self._enter(rows)
             self.best = torch.zeros_like(self.x)
-            self.best_margin = torch.full(rows.shape, -torch.inf, device=batch.device)
+            self.best_margin = self.x.new_full(rows.shape, -torch.inf)
             self.best_merit = self.best_margin.clone()
             self.margins = self.best_margin.clone()
             self.fooling = torch.zeros_like(rows, dtype=torch.bool)
@@ -69,10 +73,16 @@ class ActiveSet(SparseBall):
         self.labels = problem.labels[rows]
         self.target = None if problem.target is None else problem.target[rows]
         self.rivals = self._all_rivals[rows]
+        self.spread_factor = self._all_factors[rows]
         self.noise = problem.noise.select(self.owner.tolist())
+        self._versions = versions([self.x, self.lengths, self.labels])
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def normalised(self, logits: Float[Tensor, "A C"]) -> Float[Tensor, "A C"]:
+        """Logits in units of the spread of the clean ones, in which losses are evaluated."""
+        return logits * self.spread_factor[:, None].to(logits.dtype)
 
     def gradient(
         self,
@@ -100,7 +110,9 @@ class ActiveSet(SparseBall):
         """
         target = self.target if rival is None else self.rivals[:, rival]
         return self.ascent(
-            delta, lambda _, logits: (loss(logits, self.labels, target), None), *state,
+            delta,
+            lambda _, logits: (loss(self.normalised(logits), self.labels, target), None),
+            *state,
             counts=counts,
         )  # fmt: skip
 
@@ -119,13 +131,13 @@ class ActiveSet(SparseBall):
         self.meter.spend(2)
         with torch.enable_grad():
             # A new leaf, so that the victim's parameters receive no gradient.
-            x = (self.x if delta is None else self.x + delta).detach().requires_grad_()
+            x = self.perturbed(delta, candidate=counts).detach().requires_grad_()
             logits = self.victim(x, self.lengths, self.owner)
             value, merit = objective(x, logits)
             stay = None
             if delta is not None and counts:
                 stay = self._record(delta, logits.detach(), merit)
-            (gradient,) = torch.autograd.grad(value.sum(), x)
+            gradient = input_gradient(value.sum(), x)
         if stay is None:
             kept = (gradient, *state)
         else:
@@ -147,7 +159,7 @@ class ActiveSet(SparseBall):
         values: list[Tensor] = []
 
         def objective(_: Tensor, logits: Tensor) -> tuple[Tensor, None]:
-            value = loss(logits, self.labels, self.target)
+            value = loss(self.normalised(logits), self.labels, self.target)
             values.append(value.detach())
             return value, None
 
@@ -184,7 +196,7 @@ class ActiveSet(SparseBall):
         """One forward pass."""
         self.meter.spend(1)
         with torch.no_grad():
-            return self.victim(self.x + delta, self.lengths, self.owner)
+            return self.victim(self.perturbed(delta), self.lengths, self.owner)
 
     def fooled(self, logits: Float[Tensor, "A C"]) -> Bool[Tensor, "A"]:
         """Whether the attack succeeds, given these logits."""
@@ -202,6 +214,8 @@ class ActiveSet(SparseBall):
         merit: Float[Tensor, "A"] | None,
     ) -> Int[Tensor, "S"] | None:
         """Update the best perturbations; returns the remaining rows, or `None` if all remain."""
+        if versions([self.x, self.lengths, self.labels]) != self._versions:
+            raise changed_in_place(self.problem.attack, "clean features, lengths or labels")
         self.steps += 1
         self.fooling = fooled = self.fooled(logits)
         self.margins = margins = self.observed_margin(logits)
@@ -288,7 +302,11 @@ class ActiveSet(SparseBall):
         problem = self.problem
         x_adv = problem.batch.x.clone()
         for rows, delta in self._results:
-            x_adv[rows, : delta.shape[1]] += delta
+            frames = delta.shape[1]
+            moved = x_adv[rows, :frames] + delta
+            x_adv[rows, :frames] = rounded_inside(
+                moved, self._all_low[rows, :frames], self._all_high[rows, :frames]
+            )
         wrong = self.prediction != problem.labels
         return AttackResult(
             x_adv=x_adv,

@@ -19,9 +19,10 @@ from sigma_ser.core.passes import CountedVictim
 from sigma_ser.core.seeds import UtteranceNoise, utterance_seeds
 
 from .active_set import ActiveSet
+from .inputs import autograd_usable
 from .limits import Limits, ObservedRange, SearchEnded
 from .losses import LOSSES
-from .problem import Problem, not_finite
+from .problem import Problem, check_integers, check_logits, check_mask, checked_classes
 
 
 class _CheckedVictim(CountedVictim):
@@ -172,6 +173,36 @@ class SparseAttack(ABC):
         minimise: bool = False,
     ) -> AttackResult:
         """As `__call__`; with `minimise`, minimum-norm attacks search for the fewest units."""
+        with autograd_usable():
+            given = self._problem(
+                victim, batch, labels, budget,
+                mask=mask, target=target, seeds=seeds, minimise=minimise,
+            )  # fmt: skip
+            # The search works on copies, which are compared with the originals afterwards.
+            active = self.active_set(given.copy(), _attackable(given))
+            try:
+                if len(active):
+                    self.check(active)
+                    self.search(active)
+            except SearchEnded:
+                pass
+            except KeyboardInterrupt as interrupt:
+                raise AttackInterrupted(_audited(active, given)) from interrupt
+            return _audited(active, given)
+
+    def _problem(
+        self,
+        victim: Victim,
+        batch: FeatureBatch,
+        labels: Int[Tensor, "B"],
+        budget: Budget,
+        *,
+        mask: Bool[Tensor, "B T D"] | None,
+        target: Int[Tensor, "B"] | None,
+        seeds: Int[Tensor, "B"] | None,
+        minimise: bool,
+    ) -> Problem:
+        """Check the inputs, and classify the clean features."""
         counted = _CheckedVictim(victim, batch)
         if not len(batch):
             raise AttackError("the batch is empty; pass at least one utterance")
@@ -179,43 +210,28 @@ class SparseAttack(ABC):
             raise BudgetError(
                 f"the budget must be ss.Budget(sparsity=..., epsilon=...), got {budget!r}"
             )
-        _check_mask(mask, batch)
+        check_mask(mask, batch)
         if seeds is None:
             seeds = utterance_seeds(batch.ids, type(self).__name__)
         else:
             check_integers("seeds", seeds, batch)
         with torch.no_grad():
             clean_logits = counted(batch.x, batch.lengths)
-        _check_logits(clean_logits, batch)
+        check_logits(clean_logits, batch)
         classes = clean_logits.shape[1]
-        labels = _checked_classes("labels", labels, classes, batch)
+        labels = checked_classes("labels", labels, classes, batch)
         if target is not None:
-            target = _checked_classes("target", target, classes, batch)
+            target = checked_classes("target", target, classes, batch)
             if bool((target == labels).any()):
                 raise AttackError(
                     "target is the true class of an utterance; choose a different class"
                 )
-        problem = Problem(
+        return Problem(
             counted, batch, labels, target, budget,
             None if mask is None else mask.to(batch.device),
             UtteranceNoise(seeds, batch.lengths), clean_logits,
-            self.box, Limits(self.max_passes, self.max_seconds), minimise,
+            self.box, Limits(self.max_passes, self.max_seconds), minimise, type(self).__name__,
         )  # fmt: skip
-        active = self.active_set(problem, _attackable(problem))
-        try:
-            if len(active):
-                self.check(active)
-                self.search(active)
-        except SearchEnded:
-            pass
-        except KeyboardInterrupt as interrupt:
-            raise AttackInterrupted(self._audited(active)) from interrupt
-        return self._audited(active)
-
-    def _audited(self, active: ActiveSet) -> AttackResult:
-        problem, result = active.problem, active.result()
-        audit(problem.batch, result.x_adv, problem.budget, problem.victim.scale, problem.mask)
-        return result
 
     def __repr__(self) -> str:
         """The class name with all settings; limits are shown only if they are set."""
@@ -238,6 +254,14 @@ def check_positive(attack: SparseAttack, *names: str, above: int = 0) -> None:
             raise AttackError(f"{type(attack).__name__}: {name} must be above {above}, got {value}")
 
 
+def _audited(active: ActiveSet, given: Problem) -> AttackResult:
+    """The result of a search, audited with inputs that the search never held."""
+    given.require_unchanged(active.problem)
+    result = active.result()
+    audit(given.batch, result.x_adv, given.budget, given.victim.scale, given.mask)
+    return result
+
+
 def _attackable(problem: Problem) -> Int[Tensor, "A"]:
     """Utterances that are classified correctly and have at least one element that may change."""
     batch, budget = problem.batch, problem.budget
@@ -245,53 +269,3 @@ def _attackable(problem: Problem) -> Int[Tensor, "A"]:
     movable = budget.unit_allowed(problem.mask, batch.lengths, batch.x.shape).any(1)
     bounded = budget.bound(problem.victim.scale).amax(-1).flatten() > 0
     return (correct & movable & bounded).nonzero()[:, 0]
-
-
-def _check_mask(mask: Tensor | None, batch: FeatureBatch) -> None:
-    if mask is None:
-        return
-    if not isinstance(mask, Tensor):
-        raise AttackError(
-            f"a mask must be a bool torch tensor {tuple(batch.x.shape)} like the features, "
-            f"got a {type(mask).__name__}"
-        )
-    if mask.dtype != torch.bool or mask.shape != batch.x.shape:
-        raise AttackError(
-            f"a mask must be bool {tuple(batch.x.shape)} like the features, got {mask.dtype} "
-            f"{tuple(mask.shape)}; ss.topk_mask(saliency, ...) returns one"
-        )
-
-
-def _check_logits(logits: Tensor, batch: FeatureBatch) -> None:
-    if logits.ndim != 2 or len(logits) != len(batch) or logits.shape[1] < 2:
-        raise VictimError(
-            f"the victim must return logits of shape ({len(batch)}, C) with at least 2 classes, "
-            f"got {tuple(logits.shape)}"
-        )
-    if not bool(torch.isfinite(logits).all()):
-        raise not_finite(batch, logits, torch.arange(len(batch)))
-
-
-def check_integers(what: str, values: Tensor, batch: FeatureBatch) -> None:
-    """Raise :class:`AttackError` unless `values` is an integer tensor of shape `(B,)`."""
-    if not isinstance(values, Tensor):
-        raise AttackError(
-            f"{what} must be an integer tensor of shape ({len(batch)},), got a "
-            f"{type(values).__name__}; convert it with torch.tensor(...)"
-        )
-    if values.shape != (len(batch),) or values.is_floating_point() or values.dtype == torch.bool:
-        raise AttackError(
-            f"{what} must be an integer tensor of shape ({len(batch)},), "
-            f"got {values.dtype} {tuple(values.shape)}"
-        )
-
-
-def _checked_classes(
-    what: str, classes: Tensor, number: int, batch: FeatureBatch
-) -> Int[Tensor, "B"]:
-    check_integers(f"{what} (class indices)", classes, batch)
-    if bool(((classes < 0) | (classes >= number)).any()):
-        raise AttackError(
-            f"{what} must lie between 0 and {number - 1}: the victim has {number} classes"
-        )
-    return classes.to(batch.device, torch.long)

@@ -13,6 +13,8 @@ from sigma_ser.core.contracts import Attack, AttackResult, Victim
 from sigma_ser.core.errors import AttackError
 from sigma_ser.core.features import FeatureBatch
 
+from .verification import verified
+
 # The default of arguments that a call needs: an attack that is named alone gets a clear error.
 _REQUIRED: Any = None
 
@@ -29,7 +31,11 @@ def attack(
     seeds: Int[Tensor, "B"] | None = None,
     **settings: Any,
 ) -> AttackResult:
-    """Attack a batch of utterances under a budget.
+    """Attack a batch of utterances under a budget, and verify the result.
+
+    The attack works on copies; its perturbed features are audited and classified once more, which
+    decides prediction and success (see :func:`sigma_ser.attacks.verification.verified`). An attack
+    of :func:`make_attack` that is called directly makes no such pass.
 
     Args:
         name: one of `registry.names("attack")`, `library:name` of another library (foolbox,
@@ -49,7 +55,9 @@ def attack(
 
     Raises:
         UnknownNameError: if no attack has this name; the message lists near matches.
-        AttackError: if a setting, label, mask, target or seed is not valid.
+        AttackError: if a setting, label, mask, target or seed is not valid, or if the attack
+            changes its inputs or claims what the victim contradicts.
+        AuditError: if the perturbation exceeds the budget.
         BudgetError: if the budget cannot be met.
 
     >>> import torch, sigma_ser as ss
@@ -84,7 +92,7 @@ def attack(
         )
     else:
         made = name
-    return made(victim, batch, labels, budget, mask=mask, target=target, seeds=seeds)
+    return verified(made, victim, batch, labels, budget, mask=mask, target=target, seeds=seeds)
 
 
 def make_attack(name: str, **settings: Any) -> Attack:

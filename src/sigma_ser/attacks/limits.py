@@ -101,3 +101,48 @@ def feasible(
     lower = torch.maximum(box.low.to(x) - x, -bound).clamp(max=0.0)
     upper = torch.minimum(box.high.to(x) - x, bound).clamp(min=0.0)
     return lower, upper
+
+
+def reachable(
+    x: Float[Tensor, "B T D"], bound: Float[Tensor, "*B D"], box: ObservedRange | None
+) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T D"]]:
+    """The smallest and the largest value of each element that the budget and the box allow.
+
+    Args:
+        x: clean features, float32.
+        bound: `epsilon * scale` in float64, `(D,)` or `(B, 1, D)`.
+        box: range of each channel; `None`: unbounded.
+
+    Returns:
+        Float32 `(B, T, D)` each: the outermost numbers for which `|x_adv - x| <= bound` holds in
+        float64, so limits that float32 cannot represent are rounded towards `x`.
+    """
+    low, high = torch.empty_like(x), torch.empty_like(x)
+    # One utterance at a time, because float64 takes twice the memory.
+    for row, clean in enumerate(x):
+        allowed = bound[None] if bound.ndim == 1 else bound[row]
+        low[row], high[row] = _outermost(clean, -allowed), _outermost(clean, allowed)
+    if box is None:
+        return low, high
+    box_low, box_high = torch.minimum(box.low.to(x), x), torch.maximum(box.high.to(x), x)
+    return torch.maximum(low, box_low), torch.minimum(high, box_high)
+
+
+def _outermost(x: Float[Tensor, "T D"], offset: Float[Tensor, "1 D"]) -> Float[Tensor, "T D"]:
+    """The float32 numbers between `x` and `x + offset` that are farthest from `x`."""
+    exact = x.double()
+    found = (exact + offset).float()
+    beyond = (found.double() - exact).abs() > offset.abs()
+    return torch.where(beyond, torch.nextafter(found, x), found)
+
+
+def rounded_inside(
+    moved: Float[Tensor, "R T D"], low: Float[Tensor, "R T D"], high: Float[Tensor, "R T D"]
+) -> Float[Tensor, "R T D"]:
+    """Features moved into their limits `low` and `high`, where only rounding puts them outside.
+
+    Features that are farther outside stay as they are, because the audit has to find them.
+    """
+    inside = moved.clamp(low, high)
+    rounding = 4 * torch.finfo(torch.float32).eps * (low.abs() + high.abs())
+    return torch.where((moved - inside).abs() <= rounding, inside, moved)

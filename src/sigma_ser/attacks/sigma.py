@@ -14,8 +14,9 @@ from sigma_ser.core.features import FeatureBatch
 from sigma_ser.explainers.explanation import explanation, make_explainer
 from sigma_ser.masks.topk import explainer_mask
 
-from .base import check_integers
 from .factory import make_attack
+from .inputs import autograd_usable
+from .problem import check_integers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,11 +112,14 @@ class Sigma:
         if mask is not None:
             return self.attack(victim, batch, labels, budget, mask=mask, target=target, seeds=seeds)
         check_integers("labels (class indices)", labels, batch)
-        explained = self.explain(victim, batch, labels, seeds=seeds)
-        mask = self.mask(explained, victim, batch, budget)
-        result = self.attack(victim, batch, labels, budget, mask=mask, target=target, seeds=seeds)
-        return dataclasses.replace(
-            result,
-            forwards=result.forwards + explained.forwards.to(result.forwards.device),
-            backwards=result.backwards + explained.backwards.to(result.backwards.device),
-        )
+        with autograd_usable():
+            explained = self.explain(victim, batch, labels, seeds=seeds)
+            mask = self.mask(explained, victim, batch, budget)
+            result = self.attack(
+                victim, batch, labels, budget, mask=mask, target=target, seeds=seeds
+            )
+            return dataclasses.replace(
+                result,
+                forwards=result.forwards + explained.forwards.to(result.forwards.device),
+                backwards=result.backwards + explained.backwards.to(result.backwards.device),
+            )

@@ -9,7 +9,7 @@ from torch import Tensor
 from sigma_ser.core.features import valid_frames
 from sigma_ser.core.topk import topk_support
 
-from .limits import feasible
+from .limits import feasible, reachable
 from .problem import Problem
 
 
@@ -23,6 +23,7 @@ class SparseBall:
         lengths: `(A,)`.
         bound: `epsilon * scale` per channel, `(D,)`, or `(A, 1, D)` if it differs by utterance.
         lower, upper: bounds of `delta`, shaped as `bound`, or `(A, T, D)` with an observed range.
+        low, high: `(A, T, D)` exact bounds of perturbed features, see :func:`.limits.reachable`.
         units: `(A,)` number of units that may change.
         choosable: `(A, U)` units that may be selected.
         allowed: `(A, T, D)` elements of these units.
@@ -33,6 +34,8 @@ class SparseBall:
         self.problem = problem
         self.budget = problem.budget
         self._all_bounds = problem.budget.bound(problem.victim.scale)
+        exact = problem.budget.bound(problem.victim.scale.double())
+        self._all_low, self._all_high = reachable(problem.batch.x, exact, problem.box)
         self._all_units = problem.budget.units(problem.batch.lengths, problem.batch.x.shape[2])
 
     def restrict(self, rows: Int[Tensor, "A"]) -> None:
@@ -44,9 +47,10 @@ class SparseBall:
         # A complete batch without padding is not copied.
         whole = torch.equal(rows, torch.arange(len(problem.batch), device=rows.device))
         if whole and frames == problem.batch.x.shape[1] and bool(valid.all()):
-            self.x = problem.batch.x
+            self.x, self.low, self.high = problem.batch.x, self._all_low, self._all_high
         else:
             self.x = problem.batch.x[rows, :frames].masked_fill(~valid, 0.0)
+            self.low, self.high = self._all_low[rows, :frames], self._all_high[rows, :frames]
         self.units = self._all_units[rows]
         self.bound = self._all_bounds if self._all_bounds.ndim == 1 else self._all_bounds[rows]
         self.lower, self.upper = feasible(self.x, self.bound, problem.box)
@@ -111,6 +115,15 @@ class SparseBall:
     def clip(self, delta: Float[Tensor, "A T D"]) -> Float[Tensor, "A T D"]:
         """Projection to the ball (and box), in place."""
         return torch.minimum(torch.maximum(delta, self.lower, out=delta), self.upper, out=delta)
+
+    def perturbed(
+        self, delta: Float[Tensor, "A T D"] | None, *, candidate: bool = True
+    ) -> Float[Tensor, "A T D"]:
+        """The features `x + delta`; those of a candidate are rounded into the budget."""
+        if delta is None:
+            return self.x
+        x = self.x + delta.detach()
+        return torch.clamp(x, self.low, self.high, out=x) if candidate else x
 
     def zeros(self) -> Float[Tensor, "A T D"]:
         """Zeros `(A, T, D)`."""

@@ -190,12 +190,12 @@ class _Bisection:
         self.backwards[rows] += result.backwards.to(rows.device)
         self.tried[rows] = True
         fooled = result.success.to(rows.device)
-        delta = result.x_adv - self.batch.x[rows, :frames]
+        delta = result.x_adv.double() - self.batch.x[rows, :frames].double()
         if self.by_units:
             used = self.largest.touched(delta != 0, self.batch.lengths[rows]).to(tried)
         else:
-            used = (delta.abs() / self.scale).amax((1, 2))
-        # Rounding of x + delta must not increase a bound.
+            used = _rounded_up((delta.abs() / self.scale.double()).amax((1, 2)))
+        # Rounding must not increase a bound.
         used = used.minimum(tried)
         self.low[rows] = torch.where(fooled, self.low[rows], tried)
         fooled_rows = rows[fooled]
@@ -210,6 +210,14 @@ class _Bisection:
         claimed = torch.where(self.smallest.isfinite() & (self.smallest > 0), self.smallest, 1.0)
         audit(self.batch, self.x_adv, self.budget(all_rows, claimed), self.scale, mask)
         return SuccessCurve(self.smallest, self.x_adv, self.forwards, self.backwards)
+
+
+def _rounded_up(epsilon: Float[Tensor, "R"]) -> Float[Tensor, "R"]:
+    """The smallest float32 numbers of at least `epsilon`, which carries a float64 rounding."""
+    exact = epsilon * (1 + 4 * torch.finfo(torch.float64).eps)
+    found = exact.float()
+    above = torch.nextafter(found, torch.full_like(found, torch.inf))
+    return torch.where(found.double() < exact, above, found)
 
 
 def _rows_of(

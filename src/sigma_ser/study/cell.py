@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
@@ -10,12 +11,14 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from sigma_ser.attacks.factory import make_attack
-from sigma_ser.core.contracts import Attack, AttackResult
+from sigma_ser.attacks.verification import majority, verified
+from sigma_ser.core.contracts import Attack, AttackResult, Victim
 from sigma_ser.core.rows import CONSISTENCY_METRICS, schema
 from sigma_ser.core.seeds import utterance_seeds
 from sigma_ser.evaluate.consistency.measures import consistency
 from sigma_ser.evaluate.outcome import outcome
 from sigma_ser.runs.files import read_tensors
+from sigma_ser.victims.one_by_one import OneByOne
 
 from .batches import StepBatch, StoredExplainer
 from .steps import AttackStep
@@ -32,9 +35,24 @@ def attack_of(step: AttackStep) -> Attack:
 def run_attack(
     here: StepBatch, step: AttackStep, attack: Attack, mask: Bool[Tensor, "B T D"] | None
 ) -> AttackResult:
-    """The attack of a cell on one batch, with the seeds of its utterances."""
+    """The verified attack of a cell on one batch, with the seeds of its utterances."""
     seeds = utterance_seeds(here.batch.ids, step.seed, "attack", step.attack)
-    return attack(here.victim, here.batch, here.labels, step.budget, mask=mask, seeds=seeds)
+    victim = attacked_victim(here, step)
+    result = verified(attack, victim, here.batch, here.labels, step.budget, mask=mask, seeds=seeds)
+    if not _has_sign(here, step, "random"):
+        return result
+    prediction = majority(victim, result.features(here.batch), here.labels)
+    return dataclasses.replace(result, success=prediction != here.labels, prediction=prediction)
+
+
+def attacked_victim(here: StepBatch, step: AttackStep) -> Victim:
+    """The victim of a cell; one whose logits depend on the batch receives utterances alone."""
+    return OneByOne(here.victim) if _has_sign(here, step, "batch-dependent") else here.victim
+
+
+def _has_sign(here: StepBatch, step: AttackStep, sign: str) -> bool:
+    check = here.artifacts.gradient_check(step.check)
+    return check is not None and sign in check.warnings
 
 
 def measure(
@@ -47,10 +65,10 @@ def measure(
     seconds = time.perf_counter() - started
     if kept is not None:
         kept.add(here.batch, result.x_adv)
-    columns = {
+    columns: Columns = {
         **_condition(here, step, attack),
         **outcome(
-            here.victim,
+            attacked_victim(here, step),
             here.batch,
             here.labels,
             step.budget,
@@ -61,6 +79,11 @@ def measure(
         **_mask_costs(here, step),
         **_consistency(here, step, result, mask),
     }
+    if _has_sign(here, step, "random"):
+        # A single pass would decide by chance which utterances are recognised.
+        before = majority(here.victim, here.batch, here.labels)
+        columns["correct_before"] = (before == here.labels).tolist()
+        columns["prediction_before"] = [here.class_names[one] for one in before.tolist()]
     return {name: columns.get(name, [None] * len(here.batch)) for name in schema().names}
 
 
