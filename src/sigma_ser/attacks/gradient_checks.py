@@ -14,6 +14,7 @@ from sigma_ser.core.budget import Budget
 from sigma_ser.core.contracts import Victim
 from sigma_ser.core.errors import GradientError, ShapeError
 from sigma_ser.core.features import FeatureBatch
+from sigma_ser.core.gradient_signs import SIGNS
 from sigma_ser.core.passes import CountedVictim, input_gradient
 from sigma_ser.core.topk import topk_support
 from sigma_ser.victims.one_by_one import OneByOne
@@ -45,17 +46,6 @@ _CHANGES = (2.0**-15, 2.0**-11)
 _LARGEST_MOVE = 0.05
 _RESOLVED = 32 * _EPS
 _DEVIATION = 4.0
-
-EXPLANATIONS: Mapping[str, str] = {
-    "zero-gradient": "the gradient is zero for more than a fifth of the utterances",
-    "probabilities": "the victim returns probabilities; wrap it so that it returns logits",
-    "random": "the same input gives different logits; attacks are repeated to decide success",
-    "batch-dependent": "the logits of an utterance depend on the other utterances of its batch",
-    "black-box-wins": "an attack without gradients succeeds where all gradient attacks failed",
-    "wrong-slope": "finite differences contradict the gradient",
-    "unbounded-fails": "gradient attacks fail even without a practical bound on the change",
-}
-SIGNS = tuple(EXPLANATIONS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,8 +143,9 @@ def check_gradients(
     >>> victim = ss.wrap(Rounded(8, 3).eval())
     >>> batch = ss.FeatureBatch(torch.randn(6, 5, 8), torch.full((6,), 5))
     >>> labels = victim(batch.x, batch.lengths).argmax(1)
-    >>> "zero-gradient" in ss.check_gradients(victim, batch, labels, ss.Budget(sparsity=0.1)).warnings
-    True
+    >>> check = ss.check_gradients(victim, batch, labels, ss.Budget(sparsity=0.1))
+    >>> check.masked, check.warnings[0]
+    (True, 'zero-gradient')
     """
     if not isinstance(labels, Tensor) or labels.shape != (len(batch),):
         raise ShapeError(f"labels must be integers of shape ({len(batch)},)")
@@ -171,13 +162,14 @@ def check_gradients(
         here = OneByOne(counted)
         with torch.no_grad():
             logits = here(batch.x, batch.lengths)
-    known = (logits.argmax(1) == labels.to(logits.device)).nonzero()[:, 0]
-    probe = _Probe(here, batch, labels, logits, budget, known) if len(known) else None
+    labels = labels.to(logits.device)
+    known = int((logits.argmax(1) == labels).sum())
+    probe = _Probe(here, batch, labels, logits, budget) if known else None
     steady = random <= _RANDOM_RANGE
     zero = None if probe is None else float(probe.flat.float().mean())
     surviving, wins = probe.black_box() if probe is not None and steady else (None, None)
     return GradientCheck(
-        utterances=len(known),
+        utterances=known,
         zero_gradient=zero,
         probabilities=bool(are_probabilities(logits).all()),
         random=random,
@@ -198,21 +190,16 @@ class _Probe:
     """The correctly classified utterances of a check, and their gradient."""
 
     def __init__(
-        self,
-        victim: Victim,
-        batch: FeatureBatch,
-        labels: Tensor,
-        logits: Tensor,
-        budget: Budget,
-        rows: Tensor,
+        self, victim: Victim, batch: FeatureBatch, labels: Tensor, logits: Tensor, budget: Budget
     ) -> None:
+        rows = (logits.argmax(1) == labels).nonzero()[:, 0]
         self.victim = victim
         self.batch = batch.select(rows)
         valid = self.batch.valid[:, :, None]
         self.batch = FeatureBatch(
             self.batch.x.masked_fill(~valid, 0.0), self.batch.lengths, self.batch.ids
         )
-        self.labels = labels.to(rows.device)[rows]
+        self.labels = labels[rows]
         self.budget = _of_rows(budget, rows)
         self.scale = CountedVictim(victim, self.batch).scale
         self.largest = logits[rows].abs().amax(1)
@@ -330,27 +317,3 @@ def _of_rows(budget: Budget, rows: Int[Tensor, "R"]) -> Budget:
     if isinstance(budget.epsilon, Tensor) and budget.epsilon.ndim == 2:
         changes["epsilon"] = budget.epsilon[rows.cpu()]
     return dataclasses.replace(budget, **changes) if changes else budget
-
-
-def majority(
-    victim: Victim, x: FeatureBatch, labels: Int[Tensor, "B"], passes: int = 10
-) -> tuple[Bool[Tensor, "B"], Int[Tensor, "B"]]:
-    """Whether a random victim misclassifies an input, decided by several passes.
-
-    Args:
-        victim: a victim whose logits differ between passes.
-        x: features `(B, T, D)`.
-        labels: true class indices `(B,)`.
-        passes: number of passes, at least 1.
-
-    Returns:
-        `wrong (B,)`, whether more than half of the passes are wrong; and the most frequent
-        prediction `(B,)`, a wrong class where `wrong`.
-    """
-    with torch.no_grad():
-        logits = [victim(x.x, x.lengths) for _ in range(passes)]
-    predictions = torch.stack([one.argmax(1) for one in logits], 1)
-    counts = torch.nn.functional.one_hot(predictions, logits[0].shape[1]).sum(1)
-    own = labels.to(counts.device)[:, None]
-    wrong = 2 * (passes - counts.gather(1, own)[:, 0]) > passes
-    return wrong, torch.where(wrong, counts.scatter(1, own, -1).argmax(1), own[:, 0])

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from sigma_ser.evaluate.notes import NoteIndex
     from sigma_ser.study.run import Study
+    from sigma_ser.victims.exposure import Exposure
 
 _DEFAULT = ("dual-averaging", "sigma-autoattack")
 _CONDITION = ("attack", "explainer", "mask_source", "scope", "sparsity", "epsilon", "granularity")
@@ -78,8 +80,8 @@ def attack(
     ids: Annotated[
         Path | None,
         typer.Option(
-            help="JSON list of the utterances to choose from. By default these are all utterances "
-            "of the store, including those that the victim was trained on."
+            help="JSON list of the utterances to choose from. [default: the test part of the "
+            "victim's own fold; all utterances of the store if the fold is not known]"
         ),
     ] = None,
     utterances: Annotated[
@@ -98,8 +100,10 @@ def attack(
     """Attack utterances that the victim classifies correctly. Every perturbation is audited."""
     import sigma_ser as ss
     from sigma_ser.core.errors import ConfigError
-    from sigma_ser.study.attack import attack_study
+    from sigma_ser.core.gradient_signs import masked_warnings
+    from sigma_ser.study.attack import attack_exposure, attack_study
 
+    from . import results
     from .progress import shown_progress
 
     names, budgets = attacks or list(_DEFAULT), (sparsity or [0.01], epsilon or [0.5])
@@ -119,11 +123,21 @@ def attack(
         folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sigma-ser-")))
         with shown_progress() as progress, contextlib.redirect_stdout(sys.stderr):
             study = ss.run(values, out=folder, progress=progress)
-        cells = _cells(study)
+        notes = results.notes_of(study)
+        seen = attack_exposure(victim, values["evaluation"]["ids"])
+        cells = _cells(study, notes)
         if as_json:
-            _print_json(study, values, cells, victim, features, None if out is None else folder)
+            _print_json(
+                study, notes, seen, cells, victim, features, None if out is None else folder
+            )
         else:
+            for warning in masked_warnings(study.victims):
+                # Not in the table, which programs read as lines.
+                typer.echo(f"Warning: {warning}", err=True)
             _print_table(cells)
+            for note in _notes(notes, seen):
+                # Not among the lines of the table, for the same reason.
+                typer.echo(f"Note ({note['code']}): {note['text']}", err=True)
             if out is not None:
                 typer.echo(f"Report: {study.report}")
     if any("refused" in cell for cell in cells):
@@ -196,13 +210,23 @@ def _extract(folder: Path, corpus: str, root: Path | None, victim: str) -> None:
         ss.extract(recordings, encoder, folder, progress=advance)
 
 
-def _cells(study: Study) -> list[dict[str, Any]]:
+def _notes(notes: NoteIndex, seen: Exposure) -> list[dict[str, Any]]:
+    """The notes on the result, that on recordings of the training first."""
+    trained = {"code": "training-recordings", "text": seen.text}
+    return [*([trained] if seen.text else []), *notes.lines]
+
+
+def _cells(study: Study, notes: NoteIndex) -> list[dict[str, Any]]:
     """Success, size and cost of each cell in the order of the study, refused cells included."""
+    from sigma_ser.evaluate.paired import CONTEST, METHOD
     from sigma_ser.evaluate.summary import summarise
 
-    by = [*_CONDITION, "attack_settings"]
+    from . import results
+
+    by = list(dict.fromkeys((*CONTEST, *METHOD)))
     cells = [
         {name: line[name] for name in (*_CONDITION, *_FIGURES)}
+        | {"notes": results.codes(notes, line)}
         for line in summarise(study.rows, by).to_dicts()
     ]
     # Several parts of one cell may have failed.
@@ -217,16 +241,23 @@ def _cells(study: Study) -> list[dict[str, Any]]:
 
 def _print_json(
     study: Study,
-    values: dict[str, Any],
+    notes: NoteIndex,
+    seen: Exposure,
     cells: list[dict[str, Any]],
     victim: str,
     features: Path,
     folder: Path | None,
 ) -> None:
+    from sigma_ser.core.gradient_signs import masked_warnings
+
     result = {
         "victim": victim,
         "features": str(features),
-        "utterances": len(values["evaluation"]["ids"]),
+        "utterances": seen.utterances,
+        "training_recordings": seen.known,
+        "notes": _notes(notes, seen),
+        "gradient_check": study.victims[0].get("gradient_check"),
+        "warnings": masked_warnings(study.victims),
         "cells": cells,
         "run": None if folder is None else str(folder),
         "rows": None if folder is None else str(study.layout.rows),

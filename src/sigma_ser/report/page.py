@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from sigma_ser.core.gradient_signs import masked_warnings
 from sigma_ser.evaluate.notes import CODES, Note, is_about
 
 from . import formats
@@ -74,6 +75,7 @@ def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
     embedded = embedded_rows(inputs.rows, cells)
     return {
         "title": inputs.name,
+        "gradient_warnings": masked_warnings(inputs.victims),
         "corpora": _names(cells, "corpus"),
         "encoders": _names(cells, "encoder"),
         "kinds": {kind: text for kind, text in KINDS.items() if kind in set(frame["kind"])},

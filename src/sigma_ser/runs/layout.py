@@ -8,7 +8,9 @@ from pathlib import Path
 from sigma_ser.core.files import content_key
 
 # Folders whose entries are named by the steps of a plan.
-STEP_FOLDERS = ("features", "victims", "universal", "floors", "attacks", "replays")
+STEP_FOLDERS = (
+    "features", "victims", "gradients", "universal", "floors", "attacks", "replays",
+)  # fmt: skip
 
 
 def exemplar_key(attack: str, utterance: str) -> str:
@@ -87,6 +89,10 @@ class RunLayout:
     def victim_card(self, name: str) -> Path:
         """Description and scores of a victim."""
         return self.victim(name) / "card.json"
+
+    def gradient_check(self, key: str) -> Path:
+        """The gradient check of a victim."""
+        return self.folder / "gradients" / key / "check.json"
 
     def universal(self, key: str) -> Path:
         """The universal map of a victim."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +16,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from sigma_ser.attacks.gradient_checks import GradientCheck
 from sigma_ser.core.contracts import Victim
 from sigma_ser.core.errors import ConfigError, RunError, VictimError
-from sigma_ser.core.files import safe_name
+from sigma_ser.core.files import content_key, safe_name
 from sigma_ser.encoders.store import FeatureStore
 from sigma_ser.execution.memory import Slack
 from sigma_ser.explainers.explanation import make_explainer
@@ -26,7 +30,7 @@ from sigma_ser.victims.checkpoint import TrainedVictim, fingerprint
 from sigma_ser.victims.loading import load_victim
 from sigma_ser.victims.victim import usable_scale
 
-from .steps import SaliencyStep, Setting, UniversalStep, VictimStep
+from .steps import GradientStep, SaliencyStep, Setting, UniversalStep, VictimStep
 
 
 class Artifacts:
@@ -83,6 +87,14 @@ class Artifacts:
         """Seconds to explain each utterance when its map was made; `None` where unknown."""
         folder = self.layout.saliency(step.key, 0).parent
         return self._seconds(folder, sum(1 for _ in folder.glob("part-*.json")))
+
+    def gradient_check(self, step: GradientStep | None) -> GradientCheck | None:
+        """The gradient check of a victim; `None` where it could not be computed."""
+        path = None if step is None else self.layout.gradient_check(step.key)
+        if path is None or not path.exists():
+            return None
+        names = [one.name for one in fields(GradientCheck)]
+        return GradientCheck.from_record(read_object(path, names, MAKE_ANEW))
 
     def class_indices(
         self, step: VictimStep, labels: Int[Tensor, "B"], class_names: tuple[str, ...]
@@ -158,7 +170,7 @@ def source_title(source: str) -> str:
 
 
 def fingerprint_of(victim: Any) -> str:
-    """Hash of the weights of any victim.
+    """Hash of the weights of any victim, and of the code of one that was not trained here.
 
     Raises:
         ConfigError: if the victim does not expose them.
@@ -172,7 +184,19 @@ def fingerprint_of(victim: Any) -> str:
             f"{type(victim).__name__} does not expose its weights, so its results could not be "
             "distinguished from those of another victim; give it a text attribute `fingerprint`"
         )
-    return fingerprint(module)
+    return content_key([fingerprint(module), _code_of(module)])
+
+
+def _code_of(module: torch.nn.Module) -> list[str]:
+    """Names and source of the classes of a module: equal weights may compute different logits."""
+    found = []
+    for kind in dict.fromkeys(type(part) for part in module.modules()):
+        found.append(f"{kind.__module__}.{kind.__qualname__}")
+        if not kind.__module__.startswith("torch."):
+            # Classes that were typed into a console have no source.
+            with contextlib.suppress(OSError, TypeError):
+                found.append(inspect.getsource(kind))
+    return found
 
 
 def _remedy(step: VictimStep, shared: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sigma_ser.core import registry
 from sigma_ser.core.errors import ConfigError
 from sigma_ser.core.files import safe_name
+from sigma_ser.core.gradient_signs import masked_warning
 from sigma_ser.corpora.corpus import Corpus, load_corpus
 from sigma_ser.evaluate.groups import worst_case
 from sigma_ser.victims.checkpoint import FOLD, TrainedVictim
@@ -94,13 +95,22 @@ def audit_study(
     }
 
 
-def verdict(rows: pl.DataFrame, uar: float) -> str:
+def verdict(rows: pl.DataFrame, uar: float, gradient_check: Mapping[str, Any] | None = None) -> str:
     """The result of an audit in one sentence: smallest harmful budget, weakest class, explanations.
+
+    Where there are signs of masked gradients, a warning precedes it.
 
     Args:
         rows: of the audit's run.
         uar: of the victim on clean recordings.
+        gradient_check: the record of the victim's gradient check.
     """
+    signs = (gradient_check or {}).get("signs", ())
+    sentence = _verdict(rows, uar)
+    return f"{masked_warning('this recogniser', signs)} {sentence}" if signs else sentence
+
+
+def _verdict(rows: pl.DataFrame, uar: float) -> str:
     import polars as pl
 
     cases = worst_case(rows).drop_nulls("worst_case_asr").sort("sparsity")

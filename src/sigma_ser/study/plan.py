@@ -22,6 +22,7 @@ from .mask_sources import mask_owners
 from .steps import (
     AttackStep,
     FloorStep,
+    GradientStep,
     MaskStep,
     Part,
     Plan,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 PART_UTTERANCES = 256
 # Number of utterances behind a universal map: more of them change it little.
 UNIVERSAL_UTTERANCES = 128
+# Attacked utterances on which the gradients of a victim are checked.
+CHECKED_UTTERANCES = 32
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class _Planner:
             victim for one in inputs for fold in one.folds
             for victim in self._victims_of(one.setting, fold)
         ]  # fmt: skip
+        self.gradients: dict[str, GradientStep] = {}
         self.universals: dict[str, UniversalStep] = {}
         self.saliencies: dict[str, SaliencyStep] = {}
         self.floors: dict[str, FloorStep] = {}
@@ -125,6 +129,7 @@ class _Planner:
             tuple(self.attacks.values()),
             tuple(self.replays.values()),
             self.samples,
+            tuple(self.gradients.values()),
         )
 
     def _victims_of(self, setting: Setting, fold: Fold) -> Iterator[VictimStep]:
@@ -151,7 +156,7 @@ class _Planner:
                 )  # fmt: skip
 
     def _cells(self, victim: VictimStep) -> None:
-        study, reference = self.study, None
+        study, reference, check = self.study, None, self._gradient_check(victim)
         if study.consistency.explainer is not None:
             reference = self._saliency(
                 victim, study.consistency.explainer, study.consistency.settings
@@ -176,8 +181,22 @@ class _Planner:
                     )  # fmt: skip
                     self.attacks[key] = AttackStep(
                         key, victim, section.name, section.settings, seed, budget, mask, scope,
-                        reference, floor, study.evaluation.replay,
+                        reference, floor, study.evaluation.replay, check,
                     )  # fmt: skip
+
+    def _gradient_check(self, victim: VictimStep) -> GradientStep | None:
+        """The check at the largest budget, on utterances of all lengths."""
+        sample = [one for part in self.samples[victim.sample] for one in part]
+        if not sample:
+            return None
+        count = min(len(sample), CHECKED_UTTERANCES)
+        checked = [sample[place * len(sample) // count] for place in range(count)]
+        budget = max(
+            budgets_of(self.study), key=lambda one: (float(one.epsilon), one.sparsity or 0.0)
+        )
+        key = self.key("gradients", victim.key, _plain(budget), [one.id for one in checked])
+        part = Records.of(Utterance, iter(checked))
+        return self.gradients.setdefault(key, GradientStep(key, victim, budget, part))
 
     def _conditions(
         self, section: AttackSection, victim: VictimStep, granularity: str

@@ -14,7 +14,7 @@ from sigma_ser.core.files import content_key, whole_file, write_json
 from sigma_ser.core.rows import schema
 from sigma_ser.corpora.leakage import leakage_report
 from sigma_ser.report.writer import write_report
-from sigma_ser.runs.files import read_object, read_part
+from sigma_ser.runs.files import MAKE_ANEW, read_object, read_part
 from sigma_ser.runs.layout import RunLayout
 
 from .inputs import StudyInput
@@ -58,7 +58,10 @@ def provenance(inputs: Sequence[StudyInput]) -> dict[str, Any]:
 def victim_scores(plan: Plan, layout: RunLayout) -> list[dict[str, Any]]:
     """Name, setting and test scores of each victim that could be made."""
     there = (step for step in plan.victims if layout.victim_timing(step.folder).exists())
-    return [_scores(layout, step) for step in there]
+    checks = {step.victim.key: layout.gradient_check(step.key) for step in plan.gradients}
+    return [
+        {**_scores(layout, step), "gradient_check": _check(checks.get(step.key))} for step in there
+    ]
 
 
 def collect(plan: Plan, layout: RunLayout) -> Collected:
@@ -152,6 +155,13 @@ def _last_collected(layout: RunLayout) -> Collected | None:
 def _sizes(layout: RunLayout) -> dict[str, int]:
     paths = (layout.rows, layout.replays)
     return {path.name: path.stat().st_size for path in paths if path.exists()}
+
+
+def _check(path: Path | None) -> dict[str, Any] | None:
+    """A gradient check; `None` for a victim that is not attacked, or could not be checked."""
+    if path is None or not path.exists():
+        return None
+    return read_object(path, ["masked", "signs"], MAKE_ANEW)
 
 
 def _scores(layout: RunLayout, step: VictimStep) -> dict[str, Any]:

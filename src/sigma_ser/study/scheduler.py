@@ -13,7 +13,7 @@ from sigma_ser.execution.threads import one_thread
 from sigma_ser.runs.files import read_objects
 from sigma_ser.runs.layout import RunLayout
 
-from .steps import AttackStep, Part, PartStep, Plan, UniversalStep, described
+from .steps import AttackStep, GradientStep, Part, PartStep, Plan, UniversalStep, described
 from .tasks import PartTask, Task, VictimTask
 from .worker import Worker
 
@@ -41,10 +41,13 @@ def stages(plan: Plan, layout: RunLayout) -> Iterator[tuple[str, list[Task]]]:
     """Name and tasks of each stage; each needs the files of those before it."""
     evaluation = plan.study.evaluation
 
-    def part(step: PartStep | UniversalStep, number: int, utterances: Part) -> PartTask:
+    def part(
+        step: PartStep | GradientStep | UniversalStep, number: int, utterances: Part
+    ) -> PartTask:
         return PartTask(layout, step, number, utterances, evaluation.batch_size, evaluation.seed)
 
     yield "victims", [VictimTask(layout, step) for step in plan.victims]
+    yield "gradients", [part(step, 0, step.utterances) for step in plan.gradients]
     if plan.universals:
         yield "universal", [part(step, 0, step.utterances) for step in plan.universals]
     by_parts: tuple[tuple[str, Sequence[PartStep]], ...] = (

@@ -100,6 +100,16 @@ class UniversalStep(KeyedStep):
     utterances: Part = field(repr=False)
 
 
+@dataclass(frozen=True, eq=False)
+class GradientStep(KeyedStep):
+    """The gradient check of one attacked victim, at the largest budget of the study."""
+
+    key: str
+    victim: VictimStep
+    budget: Budget
+    utterances: Part = field(repr=False)
+
+
 @dataclass(frozen=True)
 class MaskStep:
     """Whose maps make a mask: those of one victim, the mean of several, or a universal one.
@@ -151,6 +161,7 @@ class AttackStep(KeyedStep):
     reference: SaliencyStep | None
     floor: FloorStep | None
     keep_perturbations: bool = False
+    check: GradientStep | None = field(default=None, repr=False)
 
     @property
     def mask_source(self) -> str | None:
@@ -201,7 +212,7 @@ class ExemplarStep(KeyedStep):
 
 
 PartStep = SaliencyStep | FloorStep | AttackStep | ReplayStep
-Step = VictimStep | UniversalStep | PartStep | ExemplarStep
+Step = VictimStep | GradientStep | UniversalStep | PartStep | ExemplarStep
 
 
 @dataclass(frozen=True)
@@ -219,6 +230,7 @@ class Plan:
     attacks: tuple[AttackStep, ...]
     replays: tuple[ReplayStep, ...]
     samples: Mapping[tuple[str, str], tuple[Part, ...]] = field(repr=False)
+    gradients: tuple[GradientStep, ...] = ()
 
     def parts(self, step: PartStep) -> Iterator[tuple[int, Part]]:
         """Number and utterances of each part of the attacked sample of a step."""
@@ -233,6 +245,7 @@ class Plan:
         return {
             "features": sorted({step.setting.store.name for step in self.victims}),
             "victims": [step.folder for step in self.victims],
+            "gradients": [step.key for step in self.gradients],
             "universal": [step.key for step in self.universals],
             "saliency": [step.key for step in self.saliencies],
             "floors": [step.key for step in self.floors],
@@ -258,6 +271,8 @@ def described(step: Step) -> str:
             text = f"{step.name} on {step.fold.name}"
         case SaliencyStep():
             text = f"{step.explainer} of {described(step.victim)}"
+        case GradientStep():
+            text = f"gradient check of {described(step.victim)}"
         case UniversalStep():
             text = f"universal {step.explainer} of {described(step.victim)}"
         case FloorStep():

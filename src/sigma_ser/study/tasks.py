@@ -11,6 +11,7 @@ from .steps import (
     AttackStep,
     ExemplarStep,
     FloorStep,
+    GradientStep,
     Part,
     PartStep,
     ReplayStep,
@@ -49,7 +50,7 @@ class PartTask:
     """One part of one step; `utterances` go in batches of `batch_size`."""
 
     layout: RunLayout
-    step: PartStep | UniversalStep | ExemplarStep
+    step: PartStep | GradientStep | UniversalStep | ExemplarStep
     part: int
     utterances: Part
     batch_size: int
@@ -61,17 +62,20 @@ class PartTask:
         layout, step = self.layout, self.step
         match step:
             case SaliencyStep():
-                return layout.saliency(step.key, self.part)
+                path = layout.saliency(step.key, self.part)
             case FloorStep():
-                return layout.floor(step.key, self.part)
+                path = layout.floor(step.key, self.part)
             case AttackStep():
-                return layout.attack(step.key, self.part)
+                path = layout.attack(step.key, self.part)
             case ReplayStep():
-                return layout.replay(step.key, self.part)
+                path = layout.replay(step.key, self.part)
+            case GradientStep():
+                path = layout.gradient_check(step.key)
             case UniversalStep():
-                return layout.universal(step.key)
+                path = layout.universal(step.key)
             case ExemplarStep():
-                return layout.exemplar(step.key)
+                path = layout.exemplar(step.key)
+        return path
 
     @property
     def needs(self) -> tuple[Path, ...]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from sigma_ser.attacks.factory import make_attack
+from sigma_ser.attacks.gradient_checks import check_gradients
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.errors import ConfigError, RunError, SigmaError, StoreError
 from sigma_ser.core.files import whole_file, write_json, write_tensors
@@ -27,13 +28,14 @@ from sigma_ser.victims.settings import AdversarialTraining
 from sigma_ser.victims.training import train
 
 from .artifacts import Artifacts
-from .batches import StoredExplainer, step_batches
+from .batches import StoredExplainer, step_batch, step_batches
 from .cell import attack_of, measure
 from .exemplars import exemplar
 from .steps import (
     AttackStep,
     ExemplarStep,
     FloorStep,
+    GradientStep,
     ReplayStep,
     SaliencyStep,
     UniversalStep,
@@ -99,6 +101,8 @@ def work(task: Task, artifacts: Artifacts) -> Path:
         _prepare_victim(task, task.step, artifacts)
         return task.target
     match task.step:
+        case GradientStep():
+            _check_gradients(task, task.step, artifacts)
         case UniversalStep():
             _universal(task, task.step, artifacts)
         case SaliencyStep():
@@ -146,6 +150,12 @@ def _hardening(step: VictimStep) -> AdversarialTraining | None:
     share = settings.pop("share")
     attack = make_attack(settings.pop("attack"), **settings)
     return AdversarialTraining(attack=attack, budget=budget, share=share)
+
+
+def _check_gradients(task: PartTask, step: GradientStep, artifacts: Artifacts) -> None:
+    here = step_batch(artifacts, task, step.victim, slice(None))
+    check = check_gradients(here.victim, here.batch, here.labels, step.budget)
+    write_json(task.target, check.record())
 
 
 def _universal(task: PartTask, step: UniversalStep, artifacts: Artifacts) -> None:

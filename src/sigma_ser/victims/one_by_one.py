@@ -40,6 +40,8 @@ class OneByOne:
 
     def __init__(self, victim: Victim) -> None:
         self.victim = victim
+        # Checks of the weights look for the module of a victim.
+        self.module = getattr(victim, "module", None)
 
     @property
     def class_names(self) -> tuple[str, ...]:
