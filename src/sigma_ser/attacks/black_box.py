@@ -6,7 +6,7 @@ import dataclasses
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sigma_ser.core.contracts import AttackResult
@@ -54,13 +54,13 @@ class QueriedSet(ActiveSet):
     def __init__(self, problem: Problem, rows: Int[Tensor, "A"], feedback: Feedback) -> None:
         self.feedback = feedback
         clean = margin(problem.clean_logits, problem.labels, problem.target)
-        self._best_so_far = [clean if feedback == "logits" else torch.where(clean > 0, 1.0, -1.0)]
+        self._best_so_far = [clean if feedback == "logits" else _decision(clean > 0)]
         super().__init__(problem, rows)
 
     def observed_margin(self, logits: Float[Tensor, "A C"]) -> Float[Tensor, "A"]:
         if self.feedback == "logits":
             return super().observed_margin(logits)
-        return torch.where(self.fooled(logits), 1.0, -1.0)
+        return _decision(self.fooled(logits))
 
     def _forward(self, delta: Float[Tensor, "A T D"]) -> Float[Tensor, "A C"]:
         logits = super()._forward(delta)
@@ -76,6 +76,11 @@ class QueriedSet(ActiveSet):
         queried = number[None, :] < result.forwards[:, None]
         log = QueryLog(result.forwards, margins.masked_fill(~queried, torch.nan))
         return QueriedResult(**vars(result), log=log)
+
+
+def _decision(fooled: Bool[Tensor, "A"]) -> Float[Tensor, "A"]:
+    """The margin under decision feedback: 1 for a success, otherwise -1."""
+    return torch.where(fooled, 1.0, -1.0).float()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)

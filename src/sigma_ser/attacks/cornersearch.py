@@ -60,7 +60,7 @@ class CornerSearch(BlackBoxAttack, MinimumNormAttack):
 
     def shrink(self, active: SmallestSet) -> None:
         units = sample_units(active, -(-self.probes // 2))
-        signs = torch.zeros(units.shape, device=units.device)
+        signs = active.x.new_zeros(units.shape)
         alone = torch.full_like(signs, -torch.inf)
         for query in itertools.count():
             tested_units = (units >= 0).sum(1)
@@ -113,7 +113,7 @@ class CornerSearch(BlackBoxAttack, MinimumNormAttack):
         sampled = torch.zeros_like(units, dtype=torch.bool)
         for row in (size > 1).nonzero()[:, 0].tolist():
             n = min(max(self.candidates, 2 * int(size[row])), int((units[row] >= 0).sum()))
-            rank = torch.arange(1, n + 1)
+            rank = torch.arange(1, n + 1, dtype=alone.dtype)
             leaders = alone[row].argsort(descending=True, stable=True)[:n]
             chosen = torch.multinomial(
                 (2 * n - 2 * rank + 1) / n**2,

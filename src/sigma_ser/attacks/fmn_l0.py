@@ -45,7 +45,7 @@ class FMNL0(MinimumNormAttack):
     def shrink(self, active: SmallestSet) -> None:
         u = active.zeros()
         most = active.budget.unit_allowed(active.allowed, active.lengths, active.x.shape).sum(1)
-        k = (self.start * most).ceil()
+        k = (self.start * most.to(u.dtype)).ceil()
         length = self.step_size * k.sqrt()
         for step in range(self.steps):
             cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))

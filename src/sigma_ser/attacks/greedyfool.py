@@ -49,7 +49,7 @@ class GreedyFool(MinimumNormAttack):
             )
             # Utterances that already succeed do not change until stage 2.
             growing = ~active.found
-            each = (active.units / self.steps).ceil().long() * growing
+            each = (active.units + self.steps - 1) // self.steps * growing
             support = support | active.pick(active.gain(gradient), each, active.allowed & ~support)
             step_along = self.step_size * active.bound * torch.sign(gradient)
             moved = active.clip(delta + torch.where(support, step_along, 0.0))

@@ -2,6 +2,9 @@
 
 Every loss takes `logits (B, C)`, the true `labels (B,)` and `target (B,)`, or `None` for an
 untargeted attack, and returns `(B,)`. The logits of an utterance are `z`, its label is `y`.
+
+Attacks evaluate a loss on logits that are multiplied by :func:`spread_factor`, so that a victim
+and the same victim with logits in another unit are attacked alike.
 """
 
 from __future__ import annotations
@@ -18,6 +21,30 @@ Loss = Callable[
     [Float[Tensor, "B C"], Int[Tensor, "B"], Int[Tensor, "B"] | None], Float[Tensor, "B"]
 ]
 LossName = Literal["margin", "cross-entropy", "dlr", "cw-hinge"]
+
+
+# Clean logits are brought to a spread in [2^(e - 1), 2^e), that of most trained heads. With a
+# smaller one the cross-entropy follows the mean of all other logits, with a much larger one its
+# gradient underflows to zero.
+_SPREAD_EXPONENT = 3
+
+
+def spread_factor(clean_logits: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
+    """The power of two that brings the spread of each utterance's clean logits into [4, 8).
+
+    The spread is the largest minus the smallest logit. A power of two rounds nothing: a loss that
+    is proportional to the logits has the same normalised gradient, bit for bit, with and without
+    the factor. Logits without a spread keep their unit.
+
+    >>> import torch
+    >>> spread_factor(torch.tensor([[9.0, 0.0, 1.0], [9e6, 0.0, 1.0], [2.0, 2.0, 2.0]]))
+    tensor([5.0000e-01, 4.7684e-07, 1.0000e+00])
+    """
+    clean = clean_logits.detach().double()
+    spread = clean.amax(1) - clean.amin(1)
+    exponent = (_SPREAD_EXPONENT - torch.frexp(spread).exponent).clamp(-126, 126)
+    factor = torch.ldexp(torch.ones_like(spread), exponent)
+    return torch.where(spread > 0, factor, 1.0).float()
 
 
 def largest_other(logits: Float[Tensor, "B C"], classes: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
@@ -54,17 +81,19 @@ def difference_of_logits_ratio(
     """Difference of logits ratio, invariant to shift and scale (Croce & Hein 2020, eq. 6, 7).
 
     Untargeted `-(z_y - max_{c != y} z_c) / (z_1 - z_3)`, targeted
-    `-(z_y - z_t) / (z_1 - (z_3 + z_4) / 2)`, where `z_1 >= z_2 >= ...`. With fewer than three
-    (four) classes, which the paper excludes, the smallest logit replaces the missing ones.
+    `-(z_y - z_t) / (z_1 - (z_3 + z_4) / 2)`, where `z_1 >= z_2 >= ...`. The ratio is not defined
+    for fewer than three classes (four with a target), and with `z_2` in place of the missing logit
+    it is constant. For these victims this loss is the :func:`margin`.
     """
-    leaders = logits.topk(min(4, logits.shape[1]), dim=1).values
-    last = leaders.shape[1] - 1
+    if logits.shape[1] < (3 if target is None else 4):
+        return margin(logits, labels, target)
+    leaders = logits.topk(3 if target is None else 4, dim=1).values
     true = logits.gather(1, labels[:, None])[:, 0]
     if target is None:
-        spread = leaders[:, 0] - leaders[:, min(2, last)]
+        spread = leaders[:, 0] - leaders[:, 2]
         return (largest_other(logits, labels) - true) / (spread + 1e-12)
     wanted = logits.gather(1, target[:, None])[:, 0]
-    spread = leaders[:, 0] - 0.5 * (leaders[:, min(2, last)] + leaders[:, last])
+    spread = leaders[:, 0] - 0.5 * (leaders[:, 2] + leaders[:, 3])
     return (wanted - true) / (spread + 1e-12)
 
 

@@ -69,13 +69,15 @@ class OnePixel(BlackBoxAttack):
         self, active: ActiveSet, width: int
     ) -> tuple[Float[Tensor, "A G"], Float[Tensor, "A G"]]:
         """The first population per utterance: positions in [0, 1), values in [-1, 1]."""
-        places = torch.zeros(len(active), self.candidates, width)
+        dtype = active.x.dtype
+        places = torch.zeros(len(active), self.candidates, width, dtype=dtype)
         values = torch.zeros_like(places)
         for row, (rng, k) in enumerate(
             zip(active.noise.generators, active.units.tolist(), strict=True)
         ):
-            places[row, :, :k] = torch.rand(self.candidates, k, generator=rng)
-            values[row, :, :k] = 2 * torch.rand(self.candidates, k, generator=rng) - 1
+            size = (self.candidates, k)
+            places[row, :, :k] = torch.rand(size, generator=rng, dtype=dtype)
+            values[row, :, :k] = 2 * torch.rand(size, generator=rng, dtype=dtype) - 1
         device = active.x.device
         return places.flatten(1).to(device), values.flatten(1).to(device)
 
@@ -83,7 +85,9 @@ class OnePixel(BlackBoxAttack):
         self, active: ActiveSet, places: Float[Tensor, "A G"], values: Float[Tensor, "A G"]
     ) -> tuple[Float[Tensor, "A G"], Float[Tensor, "A G"]]:
         parents = torch.stack([
-            torch.rand(self.candidates, self.candidates, generator=rng).topk(3, dim=1).indices
+            torch.rand(self.candidates, self.candidates, generator=rng, dtype=places.dtype)
+            .topk(3, dim=1)
+            .indices
             for rng in active.noise.generators
         ]).to(places.device)  # fmt: skip
 

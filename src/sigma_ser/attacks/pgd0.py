@@ -50,7 +50,7 @@ class PGD0(SparseAttack):
         loss = LOSSES[self.loss]
         for _ in range(1 + self.restarts):
             delta = project(active, active.noise.uniform(active.x) * active.bound)
-            eta = torch.zeros(len(active), device=active.x.device)
+            eta = torch.zeros_like(active.best_margin)
             for step in range(self.steps):
                 gradient, delta, eta = active.gradient(delta, loss, delta, eta)
                 direction = l1_normalised(gradient * active.bound)
@@ -65,7 +65,8 @@ class PGD0(SparseAttack):
     ) -> Float[Tensor, "A"]:
         leaders = active.support(direction.abs())
         share = torch.where(leaders, direction.abs(), 0.0).sum((1, 2))
-        return 2 * self.mean_step * leaders.sum((1, 2)) / share.clamp(min=1e-30)
+        count = leaders.sum((1, 2), dtype=share.dtype)
+        return 2 * self.mean_step * count / share.clamp(min=1e-30)
 
 
 def project(active: ActiveSet, delta: Float[Tensor, "A T D"]) -> Float[Tensor, "A T D"]:

@@ -46,7 +46,7 @@ class SAIF(SparseAttack):
         (gradient,) = active.gradient(None, loss)
         p = active.extreme(gradient, active.allowed)
         s = active.support(active.gain(gradient)).float()
-        halvings = torch.zeros(len(active), device=active.x.device)
+        halvings = torch.zeros_like(active.best_margin)
         before = torch.full_like(halvings, -torch.inf)
         for step in range(self.steps):
             if step % self.cut_every == 0:

@@ -36,8 +36,8 @@ class SigmaLambda(SparseAttack):
     success.
 
     Args:
-        weight: lambda, the cost of a changed explanation relative to one unit of margin, at least
-            0.
+        weight: lambda, the cost of a changed explanation relative to one unit of margin, where
+            clean logits have a spread of 4 to 8 units; at least 0.
         steps: number of gradient steps, at least 1.
         saliency: the map `A`. On piecewise linear victims (ReLU), `gradient` has a zero second
             derivative, so the term has no effect there.
@@ -89,7 +89,7 @@ class SigmaLambda(SparseAttack):
 
     def _objective(self, active: ActiveSet, kept: Float[Tensor, "A T D"]) -> Objective:
         def objective(x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None]:
-            value = cw_hinge(logits, active.labels, active.target)
+            value = cw_hinge(active.normalised(logits), active.labels, active.target)
             if self.weight == 0:
                 return value, None
             cosine = torch.cosine_similarity(
@@ -106,18 +106,19 @@ class SigmaLambda(SparseAttack):
         active.meter.spend(2 * self.path if self.saliency == "integrated-gradients" else 1)
         mean = active.victim.mean
         if self.saliency == "integrated-gradients":
-            shares = (torch.arange(self.path, device=x.device) + 0.5) / self.path
+            shares = (torch.arange(self.path, device=x.device, dtype=x.dtype) + 0.5) / self.path
             points = mean + shares[:, None, None, None] * (x - mean)
             logits = active.victim(
                 points.flatten(0, 1),
                 active.lengths.repeat(self.path),
                 active.owner.repeat(self.path),
             )
+            logits = logits * active.spread_factor.repeat(self.path)[:, None]
             score = logits.gather(1, active.labels.repeat(self.path)[:, None]).sum()
             slope = input_gradient(score / self.path, points, create_graph=True)
             slope = slope.sum(0)
         else:
-            score = logits.gather(1, active.labels[:, None]).sum()
+            score = active.normalised(logits).gather(1, active.labels[:, None]).sum()
             slope = input_gradient(score, x, create_graph=True)
         attribution = slope if self.saliency == "gradient" else slope * (x - mean)
         valid = torch.arange(x.shape[1], device=x.device)[None, :] < active.lengths[:, None]

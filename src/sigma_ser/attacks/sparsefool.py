@@ -60,7 +60,8 @@ class SparseFool(MinimumNormAttack):
             gradient = gradient * active.bound
             square = gradient.square().sum((1, 2)).clamp(min=1e-30)
             # Utterances that are already beyond the boundary do not move.
-            length = (-value).clamp(min=0.0) * 1.02 / square + (value < 0) * 1e-6
+            length = (-value).clamp(min=0.0) * 1.02 / square
+            length = torch.where(value < 0, length + 1e-6, length)
             displacement = displacement + length[:, None, None] * gradient
         return self.overshoot * displacement
 

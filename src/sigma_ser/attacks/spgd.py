@@ -52,7 +52,7 @@ class SparsePGD(SparseAttack):
         p = active.clip(active.noise.uniform(active.x) * active.bound)
         m = active.noise.normal(active.x)
         support = active.support(torch.sigmoid(m))
-        root = active.allowed.sum((1, 2)).sqrt()
+        root = active.allowed.sum((1, 2), dtype=m.dtype).sqrt()
         idle = torch.zeros_like(active.lengths)
         for _ in range(self.steps):
             gradient, p, m, support, root, idle = active.gradient(

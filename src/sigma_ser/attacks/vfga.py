@@ -50,7 +50,8 @@ class VFGA(MinimumNormAttack):
         for step in range(self.steps):
             gradient, delta, moved = active.gradient(delta if step else None, margin, delta, moved)
             taken = active.budget.touched(moved, active.lengths)
-            count = (self.growth * taken).long().clamp(min=1).minimum(active.units - taken)
+            count = (self.growth * taken.float()).long().clamp(min=1)
+            count = count.minimum(active.units - taken)
             gradient, delta, moved, count = active.dismiss(
                 active.found | (count < 1), gradient, delta, moved, count
             )

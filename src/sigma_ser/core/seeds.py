@@ -9,6 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
+# Not the default type of torch, which a user may change: the same seeds give the same numbers.
+_DTYPE = torch.float32
+
 
 def derive_seed(*parts: object) -> int:
     """A 63-bit seed from the text of `parts`; the same on every machine and in every process."""
@@ -44,11 +47,13 @@ class UtteranceNoise:
 
     def normal(self, like: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """Standard normal noise, zero on padding."""
-        return self._fill(like, lambda shape, rng: torch.randn(shape, generator=rng))
+        return self._fill(like, lambda shape, rng: torch.randn(shape, generator=rng, dtype=_DTYPE))
 
     def uniform(self, like: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """Uniform noise in [-1, 1], zero on padding."""
-        return self._fill(like, lambda shape, rng: torch.rand(shape, generator=rng) * 2 - 1)
+        return self._fill(
+            like, lambda shape, rng: torch.rand(shape, generator=rng, dtype=_DTYPE) * 2 - 1
+        )
 
     def signs(self, like: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """-1 or 1 with equal probability, zero on padding."""
@@ -60,11 +65,11 @@ class UtteranceNoise:
 
     def accept(self, probability: float) -> Bool[Tensor, "B"]:
         """One draw for each utterance that is True with `probability`."""
-        draws = [bool(torch.rand((), generator=rng) < probability) for rng in self.generators]
-        return torch.tensor(draws)
+        draws = [torch.rand((), generator=rng, dtype=_DTYPE) for rng in self.generators]
+        return torch.tensor([bool(draw < probability) for draw in draws])
 
     def _fill(self, like: Tensor, draw: Callable[[tuple[int, ...], Generator], Tensor]) -> Tensor:
-        out = torch.zeros(like.shape)
+        out = torch.zeros(like.shape, dtype=_DTYPE)
         for row, (length, rng) in enumerate(zip(self.lengths, self.generators, strict=True)):
             out[row, :length] = draw((length, *like.shape[2:]), rng)
         return out.to(like.device, like.dtype)

@@ -21,7 +21,8 @@ class MaskedVictim(nn.Module):
 
     Every `z` in the box is a perturbation inside the mask and the Linf ball, and `z = 0.5` is the
     clean input. With an observed range, the lower and upper half of the box map to the lower and
-    upper bound of each element.
+    upper bound of each element. The logits are multiplied by :func:`.losses.spread_factor`, because
+    losses and constants of other libraries depend on their unit.
 
     Args:
         active: the active set of the search.
@@ -39,6 +40,7 @@ class MaskedVictim(nn.Module):
         self._clean, self._lengths = clean, active.lengths[rows]
         self._owner = active.owner[rows.cpu()]
         self._units = active.units[rows]
+        self._factor = active.spread_factor[rows]
         self._allowed = active.allowed[rows, :frames]
         self._lower = _rows_of(active.lower, rows, frames, clean)
         self._upper = _rows_of(active.upper, rows, frames, clean)
@@ -77,7 +79,7 @@ class MaskedVictim(nn.Module):
         logits: Tensor = self._active.victim(
             self._clean + delta, self._lengths.repeat(repeated), self._owner.repeat(repeated)
         )
-        return logits
+        return logits * self._factor.repeat(repeated)[:, None].to(logits.dtype)
 
     def _repeats(self, images: int) -> int:
         """The number of images per utterance."""
