@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from itertools import chain, groupby
 from pathlib import Path
 
@@ -16,19 +17,21 @@ import sigma_ser as ss
 from sigma_ser.cli.attack import attack
 from sigma_ser.core.errors import ConfigError, SigmaError
 from sigma_ser.core.rows import schema
+from sigma_ser.victims.exposure import exposure, unseen
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Folders of features of 21 utterances of the demo corpus, and of a trained victim."""
+    """Folders of features of 56 utterances of the demo corpus, and of a victim trained on half."""
     folder = tmp_path_factory.mktemp("attack")
     corpus = ss.load_corpus("demo")
-    each = (list(group)[:3] for _, group in groupby(
+    each = (list(group)[:8] for _, group in groupby(
         sorted(corpus.utterances, key=lambda one: (one.label, one.id)), key=lambda one: one.label
     ))  # fmt: skip
     few = dataclasses.replace(corpus, utterances=tuple(chain.from_iterable(each)))
     store = ss.extract(few, ss.load_encoder("demo", layer=1), folder / "features")
-    fold = ss.Fold("all", train=store.ids[1:], validation=[], test=store.ids[:1])
+    ids = sorted(store.ids)
+    fold = ss.Fold("half", train=ids[::2], validation=[], test=ids[1::2])
     victim = ss.train(store, fold, head="linear", epochs=40, learning_rate=0.01)
     return store.folder, victim.save(folder / "victim")
 
@@ -124,6 +127,60 @@ def test_a_foreign_module(
     result = json.loads(done.stdout)
     assert result["utterances"] >= 1
     assert result["cells"][0]["utterances"] == result["utterances"]
+    assert result["training_recordings"] is None
+    assert "are not known" in result["notes"][0]["text"]
+
+
+def test_the_test_part_of_the_victim_is_attacked(study: tuple[Path, Path], tmp_path: Path) -> None:
+    """Without its fold the result says that the utterances may be those of its training."""
+    features, victim = study
+    fold = ss.load_victim(victim).fold
+    assert fold is not None
+    out = tmp_path / "run"
+    done = invoke(victim, features, "oneshot", "--out", out, "--json")
+    result = json.loads(done.stdout)
+    assert set(pl.read_parquet(out / "rows.parquet")["utterance"]) <= set(fold.test)
+    assert result["training_recordings"] == 0
+    assert "training-recordings" not in [note["code"] for note in result["notes"]]
+
+    ids = tmp_path / "ids.json"
+    ids.write_text(json.dumps(fold.train), "utf-8")
+    named = invoke(victim, features, "oneshot", "--ids", ids, "--json")
+    result = json.loads(named.stdout)
+    assert result["training_recordings"] == result["utterances"] > 0
+    assert result["notes"][0]["code"] == "training-recordings"
+    assert f"{result['utterances']} of these" in result["notes"][0]["text"]
+
+    unknown = shutil.copytree(victim, tmp_path / "unknown")
+    (unknown / "fold.json").unlink()
+    result = json.loads(invoke(unknown, features, "oneshot", "--json").stdout)
+    assert result["training_recordings"] is None
+    assert "has no fold.json" in result["notes"][0]["text"]
+    assert "may be among those" in result["notes"][0]["text"]
+    done = invoke(unknown, features, "oneshot")
+    assert "Note (training-recordings): " in done.stderr
+    assert "training-recordings" not in done.stdout
+    assert "Note (training-recordings): " not in invoke(victim, features, "oneshot").stderr
+
+
+def test_unseen_utterances_where_none_of_the_test_part_is_there(study: tuple[Path, Path]) -> None:
+    victim = ss.load_victim(study[1])
+    fold = victim.fold
+    assert fold is not None
+    assert unseen(victim, [*fold.train, "new"]) == ["new"]
+    assert unseen(victim, [*fold.train, *fold.test, "new"]) == list(fold.test)
+    assert unseen(victim, fold.train) == list(fold.train)
+    assert exposure(victim, [*fold.train, *fold.test]).known == len(fold.train)
+
+
+def test_degenerate_figures_are_named(study: tuple[Path, Path]) -> None:
+    done = invoke(study[1], study[0], "oneshot", "--utterances", 3, "--json")
+    result = json.loads(done.stdout)
+    assert result["cells"][0]["notes"][0] == "too-few"
+    assert (
+        "3 utterances were classified correctly"
+        in invoke(study[1], study[0], "oneshot", "--utterances", 3).stderr
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from sigma_ser.core.seeds import derive_seed
 from sigma_ser.core.settings import parse_call
 from sigma_ser.encoders.store import FeatureStore
 from sigma_ser.victims.checkpoint import TrainedVictim
+from sigma_ser.victims.exposure import Exposure, exposure, unseen
+from sigma_ser.victims.loading import load_victim
 
 from .artifacts import absolute_source, open_source, source_title
 
@@ -46,7 +48,8 @@ def attack_study(
         explainers: the attacks also run inside the masks of these.
         scopes: sizes of those masks as multiples of the budget.
         mask_victim: the victim that is explained; `None` explains the attacked one.
-        ids: utterances to choose from; `None` is the whole store.
+        ids: utterances to choose from; `None` takes those of the store that the victim was not
+            trained on, as far as that is known (see `victims.exposure.unseen`).
         utterances: maximum number of utterances to attack, all of them classified correctly.
         batch_size: utterances in a batch.
         seed: of stochastic attacks.
@@ -86,6 +89,16 @@ def attack_study(
     }
 
 
+def attack_exposure(victim: str, ids: Sequence[str]) -> Exposure:
+    """How many of the attacked utterances a victim was trained on.
+
+    Args:
+        victim: a source of `load_victim`; only that of a trained victim is loaded.
+        ids: the attacked utterances.
+    """
+    return exposure(load_victim(victim) if Path(victim).is_dir() else None, ids)
+
+
 def _correctly_classified(
     store: FeatureStore, source: str, ids: Sequence[str] | None, wanted: int, size: int
 ) -> list[str]:
@@ -95,7 +108,7 @@ def _correctly_classified(
     known = victim.class_names or view.class_names
     index = torch.tensor([known.index(c) if c in known else -1 for c in view.class_names])
     # The order of the names would follow class and speaker.
-    names = sorted(view.ids if ids is None else ids, key=derive_seed)
+    names = sorted(unseen(victim, view.ids) if ids is None else ids, key=derive_seed)
     found: list[str] = []
     for start in range(0, len(names), size):
         part = names[start : start + size]
@@ -107,7 +120,8 @@ def _correctly_classified(
             break
     if not found:
         raise ConfigError(
-            "the victim classifies none of these utterances correctly: nothing can be attacked"
+            f"the victim classifies none of these {len(names)} utterances correctly, so there is "
+            "nothing to attack; give other utterances with --ids, or other features"
         )
     return found[:wanted]
 
