@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from sigma_ser.evaluate.notes import CODES, NoteIndex, degenerate
 from sigma_ser.report.cells import budgets_of, page_cells
 from sigma_ser.report.charts import METRICS, fronts, over_budget, scope_curves
-from sigma_ser.report.figures import front, over_sparsity, strength
+from sigma_ser.report.figures import front, over_sparsity, strength, write_figures
 from sigma_ser.report.inputs import ReportInputs
 from sigma_ser.report.page import render_page
 from sigma_ser.report.svg import nice_ticks
@@ -22,6 +23,7 @@ from sigma_ser.report.writer import write_report
 Rows = Callable[..., pl.DataFrame]
 Inputs = Callable[..., ReportInputs]
 Run = Callable[[Path, ReportInputs], Path]
+ATTACKS = (("pgd", None, None, 1.0, 0.1),)
 MEASURES = ("topk_intersection", "spearman", "cosine")
 
 
@@ -129,3 +131,15 @@ def test_axes_of_rates_and_budgets_show_possible_values_alone(make_rows: Rows) -
         max(float(x) for x in re.findall(r'class="interval [^"]*" x1="([\d.]+)"', chart.svg)) == 414
     )
     assert scope_curves(cells) == []
+
+
+def test_small_figures_have_room_for_many_notes(make_rows: Rows, tmp_path: Path) -> None:
+    """Matplotlib warns where a title leaves no room for the axes; warnings are errors here."""
+    rows = constant(make_rows(utterances=9, victims=("v",), attacks=ATTACKS, strength=0.0), "v")
+    rows = rows.with_columns(pl.lit(math.nan).alias("cosine"))
+    victim = {"name": "v", "fold": "f", "uar": 0.1, "uar_low": 0.0, "uar_high": 0.2}
+    notes = NoteIndex(degenerate(rows, [{**victim, "confusion": [[0, 9], [9, 0]]}]))
+    assert len({note["code"] for note in notes.lines}) == 5
+    cells = page_cells(rows)
+    write_figures(tmp_path, cells, budgets_of(cells), notes)
+    assert CODES["too-few"] in (tmp_path / "strength.svg").read_text("utf-8")

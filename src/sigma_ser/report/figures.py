@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,9 @@ def strength(cells: Sequence[Cell], budget: tuple[float, float]) -> Figure:
     # Every panel has its own names, so long names widen the panel instead of the plot area.
     longest = max(len(cell["method"]) for cell in cells)
     width = 1.9 + 0.075 * longest
-    figure, axes = _axes(len(groups), (width, 0.9 + 0.24 * tallest), sharex=True)
+    titles = {panel: _title(panel, group, "asr") for panel, group in groups.items()}
+    height = 0.9 + 0.24 * tallest + _room(titles.values())
+    figure, axes = _axes(len(groups), (width, height), sharex=True)
     for axis, (panel, group) in zip(axes, groups.items(), strict=True):
         group.sort(key=lambda cell: cell["asr"])
         for place, cell in enumerate(group):
@@ -80,7 +82,7 @@ def strength(cells: Sequence[Cell], budget: tuple[float, float]) -> Figure:
             axis.errorbar(rate, place, xerr=[[rate - low], [high - rate]], markersize=4.5,
                           elinewidth=1, clip_on=False, **_LOOK[cell["kind"]])  # fmt: skip
         axis.set_yticks(range(len(group)), [_plain(cell["method"]) for cell in group])
-        axis.set(title=_title(panel, group, "asr"), xlim=(0, 100), xlabel="attack success rate, %")
+        axis.set(title=titles[panel], xlim=(0, 100), xlabel="attack success rate, %")
     figure.suptitle(_plain(budget_text(*budget)), fontsize=9)
     return figure
 
@@ -91,13 +93,20 @@ def over_sparsity(cells: Sequence[Cell], budgets: Budgets) -> Figure:
     There is one panel per victim and epsilon.
     """
     groups = _by_panel(cells)
-    figure, axes = _axes(len(groups) * len(budgets.epsilons), (3.3, 2.6), sharey=True)
+    pairs = [(panel, epsilon) for panel in groups for epsilon in budgets.epsilons]
+    parts = {
+        (panel, epsilon): [cell for cell in groups[panel] if cell["epsilon"] == epsilon]
+        for panel, epsilon in pairs
+    }
+    titles = {
+        (panel, epsilon): _title(f"{panel}, ε = {epsilon:g} σ", part, "asr")
+        for (panel, epsilon), part in parts.items()
+    }
+    figure, axes = _axes(len(pairs), (3.3, 2.6 + _room(titles.values())), sharey=True)
     shown = [100 * sparsity for sparsity in budgets.sparsities]
     ticks = thinned(shown, [f"{x:.3g}" for x in shown])
-    pairs = [(panel, epsilon) for panel in groups for epsilon in budgets.epsilons]
-    for axis, (panel, epsilon) in zip(axes, pairs, strict=True):
-        group = [cell for cell in groups[panel] if cell["epsilon"] == epsilon]
-        for line in leading_lines(group):
+    for axis, pair in zip(axes, pairs, strict=True):
+        for line in leading_lines(parts[pair]):
             line.sort(key=lambda cell: cell["sparsity"])
             x = [100 * cell["sparsity"] for cell in line]
             axis.plot(x, [100 * c["asr"] for c in line], markersize=4, clip_on=False,
@@ -106,8 +115,7 @@ def over_sparsity(cells: Sequence[Cell], budgets: Budgets) -> Figure:
                 x, [100 * c["asr_low"] for c in line], [100 * c["asr_high"] for c in line],
                 color=_LOOK[line[0]["kind"]]["color"], alpha=0.10, linewidth=0,
             )  # fmt: skip
-        title = _title(f"{panel}, ε = {epsilon:g} σ", group, "asr")
-        axis.set(title=title, xscale="log", ylim=(0, 100),
+        axis.set(title=titles[pair], xscale="log", ylim=(0, 100),
                  xlabel="sparsity: values that may change, %",
                  ylabel="attack success rate, %")  # fmt: skip
         axis.set_xticks(*zip(*ticks, strict=True))
@@ -120,7 +128,9 @@ def over_sparsity(cells: Sequence[Cell], budgets: Budgets) -> Figure:
 def front(cells: Sequence[Cell], metric: str) -> Figure:
     """Success rate against explanation consistency, one panel per victim."""
     groups = _by_panel(cells)
-    figure, axes = _axes(len(groups), (3.3, 2.8), sharex=True, sharey=True)
+    titles = {panel: _title(panel, group, metric) for panel, group in groups.items()}
+    size = (3.3, 2.8 + _room(titles.values()))
+    figure, axes = _axes(len(groups), size, sharex=True, sharey=True)
     for axis, (panel, group) in zip(axes, groups.items(), strict=True):
         # All points of a kind in one call: single calls took most of the time of a report.
         for kind, points in grouped(group, lambda cell: cell["kind"]):
@@ -128,7 +138,7 @@ def front(cells: Sequence[Cell], metric: str) -> Figure:
             axis.plot([100 * cell["asr"] for cell in measured], [cell[metric] for cell in measured],
                       linestyle="", markersize=4.5, markeredgecolor="white", markeredgewidth=0.4,
                       clip_on=False, **_LOOK[kind])  # fmt: skip
-        axis.set(title=_title(panel, group, metric), xlim=(0, 100), xlabel="attack success rate, %",
+        axis.set(title=titles[panel], xlim=(0, 100), xlabel="attack success rate, %",
                  ylabel=metric.replace("_", " "))  # fmt: skip
     (least, most), (low, high) = limits_of(metric), axes[0].get_ylim()
     axes[0].set_ylim(max(low, least), min(high, most))  # the axes are shared
@@ -172,6 +182,11 @@ def _plain(name: str) -> str:
 def _title(title: str, cells: Sequence[Cell], column: str) -> str:
     """A title, and on further lines the notes on a column of the cells."""
     return _plain("\n".join([title, *short_notes(cells, column)]))
+
+
+def _room(titles: Iterable[str]) -> float:
+    """Height of the further lines of titles, in inches."""
+    return 0.2 * max((title.count("\n") for title in titles), default=0)
 
 
 def _write(path: Path, figure: Figure) -> None:
