@@ -103,7 +103,7 @@ def test_a_dry_run_tells_what_is_there_and_writes_nothing(study_file: Path, done
     assert not new.exists()
     assert values["cells"] == 2
     assert [stage["name"] for stage in values["stages"]] == [
-        "features", "victims", "explanations", "floors", "attacks",
+        "features", "victims", "gradients", "explanations", "floors", "attacks",
     ]  # fmt: skip
     assert all(stage["cached"] == 0 for stage in values["stages"])
     assert values["seconds"] > 0

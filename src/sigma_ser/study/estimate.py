@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from sigma_ser.attacks.factory import make_attack
+from sigma_ser.attacks.gradient_checks import check_gradients
 from sigma_ser.audio.recording import SAMPLE_RATE
 from sigma_ser.core.contracts import Victim
 from sigma_ser.core.features import FeatureBatch
@@ -32,7 +33,16 @@ from sigma_ser.victims.victim import wrap
 from .inputs import StudyInput, open_inputs, plan_study
 from .loading import check_names, load_study
 from .scheduler import stages
-from .steps import AttackStep, FloorStep, Plan, SaliencyStep, Step, UniversalStep, VictimStep
+from .steps import (
+    AttackStep,
+    FloorStep,
+    GradientStep,
+    Plan,
+    SaliencyStep,
+    Step,
+    UniversalStep,
+    VictimStep,
+)
 
 # Utterances of the calibration: enough to see what a batch saves, few enough to be quick.
 _BATCH = 4
@@ -160,6 +170,14 @@ class _Gauge:
                 key = (step.victim.head, step.attack, repr(step.settings), repr(step.budget),
                        step.mask is None, step.scope, step.victim.setting.features)  # fmt: skip
                 work = partial(self._attacking, step)
+            case GradientStep():
+                key = (
+                    "gradients",
+                    step.victim.head,
+                    repr(step.budget),
+                    step.victim.setting.features,
+                )
+                work = partial(self._checking, step)
             case _:
                 return 2.0, 0.002
         if key not in self._known:
@@ -213,6 +231,12 @@ class _Gauge:
             more = self.cost(step.reference)
             return passes + 2 * more[0], seconds + 2 * more[1]
         return passes, seconds
+
+    def _checking(self, step: GradientStep) -> tuple[float, float]:
+        victim, batch, labels = self._random_batch(step.victim)
+        started = time.process_time()
+        check = check_gradients(victim, batch, labels, step.budget)
+        return check.passes, (time.process_time() - started) / _BATCH
 
     def _random_batch(self, step: VictimStep) -> tuple[Victim, FeatureBatch, torch.Tensor]:
         """An untrained victim, random features of the right shape, and its predictions."""

@@ -14,6 +14,8 @@ from sigma_ser.core.errors import SigmaError, VictimError
 from sigma_ser.core.features import zero_padding
 from sigma_ser.core.passes import per_channel
 
+from .one_by_one import one_by_one, uses_batch_statistics
+
 # A constant channel in training would give a bound of zero and a division by zero.
 _SMALLEST_SCALE = 1e-6
 # Errors that modules raise for unsuitable features; the original error is kept as the cause.
@@ -77,6 +79,7 @@ class WrappedVictim:
         self._class_names = tuple(class_names) if class_names is not None else ()
         self.mean = mean
         self.scale = scale
+        self._batch_statistics = uses_batch_statistics(module)
         # cuDNN has no backward pass for recurrent layers in eval mode.
         self._recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
 
@@ -110,7 +113,10 @@ class WrappedVictim:
             else contextlib.nullcontext()
         )
         with without_cudnn:
-            logits = self._call_module(x, lengths)
+            if self._batch_statistics and len(x):
+                logits = one_by_one(self._call_module, x, lengths)
+            else:
+                logits = self._call_module(x, lengths)
         if logits.ndim != 2 or len(logits) != len(x):
             raise VictimError(
                 f"the victim must return logits (B, C), here ({len(x)}, C), "
