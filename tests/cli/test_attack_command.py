@@ -43,6 +43,43 @@ def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(one) for one in arguments])
 
 
+ROUNDED = """
+import torch
+
+import sigma_ser as ss
+
+inner = ss.load_victim({folder!r})
+
+
+class Rounded(torch.nn.Module):
+    class_names, mean, scale = inner.class_names, inner.mean, inner.scale
+
+    def __init__(self):
+        super().__init__()
+        self.inner = inner.module
+
+    def forward(self, x, lengths):
+        return torch.round(self.inner(x, lengths) * 4) / 4
+"""
+
+
+def test_a_masked_victim_is_named_before_its_rates(
+    study: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, victim = study
+    (tmp_path / "rounded_victim.py").write_text(ROUNDED.format(folder=str(victim)), "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    arguments = ("rounded_victim:Rounded", features, "oneshot", "--utterances", 6)
+    text = invoke(*arguments)
+    assert text.exit_code == 0, text.output
+    assert "no evidence of robustness" in text.stderr
+    assert "Warning" not in text.stdout
+    result = json.loads(invoke(*arguments, "--json").stdout)
+    assert "zero-gradient" in result["gradient_check"]["signs"]
+    assert len(result["warnings"]) == 1
+    assert list(result).index("warnings") < list(result).index("cells")
+
+
 def test_a_grid_as_json_with_rows(study: tuple[Path, Path], tmp_path: Path) -> None:
     features, victim = study
     out = tmp_path / "run"
@@ -55,6 +92,8 @@ def test_a_grid_as_json_with_rows(study: tuple[Path, Path], tmp_path: Path) -> N
     result = json.loads(done.stdout)
     cells = result["cells"]
     assert result["rows"] == str(out / "rows.parquet")
+    assert result["gradient_check"]["masked"] is False
+    assert result["warnings"] == []
     assert (out / "report" / "index.html").is_file()
     assert len(cells) == 2 * 2 * 2
     assert [cell["explainer"] for cell in cells] == [None, "gradient"] * 4
