@@ -104,6 +104,7 @@ def test_inference_mode_does_not_reach_the_map(name, victim_of, batch, labels):
     assert torch.equal(outside, expected)
 
 
+@pytest.mark.slow
 def test_threads_that_explain_at_once_have_the_maps_of_one(victim_of, batch, labels):
     """Past fault: hooks of one thread changed the gradients of the others, and 44 of 100 maps."""
     alone = {name: map_of(name, victim_of, batch, labels) for name in EXPLAINERS}
