@@ -12,6 +12,7 @@ from sigma_ser.attacks.losses import (
     cw_hinge,
     difference_of_logits_ratio,
     margin,
+    spread_factor,
 )
 
 LOGITS = torch.randn(50, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -53,6 +54,43 @@ def test_difference_of_logits_ratio_is_invariant_to_scale_and_shift() -> None:
     label, target = torch.tensor([0]), torch.tensor([3])
     assert difference_of_logits_ratio(ordered, label).item() == pytest.approx(-1 / 3)
     assert difference_of_logits_ratio(ordered, label, target).item() == pytest.approx(-4 / 3.5)
+
+
+@pytest.mark.parametrize(("classes", "targeted"), [(2, False), (2, True), (3, True)])
+def test_the_ratio_is_the_margin_where_it_would_be_constant(classes: int, targeted: bool) -> None:
+    # The smallest logit replaced the missing ones: numerator and denominator were the same.
+    logits = LOGITS[:, :classes].clone().requires_grad_()
+    labels = logits.argmax(1)
+    target = (labels + 1) % classes if targeted else None
+    value = difference_of_logits_ratio(logits, labels, target)
+    assert torch.equal(value, margin(logits, labels, target))
+    (gradient,) = torch.autograd.grad(value.sum(), logits)
+    assert (gradient.abs().amax(1) > 0).all()
+
+
+def test_three_classes_have_a_ratio() -> None:
+    ordered = torch.tensor([[5.0, 4.0, 1.0]])
+    assert difference_of_logits_ratio(ordered, torch.tensor([0])).item() == pytest.approx(-1 / 4)
+
+
+def test_the_factor_is_a_power_of_two_that_gives_every_utterance_the_same_spread() -> None:
+    for exponent in (-100, -20, 0, 20, 100):
+        logits = (LOGITS.float() + 3).ldexp(torch.tensor(exponent))
+        factor = spread_factor(logits)
+        spread = factor * (logits.amax(1) - logits.amin(1))
+        assert ((spread >= 4) & (spread < 8)).all()
+        assert (torch.frexp(factor).mantissa == 0.5).all()
+        torch.testing.assert_close(
+            logits * factor[:, None], (LOGITS.float() + 3) * spread_factor(LOGITS + 3)[:, None]
+        )
+
+
+@pytest.mark.parametrize("logit", [0.0, 1e-45, 1e-30, 3e38])
+def test_the_factor_of_extreme_logits_is_finite(logit: float) -> None:
+    factor = spread_factor(torch.tensor([[logit, -logit, 0.0]]))
+    assert torch.isfinite(factor).all()
+    assert (factor > 0).all()
+    assert logit or factor.item() == 1
 
 
 def test_hinge_stops_at_success() -> None:

@@ -107,16 +107,16 @@ class SigmaLambda(SparseAttack):
         mean = active.victim.mean
         if self.saliency == "integrated-gradients":
             shares = (torch.arange(self.path, device=x.device, dtype=x.dtype) + 0.5) / self.path
-            points = mean + shares[:, None, None, None] * (x - mean)
+            points = (mean + shares[:, None, None, None] * (x - mean)).flatten(0, 1)
             logits = active.victim(
-                points.flatten(0, 1),
+                points,
                 active.lengths.repeat(self.path),
                 active.owner.repeat(self.path),
             )
             logits = logits * active.spread_factor.repeat(self.path)[:, None]
             score = logits.gather(1, active.labels.repeat(self.path)[:, None]).sum()
             slope = input_gradient(score / self.path, points, create_graph=True)
-            slope = slope.sum(0)
+            slope = slope.view(self.path, *x.shape).sum(0)
         else:
             score = active.normalised(logits).gather(1, active.labels[:, None]).sum()
             slope = input_gradient(score, x, create_graph=True)
