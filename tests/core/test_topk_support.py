@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sigma_ser.core.errors import AttackError
 from sigma_ser.core.topk import _all_at_once, largest, topk_support
 
 rows = st.lists(
@@ -78,3 +79,18 @@ def test_a_known_bracket_changes_nothing(name: str, k: int, width: int) -> None:
     ordered = np.sort(values)[::-1]
     bracket = ordered[min(k - 1 + width, 19_999)], ordered[max(k - 1 - width, 0)]
     assert (largest(values, k, bracket) == largest(values, k)).all()
+
+
+@pytest.mark.parametrize("size", [6, 20_000])
+def test_a_score_that_is_nan_is_an_error_unless_it_cannot_be_chosen(size: int) -> None:
+    scores = torch.rand(2, size, generator=torch.Generator().manual_seed(0))
+    scores[1, 4] = float("nan")
+    allowed = torch.ones(2, size, dtype=torch.bool)
+    k = torch.tensor([2, 2])
+    for select in (topk_support, _all_at_once):
+        for where in (None, allowed):
+            with pytest.raises(AttackError, match="scores of a selection are NaN"):
+                select(scores, k, where)
+        without = allowed.clone()
+        without[1, 4] = False
+        assert select(scores, k, without).sum(1).tolist() == [2, 2]

@@ -14,6 +14,9 @@ from .base import check_positive
 from .losses import cw_hinge
 from .minimum_norm import MinimumNormAttack, SmallestSet
 
+# The length of a step in units of the bound at which it is cut; sums of gains stay finite.
+_LONGEST = 1e18
+
 
 @register("attack", "homotopy")
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -89,7 +92,8 @@ class Homotopy(MinimumNormAttack):
             )
             price = threshold / (2 * pace)
             size = active.budget.touched(z != 0, active.lengths)
-            objective = (-active.margins).clamp(min=0.0) + price * size
+            hinge = (-active.margins * active.spread_factor).clamp(min=0.0)
+            objective = hinge + price * size
             accepted = objective <= mean
             mean, mass = self._averaged(mean, mass, objective, accepted)
             before, u = u, torch.where(accepted[:, None, None], z, u)
@@ -117,8 +121,11 @@ def proximal_map(
 ) -> Float[Tensor, "A T D"]:
     """Proximal map of `lambda |u|_0` in the ball: keeps units whose gain reaches `threshold`."""
     bound = active.bound.clamp(min=1e-30)
+    # After a tiny gradient a step can be so long that its square overflows.
+    point = point.clamp(-_LONGEST, _LONGEST)
     clipped = active.clip(point * active.bound) / bound
-    gain = (point.square() - (point - clipped).square()).clamp(min=0.0) * active.allowed
+    # The difference of squares `point^2 - (point - clipped)^2`, without their cancellation.
+    gain = (clipped * (2 * point - clipped)).clamp(min=0.0) * active.allowed
     units = active.budget.unit_scores(gain, active.lengths)
     count = (units >= threshold[:, None]).sum(1)
     count = count.clamp(min=1).minimum(active.units)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sigma_ser.core.budget import Budget
-from sigma_ser.core.features import FeatureBatch, ordinary
+from sigma_ser.core.contracts import Victim
+from sigma_ser.core.features import FeatureBatch
 
 # Integer types of the widths of floating-point numbers, for comparisons of bits.
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -27,9 +28,10 @@ def autograd_usable() -> contextlib.AbstractContextManager[None]:
 def copied(value: Any) -> Any:
     """A copy that shares no memory with a tensor, batch or budget; other values are returned."""
     if isinstance(value, Tensor):
-        return ordinary(value.detach()).clone()
+        with torch.inference_mode(False):
+            return value.detach().clone()
     if isinstance(value, FeatureBatch):
-        return FeatureBatch(value.x.clone(), value.lengths.clone(), value.ids)
+        return FeatureBatch(copied(value.x), copied(value.lengths), value.ids)
     if isinstance(value, Budget):
         return dataclasses.replace(value, count=copied(value.count), epsilon=copied(value.epsilon))
     return value
@@ -52,11 +54,12 @@ def _bits(tensor: Tensor) -> Tensor:
 
 def weights_of(victim: Any) -> list[Tensor]:
     """The floating-point weights of a victim's modules, and its mean and scale."""
-    parts = [victim, *getattr(victim, "__dict__", {}).values()]
     found: list[Any] = [getattr(victim, "mean", None), getattr(victim, "scale", None)]
-    for part in parts:
+    for part in (victim, *getattr(victim, "__dict__", {}).values()):
         if isinstance(part, nn.Module):
             found += part.state_dict(keep_vars=True).values()
+        elif part is not victim and isinstance(part, Victim):  # a victim around another one
+            found += weights_of(part)
     return [one for one in found if isinstance(one, Tensor) and one.is_floating_point()]
 
 

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from .errors import AttackError
+
 # Approximate number of values of a row from which its threshold is estimated.
 _SAMPLE = 2048
 
@@ -25,6 +27,9 @@ def topk_support(
 
     Returns:
         Boolean `(B, N)` with exactly `min(k[i], allowed[i].sum())` True in row `i`.
+
+    Raises:
+        AttackError: if an allowed score is NaN.
     """
     if scores.device.type == "cpu" and scores.dtype in (torch.float32, torch.float64):
         return _row_by_row(scores.detach(), k, allowed)
@@ -41,10 +46,16 @@ def largest(
     bounds that leave too few or too many candidates are not used.
 
     Args:
-        values: finite numbers of any type.
+        values: numbers of any type, none of them NaN.
         k: at most `N`.
         bracket: a closed interval that contains the `k`-th largest value; `None` estimates one.
+
+    Raises:
+        AttackError: if a value is NaN.
     """
+    # The minimum is NaN if any value is.
+    if values.dtype.kind == "f" and len(values) and np.isnan(values.min()):
+        raise _not_a_number()
     if not 0 < k < len(values):
         return np.full(len(values), k > 0)
     bounds = _sampled_bracket(values, k) if bracket is None else bracket
@@ -53,6 +64,13 @@ def largest(
         chosen = _largest_between(values, k, values.min(), None)
         assert chosen is not None
     return chosen
+
+
+def _not_a_number() -> AttackError:
+    return AttackError(
+        "scores of a selection are NaN, so their k largest are not defined; this is a fault of the "
+        "attack or explainer that computed them, please report it"
+    )
 
 
 def _sampled_bracket(values: Shaped[np.ndarray, "N"], k: int) -> tuple[Any, Any] | None:
@@ -127,6 +145,8 @@ def _all_at_once(
         return torch.zeros_like(scores, dtype=torch.bool)
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -torch.inf)
+    if bool(torch.isnan(scores).any()):
+        raise _not_a_number()
     most = int(k.max())
     if most <= 0:
         return torch.zeros_like(scores, dtype=torch.bool)
