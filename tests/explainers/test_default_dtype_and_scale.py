@@ -20,6 +20,7 @@ from sigma_ser.core.errors import ExplainerError, ShapeError
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.explainers.explanation import explain, make_explainer
 from sigma_ser.explainers.ranking import ranking_scale, ranking_scores
+from sigma_ser.explainers.request import check_integers
 from sigma_ser.victims.victim import wrap
 
 EXPLAINERS = registry.names("explainer")
@@ -158,3 +159,13 @@ def test_a_victim_that_cannot_be_copied_is_an_error(victim_of, batch, labels):
     with pytest.raises(ExplainerError, match=r"cannot be copied .* occlusion"):
         explain("deeplift", victim, batch, labels)
     explain("guided-backprop", victim, batch, labels)
+
+
+def test_class_indices_are_checked_without_a_type_checker(labels):
+    """Past fault: bool labels were explained as the classes 0 and 1."""
+    check_integers("labels", labels.to(torch.uint8), 3)
+    for wrong in (labels.bool(), labels.float(), labels + 0j, labels[:2], labels[None]):
+        with pytest.raises(ShapeError, match=r"labels must be integers of shape \(3,\)"):
+            check_integers("labels", wrong, 3)
+    with pytest.raises((ShapeError, TypeError), match=r"torch.tensor|Tensor"):
+        check_integers("labels", [0, 3, 1], 3)
