@@ -1,4 +1,4 @@
-"""One attacked utterance in full, for the page: what was heard, explained, masked and moved."""
+"""One attacked utterance in full, for the page: recording, explanations, mask and perturbation."""
 
 from __future__ import annotations
 
