@@ -139,8 +139,8 @@ class Exemplar:
             return cls(**rest, **arrays)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as fault:
             raise RunError(
-                f"{path} is not an exemplar that can be read ({fault}); delete it and run again: "
-                "it is made anew, and the rest is kept"
+                f"{path} cannot be read as an exemplar ({fault}); delete it and run again: "
+                "it is computed again, and the rest is kept"
             ) from fault
 
 
