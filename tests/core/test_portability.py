@@ -84,6 +84,7 @@ def test_it_works_without_the_modules_and_calls_of_posix(tmp_path: Path) -> None
     assert run_without_posix(_BARE_SYSTEM, tmp_path).split() == ["3"]
 
 
+@pytest.mark.slow
 @pytest.mark.study
 def test_the_demo_runs_without_the_modules_and_calls_of_posix(tmp_path: Path) -> None:
     result = json.loads(run_without_posix(_DEMO, tmp_path / "run"))
