@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -34,7 +34,6 @@ class ShardTask:
     utterances: Sequence[Utterance]
     labels: Sequence[int]
     dtype: str
-    encoder: tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,34 @@ class ShardReport:
     digest: str
 
 
-def make_shard(task: ShardTask) -> ShardReport:
-    """Make one shard in a worker, which loads the encoder once."""
-    encoder = _encoder_of(task.encoder)
-    with ReadAhead([task.utterances], encoder) as ahead:
-        return encode_shard(task, encoder, ahead.groups(0))
+@dataclass(frozen=True)
+class ShardMaker:
+    """Makes shards in a worker, which enters it once and so loads the encoder once.
+
+    Args:
+        spec: arguments of `load_encoder`.
+    """
+
+    spec: tuple[tuple[str, Any], ...]
+    _encoders: list[Encoder] = field(default_factory=list, compare=False, repr=False)
+
+    def __enter__(self) -> ShardMaker:
+        self._encoders.append(load_encoder(**dict(self.spec)))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._encoders.pop()
+
+    def __call__(self, task: ShardTask) -> ShardReport:
+        """Make one shard."""
+        encoder = self._encoders[-1]
+        with ReadAhead([task.utterances], encoder) as ahead:
+            return encode_shard(task, encoder, ahead.groups(0))
 
 
 def encode_shard(
@@ -118,8 +140,3 @@ def _stored(states: Float[Tensor, "T D"], dtype: str, name: str) -> Tensor:
             'extract with dtype="float32"'
         )
     return stored
-
-
-@lru_cache(maxsize=1)
-def _encoder_of(spec: tuple[tuple[str, Any], ...]) -> Encoder:
-    return load_encoder(**dict(spec))
