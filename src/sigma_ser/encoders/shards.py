@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigma_ser.core.errors import AudioError, StoreError
-from sigma_ser.core.files import whole_file
+from sigma_ser.core.files import tensor_errors, whole_file
 from sigma_ser.core.utterance import Utterance
 
 from .encoder import load_encoder
@@ -126,7 +126,8 @@ def encode_shard(
     # The empty tensor is for a shard of which no recording can be read.
     empty = torch.zeros(0, encoder.dim, dtype=DTYPES[task.dtype])
     joined = torch.cat([empty, *(features[row] for row in sorted(features))])
-    with whole_file(shard_path(task.folder, task.shard)) as aside:
+    path = shard_path(task.folder, task.shard)
+    with whole_file(path) as aside, tensor_errors(path):
         save_file({"features": joined}, aside)
         digest = file_digest(aside)
     return ShardReport(task.shard, tuple(entries), digest)

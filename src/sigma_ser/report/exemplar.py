@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from sigma_ser.core.errors import RunError, ShapeError
-from sigma_ser.core.files import whole_file
+from sigma_ser.core.files import tensor_errors, whole_file
 
 SAMPLE_RATE = 16_000
 _ARRAYS = (
@@ -119,7 +119,7 @@ class Exemplar:
             for field in dataclasses.fields(self)
             if field.name not in _ARRAYS
         }
-        with whole_file(path) as aside:
+        with whole_file(path) as aside, tensor_errors(path):
             save_file(arrays, aside, metadata={"exemplar": json.dumps(rest, ensure_ascii=False)})
 
     @classmethod
