@@ -92,6 +92,7 @@ def test_every_query_is_logged_and_none_is_a_gradient(
         assert set(log.best_margin.nan_to_num(nan=1.0).unique().tolist()) == {-1.0, 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_decisions_are_all_that_a_decision_attack_uses(
     name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
@@ -109,6 +110,7 @@ def test_decisions_are_all_that_a_decision_attack_uses(
     assert with_logits.success.sum() >= full.success.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_search_beats_chance(
     name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]

@@ -50,6 +50,7 @@ def test_the_minimum_of_a_plane(name: str) -> None:
     assert not bool(impossible.success)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_minimum_fools_and_serves_larger_budgets(
     name: str, conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]

@@ -59,6 +59,7 @@ def test_the_smallest_epsilon_of_a_sum() -> None:
     assert (curve.smallest <= known * 1.021).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("minimise", ["sparsity", "epsilon"])
 def test_a_curve_is_what_single_budgets_say(

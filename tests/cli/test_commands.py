@@ -33,6 +33,7 @@ def test_list_names_every_kind(tmp_path: Path) -> None:
     assert {"demo", "tess"} <= set(found["corpus"])
 
 
+@pytest.mark.slow
 def test_doctor_finds_what_is_shipped(tmp_path: Path) -> None:
     found = json.loads(sigma_ser("doctor", "--json", folder=tmp_path).stdout)
     assert found["demo corpus"] == found["demo encoder"] == "shipped"

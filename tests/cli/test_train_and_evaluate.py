@@ -147,7 +147,7 @@ def test_hardening_is_an_option_of_the_same_command(store, release, tmp_path: Pa
     ("arguments", "said"),
     [
         (["--set", "epoch=3"], "no setting 'epoch'"),
-        (["--set", "epochs=many"], "key=number"),
+        (["--set", "epochs=many"], "epochs of training must be a whole number"),
         (["--set", "epochs=0"], "epochs must be at least 1"),
         (["--head", "bilstn"], "did you mean bilstm"),
         (["--fold", "test-Ses06"], "no fold 'test-Ses06'"),

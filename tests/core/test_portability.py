@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,14 +14,17 @@ import pytest
 from sigma_ser.core.cores import usable_cores
 from sigma_ser.core.locks import exclusive, is_held
 
-_BARE_SYSTEM = """
-    import importlib, os, pkgutil, sys, warnings
+_WITHOUT_POSIX = """
+    import os, sys, warnings
 
     os.__dict__.pop("sched_getaffinity", None)
     for name in ("fcntl", "resource", "pwd", "grp", "termios"):
         sys.modules[name] = None
     # filelock falls back on the existence of a file, which it reports.
     warnings.filterwarnings("ignore", "only soft file lock is available")
+"""
+_BARE_SYSTEM = """
+    import importlib, pkgutil
 
     import sigma_ser as ss
 
@@ -41,6 +45,19 @@ _BARE_SYSTEM = """
     assert store.complete
     print(len(store))
 """
+_DEMO = """
+    from sigma_ser.cli import main
+    from sigma_ser.demo import study_path
+
+    smaller = (
+        "evaluation.utterances=4", "evaluation.exemplars=1", "consistency.settings.steps=1",
+        'victims=[{head = "linear", epochs = 2}]', "attacks.0.steps=2",
+        "explainers.integrated-gradients.steps=2",
+    )
+    changes = [part for one in smaller for part in ("--set", one)]
+    sys.argv = ["sigma-ser", "run", str(study_path()), "--out", sys.argv[1], "--json", *changes]
+    main()
+"""
 _HOLD = """
     import sys
     from pathlib import Path
@@ -52,14 +69,27 @@ _HOLD = """
 """
 
 
+def run_without_posix(script: str, folder: Path) -> str:
+    """What a script prints in a fresh interpreter that lacks modules and calls of POSIX."""
+    text = textwrap.dedent(_WITHOUT_POSIX) + textwrap.dedent(script)
+    found = subprocess.run(
+        [sys.executable, "-c", text, str(folder)], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr[-3000:]
+    return found.stdout
+
+
 @pytest.mark.slow
 def test_it_works_without_the_modules_and_calls_of_posix(tmp_path: Path) -> None:
-    found = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(_BARE_SYSTEM), str(tmp_path)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert found.returncode == 0, found.stderr[-3000:]
-    assert found.stdout.split() == ["3"]
+    assert run_without_posix(_BARE_SYSTEM, tmp_path).split() == ["3"]
+
+
+@pytest.mark.slow
+@pytest.mark.study
+def test_the_demo_runs_without_the_modules_and_calls_of_posix(tmp_path: Path) -> None:
+    result = json.loads(run_without_posix(_DEMO, tmp_path / "run"))
+    assert result["attacks"]
+    assert Path(result["report"]).is_file()
 
 
 def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:

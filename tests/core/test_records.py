@@ -175,3 +175,14 @@ def test_columns_weigh_a_fraction_of_objects() -> None:
     assert 100 < records.nbytes / 2000 < 200
     # Part of a table travels without the rest of it.
     assert len(pickle.dumps(records[:10])) < len(pickle.dumps(records)) / 50
+
+
+def test_records_do_not_import_pandas() -> None:
+    # It would add 30 MB to every process that lists recordings.
+    code = (
+        "import sys; from sigma_ser.core.records import ColumnBuilder; "
+        "column = ColumnBuilder(str, ['a', 'b']).column(); "
+        "print(list(column.take([1, 0])), list(column[:1]), 'pandas' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "['b', 'a'] ['a'] False"

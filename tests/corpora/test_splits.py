@@ -106,6 +106,7 @@ def _folds_of(protocol: str) -> list[tuple[Corpus, list[Fold]]]:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ss.registry.names("protocol"))
 def test_every_protocol_keeps_the_laws(protocol: str) -> None:
     for corpus, folds in _folds_of(protocol):

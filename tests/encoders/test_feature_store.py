@@ -27,7 +27,7 @@ from sigma_ser.encoders.extraction import extract
 from sigma_ser.encoders.index import shard_path
 from sigma_ser.encoders.moments import Moments
 from sigma_ser.encoders.store import FeatureStore
-from sigma_ser.execution.executor import Executor, load_executor
+from sigma_ser.execution.executor import Executor, entered, load_executor
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +101,9 @@ class Backwards:
         self, function: Callable[[Any], Any], tasks: Sequence[Any]
     ) -> Iterator[tuple[int, Any]]:
         """Yield in reverse."""
-        for position in reversed(range(len(tasks))):
-            yield position, function(pickle.loads(pickle.dumps(tasks[position])))
+        with entered(function):
+            for position in reversed(range(len(tasks))):
+                yield position, function(pickle.loads(pickle.dumps(tasks[position])))
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ def test_integrated_gradients_are_complete_within_one_per_cent(head):
 LOCATING = sorted(set(registry.names("explainer")) - {"random", "vargrad"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOCATING)
 def test_an_explainer_localises_the_planted_elements(name):
     """Control: more of the map lies on the planted elements than of a random map.

@@ -348,7 +348,9 @@ class PageReader:
             == "Network.requestWillBeSent"
         ]
         assert page.as_uri() in requested, "the log works"
-        return [url for url in requested if not url.startswith(("data:", page.as_uri()))]
+        # Pages of the browser itself, such as a new tab, are not requests of this page.
+        known = ("data:", "chrome:", page.as_uri())
+        return [url for url in requested if not url.startswith(known)]
 
 
 @pytest.fixture

@@ -182,7 +182,10 @@ def test_two_runs_in_one_folder_do_not_meet(
 ) -> None:
     from sigma_ser.runs.lock import run_lock
 
-    with run_lock(finished.folder), pytest.raises(ss.SigmaError, match="another run is at work"):
+    with (
+        run_lock(finished.folder),
+        pytest.raises(ss.SigmaError, match="another run is already using"),
+    ):
         ss.run(small_study, out=finished.folder)
 
 

@@ -81,6 +81,7 @@ def test_the_examples_pass_the_checks_of_the_page(place: Path) -> None:
     assert ran.returncode == 0, ran.stderr
 
 
+@pytest.mark.slow
 def test_the_command_line_finds_them(place: Path) -> None:
     for kind in KINDS:
         ran = _run(place, "from sigma_ser.cli import main; main()", "list", kind)

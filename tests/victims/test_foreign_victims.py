@@ -69,6 +69,7 @@ def _waves() -> list[np.ndarray]:
     return [rng.standard_normal(samples).astype(np.float32) for samples in (6400, 4321)]
 
 
+@pytest.mark.slow
 def test_encoder_and_rest_together_are_the_whole_model(saved) -> None:
     folder, model = saved
     waves = _waves()

@@ -16,6 +16,7 @@ from sigma_ser.victims.settings import AdversarialTraining
 from sigma_ser.victims.training import train
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", registry.names("head"))
 def test_every_head_learns_separable_classes(head: str, store, fold) -> None:
     settings = {"hidden": 16} if head == "ecapa" else {}

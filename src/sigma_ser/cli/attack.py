@@ -35,21 +35,23 @@ def attack(
     attacks: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names of attacks (see `sigma-ser list attack`, or `foolbox:LinfPGD`). Settings "
-            'are given in brackets: "dual-averaging(steps=50)". '
-            "[default: dual-averaging, sigma-autoattack]"
+            help="Names of attacks; `sigma-ser list attack` lists them. An attack of another "
+            "library has a prefix: `foolbox:LinfPGD`. Settings are given in brackets: "
+            '"dual-averaging(steps=50)". The default is dual-averaging and sigma-autoattack.'
         ),
     ] = None,
     *,
     sparsity: Annotated[
         list[float] | None,
-        typer.Option(help="Share of the elements that may change. Repeatable. [default: 0.01]"),
+        typer.Option(
+            help="Share of the elements that may change. Repeatable. The default is 0.01."
+        ),
     ] = None,
     epsilon: Annotated[
         list[float] | None,
         typer.Option(
             help="Maximum change of an element, in standard deviations of its channel. Repeatable. "
-            "[default: 0.5]"
+            "The default is 0.5."
         ),
     ] = None,
     granularity: Annotated[
@@ -65,12 +67,15 @@ def attack(
     scope: Annotated[
         list[int] | None,
         typer.Option(
-            min=1, help="Mask size as a multiple of the budget k. Repeatable. [default: 1, 8]"
+            min=1,
+            help="Mask size as a multiple of the budget k. Repeatable. The default is 1 and 8.",
         ),
     ] = None,
     mask_victim: Annotated[
         str | None,
-        typer.Option(help="Victim whose explanations make the masks. [default: the attacked one]"),
+        typer.Option(
+            help="Victim whose explanations make the masks. The default is the attacked victim."
+        ),
     ] = None,
     corpus: Annotated[
         str | None,
@@ -175,7 +180,7 @@ def _ids(path: Path) -> list[str]:
     except (OSError, ValueError) as fault:
         raise ConfigError(f"--ids {path} cannot be read as a JSON list ({fault})") from fault
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"--ids {path} cannot be read as a JSON list of texts")
+        raise ConfigError(f"--ids {path} cannot be read as a JSON list of strings")
     return names
 
 

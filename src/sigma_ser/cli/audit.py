@@ -28,7 +28,7 @@ def audit(
     ],
     root: Annotated[Path | None, typer.Option(help="Folder of a registered corpus.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run. [default: runs/audit-<model>]")
+        Path | None, typer.Option(help="Folder of the run. The default is runs/audit-<model>.")
     ] = None,
     encoder: Annotated[
         str | None,

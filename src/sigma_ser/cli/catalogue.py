@@ -11,7 +11,9 @@ import typer
 def list_names(
     kind: Annotated[
         str | None,
-        typer.Argument(help="Kind of component, such as attack, explainer or head. [default: all]"),
+        typer.Argument(
+            help="Kind of component, such as attack, explainer or head. The default is all kinds."
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object.")

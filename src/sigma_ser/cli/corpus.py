@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from sigma_ser.core.progress import Progress
 
-app = typer.Typer(help="Check a corpus and the leakage between its splits.", no_args_is_help=True)
+app = typer.Typer(
+    help="Check a corpus and the leakage between the parts of its folds.", no_args_is_help=True
+)
 
 _SHOWN = 20
 
@@ -42,7 +44,9 @@ def check(
     ] = False,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of reading threads. [default: number of processors]"),
+        typer.Option(
+            min=1, help="Number of reading threads. The default is the number of processors."
+        ),
     ] = None,
     protocol: Annotated[
         str | None,

@@ -26,11 +26,15 @@ def evaluate(
     *,
     protocol: Annotated[
         str | None,
-        typer.Option(help="Score one part of a fold of this protocol. [default: the whole store]"),
+        typer.Option(
+            help="Score one part of a fold of this protocol. By default the whole store is scored."
+        ),
     ] = None,
     fold: Annotated[
         str | None,
-        typer.Option(help="Name of the fold. [default: the fold that the victim was trained on]"),
+        typer.Option(
+            help="Name of the fold. The default is the fold that the victim was trained on."
+        ),
     ] = None,
     part: Annotated[
         str, typer.Option(help="Part of the fold: `test`, `validation` or `train`.")
@@ -50,7 +54,7 @@ def evaluate(
         bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
-    """Score a victim on a corpus: UAR with interval, confusion matrix, classes and speakers."""
+    """Score a victim: unweighted average recall (UAR), confusion matrix, classes and speakers."""
     import sigma_ser as ss
     from sigma_ser.core.errors import ConfigError
     from sigma_ser.corpora.folds import PARTS
@@ -107,7 +111,7 @@ def _fold(folds: list[Any], name: str | None, victim: Victim) -> Any:
     if name is None and fold_key not in (None, known[wanted].key):
         raise ConfigError(
             f"the fold {wanted!r} of this protocol is not the one that the victim was trained on; "
-            "use the --protocol and --split-seed of its training, "
+            "use the --protocol and --split-seed that it was trained with, "
             f"or --fold {wanted} to score it anyway"
         )
     return known[wanted]

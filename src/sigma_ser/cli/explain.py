@@ -28,7 +28,7 @@ def explain(
         list[str] | None,
         typer.Argument(
             help="Names of explainers; `sigma-ser list explainer` lists them. "
-            "[default: gradient, integrated-gradients]"
+            "The default is gradient and integrated-gradients."
         ),
     ] = None,
     *,

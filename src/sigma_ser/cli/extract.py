@@ -29,7 +29,10 @@ def extract(
         str, typer.Option(help="Encoder: `demo`, a local folder, or a Hugging Face id.")
     ] = "demo",
     layer: Annotated[
-        str | None, typer.Option(help="Encoder layer: a number, `mean` or `all`. [default: -1]")
+        str | None,
+        typer.Option(
+            help="Encoder layer: a number, `mean` or `all`. The default is -1, the last layer."
+        ),
     ] = None,
     revision: Annotated[
         str | None,

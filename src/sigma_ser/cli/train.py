@@ -30,21 +30,22 @@ def train(
     head: Annotated[
         list[str] | None,
         typer.Option(
-            help="Head to train, see `sigma-ser list head`; `all` trains every head. Repeatable. "
-            "[default: mlp]"
+            help="Head to train; `sigma-ser list head` lists them, and `all` trains every head. "
+            "Repeatable. The default is mlp."
         ),
     ] = None,
     root: Annotated[
         Path | None, typer.Option(help="Folder of the corpus. The demo corpus needs none.")
     ] = None,
     fold: Annotated[
-        list[str] | None, typer.Option(help="Name of a fold. Repeatable. [default: all folds]")
+        list[str] | None, typer.Option(help="Name of a fold. Repeatable. The default is all folds.")
     ] = None,
     split_seed: Annotated[
-        int, typer.Option(help="Random seed of the split, for protocols that draw one.")
+        int, typer.Option(help="Random seed of the split, for protocols that split at random.")
     ] = 0,
     seed: Annotated[
-        list[int] | None, typer.Option(help="Random seed of the training. Repeatable. [default: 0]")
+        list[int] | None,
+        typer.Option(help="Random seed of the training. Repeatable. The default is 0."),
     ] = None,
     changes: Annotated[
         list[str] | None,

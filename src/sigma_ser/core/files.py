@@ -61,15 +61,24 @@ def write_tensors(
     Raises:
         OSError: if it cannot be written.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    with whole_file(path) as aside:
-        try:
-            save_file(dict(tensors), aside, None if metadata is None else dict(metadata))
-        except SafetensorError as fault:
-            # Writing what lies in memory fails for one reason: the file system refused it.
-            raise OSError(f"cannot write {path}: {fault}") from fault
+    with whole_file(path) as aside, tensor_errors(path):
+        save_file(dict(tensors), aside, None if metadata is None else dict(metadata))
+
+
+@contextlib.contextmanager
+def tensor_errors(path: Path) -> Iterator[None]:
+    """Turn an error of safetensors while it writes `path` into an `OSError`.
+
+    The tensors are in memory and valid, so only the file system can refuse them.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as fault:
+        raise OSError(f"cannot write {path}: {fault}") from fault
 
 
 def content_key(value: Any, digits: int = 16) -> str:

@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import pyarrow as pa
 
@@ -31,7 +31,7 @@ class _Kind:
     encode: Callable[[Any], Any]
     decode: Callable[[Any], Any]
     arrow: pa.DataType
-    code: str
+    code: Literal["i", "q", "d"]
     """Of the array of numbers, or of the ends of the texts."""
 
 
@@ -60,17 +60,24 @@ class Column(Sequence[Value], Generic[Value]):
 
     Args:
         kind: as for `ColumnBuilder`.
-        array: the stored values.
+        stored: the values in their stored form.
     """
 
-    def __init__(self, kind: Any, array: pa.Array) -> None:
-        self.array = array
+    def __init__(self, kind: Any, stored: pa.Array) -> None:
+        self.array = stored
         self._kind = kind
         self._decode = _KINDS[kind].decode
+        # Views of the buffers, for single values: Arrow's own access takes several times as long.
+        _, numbers, *texts = stored.buffers()
+        self._numbers = memoryview(numbers or b"").cast(_KINDS[kind].code)
+        self._texts = memoryview(texts[0] or b"") if texts else None
 
     def take(self, rows: Sequence[int]) -> Column[Value]:
         """A copy of some values, in the order of `rows`."""
-        return Column(self._kind, self.array.take(pa.array(rows, pa.int64())))
+        # `pa.array` would import pandas.
+        numbers = [None, pa.py_buffer(array("q", rows))]
+        taken = self.array.take(pa.Array.from_buffers(pa.int64(), len(rows), numbers))
+        return Column(self._kind, taken)
 
     def __len__(self) -> int:
         return len(self.array)
@@ -86,7 +93,11 @@ class Column(Sequence[Value], Generic[Value]):
     def __getitem__(self, row: int | slice) -> Value | Column[Value]:
         if isinstance(row, slice):
             return self.take(range(*row.indices(len(self.array))))
-        value: Value = self._decode(self.array[range(len(self.array))[row]].as_py())
+        at = range(len(self.array))[row] + self.array.offset
+        stored: Any = self._numbers[at]
+        if self._texts is not None:
+            stored = bytes(self._texts[stored : self._numbers[at + 1]])
+        value: Value = self._decode(stored)
         return value
 
     def __eq__(self, other: object) -> bool:
@@ -182,10 +193,10 @@ class Records(Sequence[Value], Generic[Value]):
         """
         columns: dict[str, Column[Any]] = {}
         for name, hint in _hints(kind).items():
-            array = table[name].cast(_KINDS[hint].arrow).combine_chunks()
-            if array.null_count:
+            stored = table[name].cast(_KINDS[hint].arrow).combine_chunks()
+            if stored.null_count:
                 raise ValueError(f"column {name} has nulls")
-            columns[name] = Column(hint, array)
+            columns[name] = Column(hint, stored)
         return cls(kind, columns)
 
     def column(self, name: str) -> Column[Any]:

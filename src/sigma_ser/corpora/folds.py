@@ -76,7 +76,7 @@ class Fold:
             return cls(value["name"], *(value[part] for part in PARTS))
         except (ValueError, KeyError, TypeError) as error:
             raise CorpusError(
-                f"this is not a fold: it needs name, {', '.join(PARTS)} ({error})"
+                f"this is not a fold: it needs the keys name, {', '.join(PARTS)} ({error})"
             ) from error
 
 

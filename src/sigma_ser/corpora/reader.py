@@ -110,7 +110,7 @@ class Entries(Sequence[Entry]):
             self._utterances.append(entry.utterance)
         except (AttributeError, TypeError) as error:
             raise CorpusError(
-                f"{entry.utterance!r} has a field of another type than Utterance says ({error}); "
+                f"{entry.utterance!r} has a field whose type is not that of Utterance ({error}); "
                 "correct the reader that listed it"
             ) from error
         for name, builder in self._columns.items():

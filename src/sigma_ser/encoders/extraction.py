@@ -33,7 +33,7 @@ from .index import (
     write_index,
 )
 from .read_ahead import ReadAhead
-from .shards import DTYPES, ShardReport, ShardTask, encode_shard, make_shard
+from .shards import DTYPES, ShardMaker, ShardReport, ShardTask, encode_shard
 from .store import FeatureStore
 
 if TYPE_CHECKING:
@@ -101,7 +101,6 @@ def extract(
         "shards": len(shards),
         "shard_size": shard_size,
     }
-    spec = tuple(sorted(encoder.spec.items()))
     classes = {label: position for position, label in enumerate(corpus.class_names)}
     tasks = [
         ShardTask(
@@ -110,7 +109,6 @@ def extract(
             utterances=utterances,
             labels=array("i", (classes[label] for label in utterances.column("label"))),
             dtype=dtype,
-            encoder=spec,
         )
         for shard, utterances in enumerate(shards)
     ]
@@ -138,7 +136,8 @@ def _made(
 ) -> Iterator[ShardReport]:
     """Yield finished shards; in this process with one reader for all, in workers one for each."""
     if not executor.in_process:
-        for position, report in executor.completed(make_shard, tasks):
+        maker = ShardMaker(tuple(sorted(encoder.spec.items())))
+        for position, report in executor.completed(maker, tasks):
             count(len(tasks[position].utterances))
             yield report
         return

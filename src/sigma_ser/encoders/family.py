@@ -234,11 +234,13 @@ class Encoder(ABC):
         if self.frames(len(wave)) < 1:
             raise AudioError(
                 f"a wave of {len(wave)} samples is shorter than the {self.receptive_field} that "
-                f"one frame of this {self.family} encoder needs; leave it out",
+                f"one frame of this {self.family} encoder needs; leave the recording out",
                 reason="too-short",
             )
         if not np.isfinite(wave).all():
-            raise AudioError("a wave has NaN or infinite samples; leave it out", "non-finite")
+            raise AudioError(
+                "a wave has NaN or infinite samples; leave the recording out", "non-finite"
+            )
 
     def encode(
         self, waves: Sequence[Float[np.ndarray, "_"]], batched: bool = True

@@ -38,7 +38,7 @@ def resolve_layer(layer: int | str, layers: int) -> Layer:
     if isinstance(layer, str) or not -layers - 1 <= layer <= layers:
         raise EncoderError(
             f"there is no layer {layer!r}; this encoder has layers 0 (before the first transformer "
-            f'layer) to {layers}, also negative, "mean" and "all"'
+            f'layer) to {layers}, counts from the end (-1 is the last), "mean" and "all"'
         )
     return layer % (layers + 1)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigma_ser.core.errors import AudioError, StoreError
-from sigma_ser.core.files import whole_file
+from sigma_ser.core.files import tensor_errors, whole_file
 from sigma_ser.core.utterance import Utterance
 
 from .encoder import load_encoder
@@ -34,7 +34,6 @@ class ShardTask:
     utterances: Sequence[Utterance]
     labels: Sequence[int]
     dtype: str
-    encoder: tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,34 @@ class ShardReport:
     digest: str
 
 
-def make_shard(task: ShardTask) -> ShardReport:
-    """Make one shard in a worker, which loads the encoder once."""
-    encoder = _encoder_of(task.encoder)
-    with ReadAhead([task.utterances], encoder) as ahead:
-        return encode_shard(task, encoder, ahead.groups(0))
+@dataclass(frozen=True)
+class ShardMaker:
+    """Makes shards in a worker, which enters it once and so loads the encoder once.
+
+    Args:
+        spec: arguments of `load_encoder`.
+    """
+
+    spec: tuple[tuple[str, Any], ...]
+    _encoders: list[Encoder] = field(default_factory=list, compare=False, repr=False)
+
+    def __enter__(self) -> ShardMaker:
+        self._encoders.append(load_encoder(**dict(self.spec)))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._encoders.pop()
+
+    def __call__(self, task: ShardTask) -> ShardReport:
+        """Make one shard."""
+        encoder = self._encoders[-1]
+        with ReadAhead([task.utterances], encoder) as ahead:
+            return encode_shard(task, encoder, ahead.groups(0))
 
 
 def encode_shard(
@@ -104,7 +126,8 @@ def encode_shard(
     # The empty tensor is for a shard of which no recording can be read.
     empty = torch.zeros(0, encoder.dim, dtype=DTYPES[task.dtype])
     joined = torch.cat([empty, *(features[row] for row in sorted(features))])
-    with whole_file(shard_path(task.folder, task.shard)) as aside:
+    path = shard_path(task.folder, task.shard)
+    with whole_file(path) as aside, tensor_errors(path):
         save_file({"features": joined}, aside)
         digest = file_digest(aside)
     return ShardReport(task.shard, tuple(entries), digest)
@@ -118,8 +141,3 @@ def _stored(states: Float[Tensor, "T D"], dtype: str, name: str) -> Tensor:
             'extract with dtype="float32"'
         )
     return stored
-
-
-@lru_cache(maxsize=1)
-def _encoder_of(spec: tuple[tuple[str, Any], ...]) -> Encoder:
-    return load_encoder(**dict(spec))

@@ -19,7 +19,7 @@ from sigma_ser.core import registry
 from sigma_ser.core.contracts import Explainer, Explanation, MapKind, Victim
 from sigma_ser.core.errors import ExplainerError, ShapeError
 from sigma_ser.core.features import FeatureBatch
-from sigma_ser.core.files import content_key, whole_file
+from sigma_ser.core.files import content_key, write_tensors
 
 from .explanation import explanation, make_explainer
 from .ranking import ranking_scale, ranking_scores
@@ -108,12 +108,9 @@ class UniversalMap:
         Returns:
             The path of the file.
         """
-        from safetensors.torch import save_file
-
         maps = {str(group): one.contiguous() for group, one in sorted(self.maps.items())}
         path = Path(folder) / self._file_name
-        with whole_file(path) as aside:
-            save_file(maps, aside)
+        write_tensors(path, maps)
         return path
 
     @classmethod

@@ -32,7 +32,7 @@ from sigma_ser.core.budget import Budget
 from sigma_ser.core.contracts import Explainer, Explanation, Victim
 from sigma_ser.core.errors import ExplainerError, StoreError
 from sigma_ser.core.features import FeatureBatch, content_ids
-from sigma_ser.core.files import content_key, whole_file, write_json
+from sigma_ser.core.files import content_key, write_json, write_tensors
 from sigma_ser.core.seeds import utterance_seeds
 from sigma_ser.core.topk import largest, topk_support
 from sigma_ser.explainers.explanation import explanation
@@ -292,8 +292,6 @@ class MaskBank:
         return bracket(self._parts[stored.part].marks[stored.row], size, k)
 
     def _write(self, batch: FeatureBatch, names: list[str], new: Explanation) -> None:
-        from safetensors.torch import save_file
-
         scale = ranking_scale(self.explainer.kind, self.victim, batch)
         halves, peaks = rounded_to_half(
             (new.saliency if scale is None else new.saliency * scale).cpu()
@@ -316,8 +314,7 @@ class MaskBank:
         if not (self.folder / _SOURCE).exists():
             write_json(self.folder / _SOURCE, self.source)
         part = self.folder / f"part-{content_key(names)}.safetensors"
-        with whole_file(part) as aside:
-            save_file(tensors, aside, {"maps": json.dumps(facts)})
+        write_tensors(part, tensors, {"maps": json.dumps(facts)})
         self._open(part)
 
     def _open(self, part: Path) -> None:

@@ -1,4 +1,4 @@
-"""One attacked utterance in full, for the page: what was heard, explained, masked and moved."""
+"""One attacked utterance in full, for the page: recording, explanations, mask and perturbation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from sigma_ser.core.errors import RunError, ShapeError
-from sigma_ser.core.files import whole_file
+from sigma_ser.core.files import tensor_errors, whole_file
 
 SAMPLE_RATE = 16_000
 _ARRAYS = (
@@ -119,7 +119,7 @@ class Exemplar:
             for field in dataclasses.fields(self)
             if field.name not in _ARRAYS
         }
-        with whole_file(path) as aside:
+        with whole_file(path) as aside, tensor_errors(path):
             save_file(arrays, aside, metadata={"exemplar": json.dumps(rest, ensure_ascii=False)})
 
     @classmethod
@@ -139,8 +139,8 @@ class Exemplar:
             return cls(**rest, **arrays)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as fault:
             raise RunError(
-                f"{path} is not an exemplar that can be read ({fault}); delete it and run again: "
-                "it is made anew, and the rest is kept"
+                f"{path} cannot be read as an exemplar ({fault}); delete it and run again: "
+                "it is computed again, and the rest is kept"
             ) from fault
 
 

@@ -61,7 +61,9 @@ def find_garbage(layout: RunLayout) -> Garbage:
         )
     needs = read_object(layout.plan, ["needs"], f"run the study {_AGAIN}")["needs"]
     if not isinstance(needs, dict) or not {*STEP_FOLDERS, "saliency"} <= needs.keys():
-        raise RunError(f"{layout.plan} is of another version; run the study {_AGAIN}")
+        raise RunError(
+            f"{layout.plan} was written by another version of sigma-ser; run the study {_AGAIN}"
+        )
     found = list(_partial_files(layout.folder))
     for name in STEP_FOLDERS:
         entries = _children(layout.folder / name)

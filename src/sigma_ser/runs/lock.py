@@ -20,7 +20,7 @@ def run_lock(folder: Path) -> Iterator[None]:
         RunError: if another run holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    busy = RunError(f"another run is at work in {folder}; wait for it, or choose another --out")
+    busy = RunError(f"another run is already using {folder}; wait for it, or choose another --out")
     with exclusive(folder / _FILE, busy):
         yield
 

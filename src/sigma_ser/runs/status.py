@@ -108,10 +108,10 @@ def read_status(layout: RunLayout) -> dict[str, Any]:
             f"{layout.folder} is not a run folder (it has no {path.name}); give the folder that "
             "sigma-ser run wrote"
         )
-    values = read_object(path, _KEYS, "run the study again, which writes it anew")
+    values = read_object(path, _KEYS, "run the study again, which rewrites it")
     for stage in values["stages"]:
         if not set(_STAGE_KEYS) <= set(stage):
-            raise RunError(f"{path} is damaged; run the study again, which writes it anew")
+            raise RunError(f"{path} is damaged; run the study again, which rewrites it")
     if values["state"] == "running" and not is_locked(layout.folder):
         values["state"] = "stopped"
     return values

@@ -55,8 +55,8 @@ def audit_study(
         settings: further keywords of `load_victim`.
 
     Raises:
-        SigmaError: if the model or the corpus cannot be used, or a victim trained here does not
-            say what it has heard, or has heard all of the corpus that is not in its test part.
+        SigmaError: if the model or the corpus cannot be used, or a trained victim does not say
+            which recordings it was trained on, or was trained on everything that is given.
     """
     given = Path(corpus)
     known = corpus in registry.names("corpus")

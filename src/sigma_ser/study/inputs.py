@@ -205,7 +205,7 @@ def _check_fit(victim: Any, store: FeatureStore) -> None:
     if scale.ndim == 1 and len(scale) != store.dim // store.layers:
         raise ConfigError(
             f"the victim takes features of {len(scale)} channels and the encoder gives {store.dim};"
-            " choose the encoder and layer that it was made for"
+            " choose the encoder and layer that the victim was trained on"
         )
 
 

@@ -131,7 +131,9 @@ def _read(path: Path, sources: list[_Source], within: tuple[Path, ...]) -> dict[
         what = "the study file" if not within else f"what {within[-1]} includes,"
         raise ConfigError(f"cannot read {what} {path}: {fault.strerror}") from fault
     except UnicodeDecodeError as fault:
-        raise ConfigError(f"{path} is no text in UTF-8 ({fault.reason}); save it as such") from None
+        raise ConfigError(
+            f"{path} is not UTF-8 text ({fault.reason}); save the file in UTF-8"
+        ) from None
     try:
         own = tomllib.loads(text)
     except tomllib.TOMLDecodeError as fault:
@@ -150,8 +152,8 @@ def _read(path: Path, sources: list[_Source], within: tuple[Path, ...]) -> dict[
         other = path.parent / name
         if other.resolve() in {one.resolve() for one in (*within, path)}:
             raise ConfigError(
-                f"{_where(['include'], [source], ())}: {name} includes itself in the end; "
-                "take one include out"
+                f"{_where(['include'], [source], ())}: {name} includes itself, directly "
+                "or through other files; remove one of these includes"
             )
         values = _merged(values, _read(other, sources, (*within, path)))
     return _merged(values, _anchored(_plain(own), path.parent))
@@ -213,7 +215,7 @@ def _override(values: dict[str, Any], override: str) -> None:
             place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
         place[int(last) if isinstance(place, list) else last] = value
     except (IndexError, ValueError, TypeError, AttributeError) as fault:
-        raise ConfigError(f"--set {key}: there is no such place in the study") from fault
+        raise ConfigError(f"--set {key}: the study has no such key or list entry") from fault
 
 
 def _sentence(

@@ -141,4 +141,4 @@ def read_failures(layout: RunLayout) -> list[dict[str, Any]]:
     if not layout.failures.exists():
         return []
     names = [one.name for one in fields(Failure)]
-    return read_objects(layout.failures, names, "run the study again, which writes it anew")
+    return read_objects(layout.failures, names, "run the study again, which rewrites it")

@@ -101,12 +101,12 @@ def load_classifier(
         if source.model_type not in _FAMILIES:
             raise VictimError(
                 f"{source.name} is of the family {source.model_type or 'unknown'!r}; the supported "
-                f"families are {', '.join(_FAMILIES)}; give others with ss.wrap(module)"
+                f"families are {', '.join(_FAMILIES)}; wrap other models with ss.wrap(module)"
             )
         if getattr(config, "add_adapter", False):
             raise VictimError(
                 f"{source.name} has an adapter after its layers, which changes the frame rate; "
-                "give the part to attack with ss.wrap(module)"
+                "pass the part to attack to ss.wrap"
             )
         model = load_checked(source, "AutoModelForAudioClassification").eval()
         summed = bool(model.config.use_weighted_layer_sum)
@@ -128,7 +128,7 @@ def _chosen_layer(name: str, layer: int | str, config: Any, summed: bool) -> int
         if _norm_comes_last(config):
             raise VictimError(
                 f"{name} sums its layers, and versions of transformers differ in whether the last "
-                "of them is normalised; give the part to attack with ss.wrap(module)"
+                "of them is normalised; pass the part to attack to ss.wrap"
             )
         return "all"
     chosen = resolve_layer(layer, config.num_hidden_layers)
