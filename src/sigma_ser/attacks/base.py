@@ -61,7 +61,7 @@ class _CheckedVictim(CountedVictim):
             raise VictimError(
                 "the victim's gradient is not finite for utterance "
                 f"{self._ids[int(owner[bad][0])]!r}, so gradient attacks cannot be run; look for a "
-                "square root, norm or logarithm of 0, or use an attack that needs no gradient, such as "
+                "square root, norm or logarithm of 0, or use an attack without gradients, such as "
                 "sparse-rs"
             )
 
