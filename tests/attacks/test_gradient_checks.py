@@ -161,7 +161,7 @@ def test_the_warning_names_the_victim_and_each_sign_once() -> None:
     ]
     (warning,) = masked_warnings(victims)
     assert "rounded" in warning
-    assert all(warning.count(sign) == 1 for sign in SIGNS[:2])
+    assert all(warning.count(f"{sign}: ") == 1 for sign in SIGNS[:2])
     assert "no evidence of robustness" in warning
 
 
