@@ -248,7 +248,8 @@ def test_batch_normalisation_without_running_statistics_sees_each_utterance_alon
     lengths = torch.arange(UTTERANCES) % 5 + FRAMES - 4
     batch = ss.FeatureBatch(batch.x, lengths)
     labels = victim(batch.x, batch.lengths).argmax(1)
-    result = ss.attack("dual-averaging", victim, batch, labels, BUDGET)
+    large = ss.Budget(sparsity=0.3, epsilon=4.0)
+    result = ss.attack("dual-averaging", victim, batch, labels, large)
     assert result.success.any()
     for row in range(UTTERANCES):
         one = result.features(batch).select(torch.tensor([row]))
