@@ -184,7 +184,8 @@ def test_the_cut_inside_shows_the_victim_k_elements_and_the_attack_all_gradients
         batch = FeatureBatch(torch.zeros(1, 2, 6), torch.tensor([2]))
         made(wrap(module), batch, torch.tensor([0]), Budget(count=3, epsilon=1.0))
         assert module.changed == [0, seen, 3]
-        assert torch.equal(gradients[-1], torch.full((1, 1, 2, 6), 2.0))
+        # The spread of the clean logits, 9, is halved; a unit of z is twice the bound of 1.
+        assert torch.equal(gradients[-1], torch.full((1, 1, 2, 6), 0.5 * 2.0))
 
 
 def test_global_generators_are_left_alone(

@@ -78,7 +78,8 @@ class Infinite(Wrapped):
 class OtherInCompany(Wrapped):
     def broken(self, result: ss.AttackResult, *given: Any) -> ss.AttackResult:
         victim, batch, _ = given
-        delta = (result.x_adv - batch.x) / len(batch)
+        # Slightly inside the bound, so that rounding does not exceed it.
+        delta = 0.99 * (result.x_adv - batch.x) / len(batch)
         x_adv = batch.x + delta
         prediction = victim(x_adv, batch.lengths).argmax(1)
         return dataclasses.replace(

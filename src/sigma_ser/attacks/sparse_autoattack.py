@@ -155,7 +155,9 @@ class SigmaAutoAttack(Ensemble):
     masked_members: tuple[SparseAttack, ...] = (
         SurrogateGradient(),
         SmoothedGradient(),
-        SparseRS(queries=1000),
+        # Two independent searches: a single one may lose an utterance by chance.
+        SparseRS(queries=500),
+        SparseRS(queries=2000),
     )
 
     def search(self, active: ActiveSet) -> None:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sigma_ser.attacks.limits import reachable
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.contracts import Explainer, Victim
 from sigma_ser.core.features import FeatureBatch
@@ -175,5 +176,6 @@ def random_perturbation(
     scores = budget.unit_scores(draw, batch.lengths)
     chosen = topk_support(scores, budget.units(batch.lengths, shape[2]), allowed)
     support = budget.expand(chosen, batch.lengths, shape)
-    step = signs * budget.bound(per_channel(victim.scale, batch.x))
-    return batch.x + torch.where(support, step, torch.zeros_like(step))
+    bound = budget.bound(per_channel(victim.scale, batch.x).double())
+    low, high = reachable(batch.x, bound, None)
+    return torch.where(support, torch.where(signs > 0, high, low), batch.x)
