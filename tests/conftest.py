@@ -22,12 +22,40 @@ os.environ.setdefault("SIGMA_SER_CACHE", str(Path(tempfile.gettempdir()) / "sigm
 
 # Tests are slow if they use a fixture that runs a study or trains victims by the command line, or
 # a member that needs many passes. Other slow tests carry the marker themselves.
-SLOW_FIXTURES = {"finished", "small_study", "done", "study_file", "release", "trained", "study"}
+SLOW_FIXTURES = {
+    "browser",
+    "reader",
+    "finished",
+    "small_study",
+    "done",
+    "study_file",
+    "release",
+    "trained",
+    "study",
+}
 SLOW_MEMBERS = {
     *("sparse-autoattack", "sigma-autoattack"),
     *("cornersearch", "onepixel", "reselect", "sparse-rs"),
     "ecapa",
 }
+
+# Files that apply laws to every member: two cheap members are fast, the others are slow.
+SLOW_FILES = {
+    "test_attack_conformance.py",
+    "test_default_dtype_and_scale.py",
+    "test_explainer_conformance.py",
+    "test_explainers_on_trained_heads.py",
+    "test_gradient_checks.py",
+    "test_heads.py",
+    "test_limits.py",
+    "test_notes_beside_figures.py",
+    "test_padding.py",
+    "test_surrogates.py",
+    "test_tiny_gradients.py",
+    "test_unit_of_logits.py",
+    "test_verification.py",
+}
+FAST_MEMBERS = {"oneshot", "gradient", "linear"}
 
 DATA = Path(
     os.environ.get("SIGMA_SER_DATA", Path(__file__).parents[2] / "shared" / "data")
@@ -40,7 +68,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         parameters = getattr(item, "callspec", None)
         members = {str(value) for value in parameters.params.values()} if parameters else set()
-        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())) or SLOW_MEMBERS & members:
+        in_slow_file = item.path.name in SLOW_FILES and not FAST_MEMBERS & members
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if in_slow_file or SLOW_FIXTURES & fixtures or SLOW_MEMBERS & members:
             item.add_marker("slow")
 
 

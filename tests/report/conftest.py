@@ -349,7 +349,7 @@ class PageReader:
         ]
         assert page.as_uri() in requested, "the log works"
         # Pages of the browser itself, such as a new tab, are not requests of this page.
-        known = ("data:", "chrome:", page.as_uri())
+        known = ("data:", "chrome:", "chrome-untrusted:", page.as_uri())
         return [url for url in requested if not url.startswith(known)]
 
 
