@@ -102,6 +102,7 @@ def changed_in_place(attack: str, what: str) -> AttackError:
 
 
 def check_mask(mask: Tensor | None, batch: FeatureBatch) -> None:
+    """Raise :class:`AttackError` unless `mask` is `None` or a bool tensor like the features."""
     if mask is None:
         return
     if not isinstance(mask, Tensor):
@@ -117,6 +118,7 @@ def check_mask(mask: Tensor | None, batch: FeatureBatch) -> None:
 
 
 def check_logits(logits: Tensor, batch: FeatureBatch) -> None:
+    """Raise :class:`VictimError` unless the logits are finite and of shape `(B, C)`, `C >= 2`."""
     if logits.ndim != 2 or len(logits) != len(batch) or logits.shape[1] < 2:
         raise VictimError(
             f"the victim must return logits of shape ({len(batch)}, C) with at least 2 classes, "
@@ -143,6 +145,11 @@ def check_integers(what: str, values: Tensor, batch: FeatureBatch) -> None:
 def checked_classes(
     what: str, classes: Tensor, number: int, batch: FeatureBatch
 ) -> Int[Tensor, "B"]:
+    """Return class indices as int64 on the device of the batch.
+
+    Raises:
+        AttackError: if they are not integers of shape `(B,)` between 0 and `number - 1`.
+    """
     check_integers(f"{what} (class indices)", classes, batch)
     if bool(((classes < 0) | (classes >= number)).any()):
         raise AttackError(
