@@ -2,16 +2,53 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import tempfile
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
 
 # Two processes with two OpenMP threads each run recurrent heads 27 times slower than with one.
 torch.set_num_threads(1)
+
+# Types and shapes are checked in the first calls of every function in each test. Checking all calls
+# more than doubles the time of the suite: an attack calls the same functions thousands of times.
+CHECKED_CALLS = 8
+calls: Counter[Callable[..., Any]] = Counter()
+check_shapes = jaxtyping.jaxtyped
+
+
+def check_first_calls(function: Any = None, *, typechecker: Any = None) -> Any:
+    """Decorate as `jaxtyping.jaxtyped` does, but check only the first calls in each test."""
+    if function is None:
+        return functools.partial(check_first_calls, typechecker=typechecker)
+    if inspect.isclass(function):
+        return check_shapes(function, typechecker=typechecker)
+    # Functions inside functions are defined anew in each call; decorating costs more than the call.
+    if "<locals>" in function.__qualname__:
+        return function
+    checked = check_shapes(function, typechecker=typechecker)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if calls[function] >= CHECKED_CALLS:
+            return function(*args, **kwargs)
+        calls[function] += 1
+        return checked(*args, **kwargs)
+
+    return call
+
+
+# The import hook of `--jaxtyping-packages` looks the decorator up here when a module is imported.
+jaxtyping.jaxtyped = check_first_calls
 
 # No timings in assertions; the same examples in every run, so that a failure can be repeated.
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50)
@@ -60,6 +97,12 @@ FAST_MEMBERS = {"oneshot", "gradient", "linear"}
 DATA = Path(
     os.environ.get("SIGMA_SER_DATA", Path(__file__).parents[2] / "shared" / "data")
 ).absolute()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Begin to count calls anew, so that checks do not depend on the order of the tests."""
+    calls.clear()
 
 
 @pytest.hookimpl(tryfirst=True)
