@@ -102,15 +102,15 @@ def run(
         started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         records, failed = _section(name, commands, done, threads)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        told = {
+        result = {
             "commands": commands,
             "failed": failed,
             "wall_seconds": time.monotonic() - started,
             "cpu_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
             "records": records,
         }
-        write_json(done, told)
-        print(f"  {failed or 'done'}, {told['wall_seconds']:.0f} s", flush=True)
+        write_json(done, result)
+        print(f"  {failed or 'done'}, {result['wall_seconds']:.0f} s", flush=True)
 
 
 def _section(
@@ -150,9 +150,9 @@ def _printed(text: str) -> list[dict[str, Any]]:
     """`scale.py planner` tells people alone: `restart ...: 1.23 s CPU, ...` after a first line."""
     cells, *lines = text.strip().splitlines()
     return [
-        record(name, cells.split(":")[0], float(told.split()[0]), "s CPU")
-        for name, _, told in (line.partition(": ") for line in lines)
-        if " s CPU" in told
+        record(name, cells.split(":")[0], float(result.split()[0]), "s CPU")
+        for name, _, result in (line.partition(": ") for line in lines)
+        if " s CPU" in result
     ]
 
 
@@ -162,15 +162,15 @@ def collect(folder: Path, form: str) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     kept = sorted((folder / "sections").glob("*.json"), key=lambda path: path.stat().st_mtime)
-    told = {path.stem: json.loads(path.read_text("utf-8")) for path in kept}
+    result = {path.stem: json.loads(path.read_text("utf-8")) for path in kept}
     records = [
         {"section": name, **{column: line[column] for column in COLUMNS[1:]}}
-        for name, one in told.items()
+        for name, one in result.items()
         for line in one.pop("records")
     ]
     results = {
         "environment": {**environment(), "form": form},
-        "sections": told,
+        "sections": result,
         "records": records,
     }
     write_json(folder / "results.json", results)
@@ -186,12 +186,12 @@ def collect(folder: Path, form: str) -> dict[str, Any]:
 def compare(results: dict[str, Any], base: dict[str, Any]) -> str:
     """Ratios of all figures that two results share, in Markdown."""
 
-    def named(told: dict[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:
-        return {(one["section"], one["name"], one["setting"]): one for one in told["records"]}
+    def named(result: dict[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:
+        return {(one["section"], one["name"], one["setting"]): one for one in result["records"]}
 
     now, then = named(results), named(base)
     shared = [key for key in now if key in then]
-    places = [told["environment"] for told in (base, results)]
+    places = [result["environment"] for result in (base, results)]
     lines = [
         " against ".join(f"{one['commit']} of {one['date']}" for one in reversed(places)),
         "", "| section | what | setting | before | now | ratio |", "|---|---|---|--:|--:|--:|",
@@ -229,11 +229,11 @@ def page(results: dict[str, Any]) -> str:
         f"{html.escape(where['commit'])}; {html.escape(where['machine'])}, "
         f"{where['threads']} thread, Python {where['python']}; {html.escape(versions)}.",
     ]
-    for name, told in results["sections"].items():
-        parts.append(f"<h2>{html.escape(name)}</h2><p>{told['cpu_seconds']:.0f} s CPU, "
-                     f"{told['wall_seconds']:.0f} s wall.")  # fmt: skip
-        if told["failed"]:
-            parts.append(f"<p class=missed>{html.escape(told['failed'])}")
+    for name, result in results["sections"].items():
+        parts.append(f"<h2>{html.escape(name)}</h2><p>{result['cpu_seconds']:.0f} s CPU, "
+                     f"{result['wall_seconds']:.0f} s wall.")  # fmt: skip
+        if result["failed"]:
+            parts.append(f"<p class=missed>{html.escape(result['failed'])}")
         parts.append("<table><tr><th>what<th>setting<th>figure<th>spread<th>target<th>")
         for line in results["records"]:
             if line["section"] != name:
@@ -303,7 +303,9 @@ def main() -> None:
     run(planned(options), options.out, threads=options.threads, again=options.again)
     results = collect(options.out, "full" if options.full else "quick")
     print(table([line for line in results["records"] if line["met"] is not None]))
-    failed = {name: told["failed"] for name, told in results["sections"].items() if told["failed"]}
+    failed = {
+        name: result["failed"] for name, result in results["sections"].items() if result["failed"]
+    }
     for name, reason in failed.items():
         print(f"{name} {reason}; see {options.out / 'sections' / name}.log")
     if options.compare:

@@ -189,15 +189,15 @@ def one_explainer(
     """Quality on the first `count` utterances, cost and success rates on all."""
     explainer = make_explainer(name)
     started = time.process_time()
-    told = explanation(explainer, victim, batch, labels)
+    explained = explanation(explainer, victim, batch, labels)
     seconds = (time.process_time() - started) / len(batch)
     few = torch.arange(min(count, len(batch)))
     part = batch.select(few)
     known = Explanation(
-        told.saliency[few, : part.x.shape[1]],
-        told.forwards[few],
-        told.backwards[few],
-        None if told.completeness is None else told.completeness[few],
+        explained.saliency[few, : part.x.shape[1]],
+        explained.forwards[few],
+        explained.backwards[few],
+        None if explained.completeness is None else explained.completeness[few],
     )
     measures = quality(
         explainer, victim, part, labels[few], known=known, how=QualitySettings(samples=2)
@@ -211,7 +211,7 @@ def one_explainer(
         line["completeness"] = float(measures["completeness"].abs().max())
     line["seconds"] = seconds
     for scope in (1, *SCOPES):
-        mask = explainer_mask(explainer, told, victim, batch, budget, scope)
+        mask = explainer_mask(explainer, explained, victim, batch, budget, scope)
         attack = ss.make_attack("pgd", steps=40) if scope == 1 else native()
         line[f"asr_{scope}"] = rate(attack, victim, batch, labels, budget=budget, mask=mask)
     return line

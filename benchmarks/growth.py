@@ -8,15 +8,15 @@ quartiles over rounds. T 80, D 384, C 7, B 16, k 1 % where nothing else is said.
 
 - `time`: seconds for each unit of work at every size, over those at the smallest. At most 1.15 in
   utterances N and, the transformer and other attention between frames excepted, in frames T, when
-  these grow 8 times; channels D, classes C and the batch B are told without a target. A figure
+  these grow 8 times; channels D, classes C and the batch B are printed without a target. A figure
   below 1 says that what an attack pays once is spread over more work.
 - `memory`: what an attack adds to the memory of its process (RssAnon, its peak over what is there
   when the victim is ready), over what a training step of the same batch adds (forward, backward
   with gradients of the parameters, AdamW): at most 2. Then what eight times as many batches add
   over what two add: at most 1.15. Each figure is from processes of its own, warmed up on a tiny
-  batch. glibc's allocator is told to give every large tensor pages of its own
+  batch. glibc's allocator is set to give every large tensor pages of its own
   (MALLOC_MMAP_THRESHOLD_), so that the figure is what is needed and not how its heap happens to be
-  cut; what an attack adds inside its usual heap is told beside it, as are the peaks of the whole
+  cut; what an attack adds inside its usual heap is printed beside it, as are the peaks of the whole
   processes, which are mostly imports.
 - `sharing`: A attacks (B 4) inside one mask, explained once through a `MaskBank`, beside
   explaining for each. The cost of A over A times the cost of one is below 1, in passes and in
@@ -167,10 +167,10 @@ def memory(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Peaks of an attack, of training, and of an attack on more utterances."""
 
     def whole(peaks: list[dict[str, float]]) -> list[float]:
-        return [told["peak"] / 1e6 for told in peaks]
+        return [report["peak"] / 1e6 for report in peaks]
 
     def added(peaks: list[dict[str, float]]) -> list[float]:
-        return [(told["peak"] - told["before"]) / 1e6 for told in peaks]
+        return [(report["peak"] - report["before"]) / 1e6 for report in peaks]
 
     def peaks(
         what: str, head: str, utterances: int, *, heap: bool = False
@@ -180,8 +180,8 @@ def memory(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for _ in range(options.processes):
             command = [sys.executable, __file__, "--child", what, head, str(utterances),
                        "--steps", str(options.steps)]  # fmt: skip
-            told = subprocess.check_output(command, text=True, env={**os.environ, **pages})
-            found.append(json.loads(told.splitlines()[-1]))
+            report = subprocess.check_output(command, text=True, env={**os.environ, **pages})
+            found.append(json.loads(report.splitlines()[-1]))
         return found
 
     for head in options.heads:
@@ -214,8 +214,8 @@ def sharing(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             """The passes of an utterance."""
             with tempfile.TemporaryDirectory() as folder:
                 bank = MaskBank(folder, explainer, victim, features="noise", fingerprint=head)
-                told = bank.explain(batch, labels)
-                passes = int(told.forwards[0] + told.backwards[0])
+                report = bank.explain(batch, labels)
+                passes = int(report.forwards[0] + report.backwards[0])
                 for number in range(count):
                     mask = bank.mask(batch, labels, BUDGET, 8)
                     seeds = torch.arange(len(batch)) + number

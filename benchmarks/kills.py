@@ -96,21 +96,21 @@ def prove(folder: Path, kills: int, rng: random.Random) -> None:
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["sigma_ser.study.run"])
-    told: list[str] = []
-    while len(told) < kills:
+    killed: list[str] = []
+    while len(killed) < kills:
         kept = written(folder / "killed")
         process = context.Process(target=ss.run, args=(values,), kwargs={"out": folder / "killed"})
         process.start()
         assert process.pid is not None
-        while process.is_alive() and len(told) < kills:
+        while process.is_alive() and len(killed) < kills:
             wanted = len(written(folder / "killed")) + rng.randint(1, 4)
             while len(written(folder / "killed")) < wanted and process.is_alive():
                 time.sleep(0.005)
             time.sleep(rng.random() * 0.05)
             if not process.is_alive():
-                raise SystemExit(f"the run ended after {len(told)} kills; take another --seed")
-            told.append(kill_one(process.pid, rng))
-            if told[-1] == "run":
+                raise SystemExit(f"the run ended after {len(killed)} kills; take another --seed")
+            killed.append(kill_one(process.pid, rng))
+            if killed[-1] == "run":
                 process.join()
         process.kill()
         process.join()
@@ -123,7 +123,7 @@ def prove(folder: Path, kills: int, rng: random.Random) -> None:
     assert again.failures == []
     assert_frame_equal(again.rows.drop(TIMING_COLUMNS), calm.rows.drop(TIMING_COLUMNS))
     unfinished = [path for path in (folder / "killed").rglob(".*") if path.suffix == ".parquet"]
-    print(json.dumps({"kills": told, "kept": len(kept), "files": len(now), "rows": len(calm.rows),
+    print(json.dumps({"kills": killed, "kept": len(kept), "files": len(now), "rows": len(calm.rows),
                       "left half-written": len(unfinished), "equal": True}))  # fmt: skip
 
 

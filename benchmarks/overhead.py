@@ -79,7 +79,7 @@ def measure(
     fewer = make_attack(name, steps=1, **settings)
     budget = Budget(sparsity=0.01, epsilon=0.5)
     counts = [one(victim, batch, labels, budget) for one in (fewer, made)]
-    few, many = (int(told.forwards[0] + told.backwards[0]) for told in counts)
+    few, many = (int(result.forwards[0] + result.backwards[0]) for result in counts)
     steps = (many - few) / 2
 
     def passes() -> None:

@@ -125,8 +125,8 @@ def timed(values: dict[str, Any], out: Path) -> dict[str, Any]:
         peak, before = max(peak, min(now, before)), now
         time.sleep(0.02)
     assert process.stdout is not None
-    told: dict[str, Any] = json.loads(process.stdout.read().splitlines()[-1])
-    return told | {"peak_mb": peak / 1024}
+    measured: dict[str, Any] = json.loads(process.stdout.read().splitlines()[-1])
+    return measured | {"peak_mb": peak / 1024}
 
 
 def anonymous(pid: int) -> int:
@@ -173,11 +173,12 @@ def memory(folder: Path, options: argparse.Namespace) -> None:
     for copies in (1, options.times):
         values = study(manifest(folder, recordings, copies))
         features = timed(values | {"attacks": [{"name": "random"}]}, folder / f"run-{copies}")
-        told = timed(values, folder / f"run-{copies}")
-        print(f"{copies} x: {told['rows']} utterances attacked; peak RssAnon {told['peak_mb']:.0f} "
-              f"MB (with extraction and training {features['peak_mb']:.0f} MB), "
-              f"{1e3 * told['cpu'] / told['rows']:.2f} ms CPU an utterance, "
-              f"{told['cpu']:.1f} s CPU in all")  # fmt: skip
+        measured = timed(values, folder / f"run-{copies}")
+        print(f"{copies} x: {measured['rows']} utterances attacked; "
+              f"peak RssAnon {measured['peak_mb']:.0f} MB "
+              f"(with extraction and training {features['peak_mb']:.0f} MB), "
+              f"{1e3 * measured['cpu'] / measured['rows']:.2f} ms CPU an utterance, "
+              f"{measured['cpu']:.1f} s CPU in all")  # fmt: skip
 
 
 def workers(folder: Path, options: argparse.Namespace) -> None:
@@ -191,9 +192,9 @@ def workers(folder: Path, options: argparse.Namespace) -> None:
         here = folder / f"run-{count}-{time.monotonic_ns()}"
         shutil.copytree(folder / "run", here)
         executor = {"name": "processes", "workers": count}
-        told = timed(values | {"attacks": attacks, "executor": executor}, here)
-        span = told["began"]["report"] - told["began"]["attacks"]
-        print(f"{count} workers: attacks {span:.1f} s wall, {told['cpu']:.1f} s CPU in all")
+        measured = timed(values | {"attacks": attacks, "executor": executor}, here)
+        span = measured["began"]["report"] - measured["began"]["attacks"]
+        print(f"{count} workers: attacks {span:.1f} s wall, {measured['cpu']:.1f} s CPU in all")
 
 
 def main() -> None:

@@ -54,9 +54,9 @@ def scores(
             total += _gradient(victim, batch, labels, batch.x + signs * epsilon * victim.scale)
         return ranking_scores(total, batch.lengths, scale=victim.scale)
     explainer = make_explainer(name)
-    told = explanation(explainer, victim, batch, labels)
+    found = explanation(explainer, victim, batch, labels)
     scale = ranking_scale(explainer.kind, victim, batch)
-    return ranking_scores(told.saliency, batch.lengths, scale=scale)
+    return ranking_scores(found.saliency, batch.lengths, scale=scale)
 
 
 def _gradient(victim: Any, batch: ss.FeatureBatch, labels: Tensor, x: Tensor) -> Tensor:
@@ -88,8 +88,8 @@ def measure(
         ]
         sources = {"+".join(one.head for one in others): torch.stack(maps).mean(0)}
     else:
-        told = [attacked] if name in {"random"} else [attacked, *others]
-        sources = {one.head: scores(name, one, batch, labels, epsilon) for one in told}
+        found = [attacked] if name in {"random"} else [attacked, *others]
+        sources = {one.head: scores(name, one, batch, labels, epsilon) for one in found}
     for source, ranking in sources.items():
         for scope in options.scopes:
             mask = ss.topk_mask(ranking, batch.lengths, budget, scope)

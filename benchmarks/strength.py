@@ -117,8 +117,8 @@ class Question:
 
 def questions(data: list[str], heads: list[str], most: int) -> Iterator[Question]:
     """The victims of all corpora, each with unseen utterances that it recognises."""
-    for told in data:
-        corpus, _, folders = told.partition("=")
+    for found in data:
+        corpus, _, folders = found.partition("=")
         store_folder, _, head_folder = folders.partition(":")
         store = ss.FeatureStore(store_folder)
         unseen = json.loads((Path(head_folder) / "unseen.json").read_text("utf-8"))

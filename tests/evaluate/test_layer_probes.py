@@ -58,9 +58,9 @@ def test_the_command_prints_the_table(
 ) -> None:
     monkeypatch.setattr(ss, "load_corpus", lambda name, root: corpus)
     call = ["demo", "--out", str(tmp_path / "store"), "--compare"]
-    told = CliRunner().invoke(app, [*call, "--protocol", "demo-voices", "--json"])
-    assert told.exit_code == 0, told.output
-    probes = json.loads(told.stdout)["probes"]
+    result = CliRunner().invoke(app, [*call, "--protocol", "demo-voices", "--json"])
+    assert result.exit_code == 0, result.output
+    probes = json.loads(result.stdout)["probes"]
     assert len(probes) == 5
     wrong = CliRunner().invoke(app, [*call, "--layer", "2"])
     assert isinstance(wrong.exception, ConfigError)

@@ -49,9 +49,9 @@ def test_the_advice_fits_the_case(
     fold = Fold("f", ["a"], [], ["b"])
     step = VictimStep("k", SETTING, "v", fold, "loaded", {}, {}, 0, source)
     artifacts = with_classes(monkeypatch, knows)
-    with pytest.raises(ConfigError, match=said) as told:
+    with pytest.raises(ConfigError, match=said) as result:
         artifacts.class_indices(step, torch.tensor([0]), CORPUS)
-    assert unsaid not in str(told.value)
+    assert unsaid not in str(result.value)
 
 
 def test_classes_in_another_order_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,15 +52,15 @@ def test_what_a_run_tells_of_itself_is_not_trusted(
     folder: Path, file: str, read: Callable[[Path], Any]
 ) -> None:
     read(folder)
-    told = []
+    result = []
     for text in ODD:
         (folder / file).write_text(text, "utf-8")
         try:
             read(folder)
         except RunError as fault:
-            told.append(str(fault))
-    assert len(told) >= 2  # text that is no JSON always; an empty list or object may be right
-    assert all("again" in one or "finish it" in one for one in told)
+            result.append(str(fault))
+    assert len(result) >= 2  # text that is no JSON always; an empty list or object may be right
+    assert all("again" in one or "finish it" in one for one in result)
 
 
 @pytest.mark.parametrize("read", [load_inputs, lambda folder: compare_runs(folder, folder)])
@@ -98,10 +98,10 @@ def test_a_damaged_artefact_is_named_with_what_to_do(
         shutil.rmtree(folder / "attacks")
     for path in folder.glob(pattern):
         cut(path)
-    with pytest.raises(RunError, match=r"is damaged .* delete .* run again") as told:
+    with pytest.raises(RunError, match=r"is damaged .* delete .* run again") as result:
         ss.run(small_study, out=folder)
     assert read_status(RunLayout(folder))["state"] == "failed"
-    named = Path(str(told.value).split(" is damaged")[0])
+    named = Path(str(result.value).split(" is damaged")[0])
     assert named.match(pattern)
 
 
@@ -131,10 +131,10 @@ def test_damaged_perturbations_and_rows_come_back_as_the_advice_says(
     # The rows are there, so the attack would not run again if this file alone were deleted.
     with pytest.raises(
         RunError, match=r"perturbations.* damaged .* delete the rows beside it"
-    ) as told:
+    ) as result:
         ss.run(small_study, out=folder)
     (rows,) = cell.glob("part-*.parquet")
-    assert rows.name in str(told.value)
+    assert rows.name in str(result.value)
     cut(rows)
     with pytest.raises(RunError, match=rf"{rows.name} is damaged .* delete it and run again"):
         ss.run(small_study, out=folder)

@@ -44,10 +44,10 @@ def test_two_victims_of_equal_name_do_not_hide_each_other(
 
     first = written(tmp_path / "a", [0.5, 0.75], falls=True)
     second = written(tmp_path / "b", [0.25, 0.75], falls=False)
-    told = compare_runs(first, second)
-    assert [(one.first, one.second) for one in told.victims] == [(0.5, 0.25)]
-    assert told.victims[0].what.endswith("layer-0")
-    assert told.cells
-    assert all("layer-0" in one.what for one in told.cells)
+    result = compare_runs(first, second)
+    assert [(one.first, one.second) for one in result.victims] == [(0.5, 0.25)]
+    assert result.victims[0].what.endswith("layer-0")
+    assert result.cells
+    assert all("layer-0" in one.what for one in result.cells)
     cells = finished.summary.to_dicts()
     assert len(set(cell_names(cells)[0])) == len(cells)

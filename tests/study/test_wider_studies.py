@@ -74,8 +74,8 @@ def test_frame_masks_cross_from_one_encoder_to_another_and_training_hardens(
         changed = load_file(cell / "perturbations-00000.safetensors")
         for name in rows.filter("correct_before")["utterance"]:
             batch = store.batch([name])
-            told = ss.explain("gradient", source, batch, store.labels([name]))[0]
-            scores = (told.abs() * source.scale).sum(1)
+            result = ss.explain("gradient", source, batch, store.labels([name]))[0]
+            scores = (result.abs() * source.scale).sum(1)
             moved = (changed[f"{name}/places"] // _store(study, 2).dim).unique().long()
             # The strongest frames of the source's map, as nearly as the bank's float16 tells them.
             least = scores.topk(max(1, int(0.05 * len(scores)))).values.min()
