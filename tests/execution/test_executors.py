@@ -147,7 +147,7 @@ def work(task):
             (folder / "at-work-0").unlink(missing_ok=True)
         os.kill(os.getpid(), signal.SIGKILL)
     if first:
-        time.sleep(60)
+        time.sleep(6)
     here.unlink(missing_ok=True)
     return task
 
