@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sigma_ser.core import registry
 from sigma_ser.core.audit import audit
 from sigma_ser.core.budget import GRANULARITIES, Budget
 from sigma_ser.core.contracts import AttackResult, Victim
@@ -222,9 +223,11 @@ class SparseAttack(ABC):
         labels = checked_classes("labels", labels, classes, batch)
         if target is not None:
             target = checked_classes("target", target, classes, batch)
-            if bool((target == labels).any()):
+            same = (target == labels).nonzero()
+            if len(same):
                 raise AttackError(
-                    "target is the true class of an utterance; choose a different class"
+                    "target must differ from the label of each utterance; it equals it for "
+                    f"utterance {batch.ids[int(same[0])]!r}"
                 )
         return Problem(
             counted, batch, labels, target, budget,
@@ -251,7 +254,8 @@ def check_positive(attack: SparseAttack, *names: str, above: int = 0) -> None:
     for name in names:
         value = getattr(attack, name)
         if not value > above:
-            raise AttackError(f"{type(attack).__name__}: {name} must be above {above}, got {value}")
+            title = registry.name_of("attack", type(attack))
+            raise AttackError(f"{name} of the attack {title!r} must be above {above}, got {value}")
 
 
 def _audited(active: ActiveSet, given: Problem) -> AttackResult:

@@ -29,7 +29,7 @@ class CornerSearch(BlackBoxAttack, MinimumNormAttack):
 
     Stage 1 changes one unit at a time to `+-epsilon` and ranks the units by the resulting margin.
     Stage 2 changes `k` of the `N` best units together: rank `i` is sampled with probability
-    `(2 N - 2 i + 1) / N^2` (eq. 5), and `k` grows until the attack succeeds. Differs from the
+    `(2 N - 2 i + 1) / N^2` (eq. 5), and `k` grows until the attack succeeds. This differs from the
     paper, whose images have a few hundred pixels: stage 1 tests a random sample of the units, and
     `k` grows by a factor. With decision feedback all units have the same rank.
 

@@ -29,9 +29,9 @@ class EAD(MinimumNormAttack):
     `sqrt(1 - i / steps)`. `c` is set by bisection per utterance: multiplied by 10 until an iterate
     succeeds, then reduced towards the smallest value that does. The decision `rule` selects one
     of the successful iterates, which is projected to the budget; an iterate within the budget is
-    a candidate as well. Differs from the paper: `u` is the perturbation in units of epsilon, `c`
-    is in units of the largest element of the first gradient, and the default schedule is shorter
-    (the paper runs 9 searches of 1000 steps).
+    a candidate as well. This differs from the paper: `u` is the perturbation in units of epsilon,
+    `c` is in units of the largest element of the first gradient, and the default schedule is
+    shorter (the paper runs 9 searches of 1000 steps).
 
     Args:
         steps: gradient steps per search, at least 1.

@@ -33,9 +33,10 @@ def attack(
 ) -> AttackResult:
     """Attack a batch of utterances under a budget, and verify the result.
 
-    The attack works on copies; its perturbed features are audited and classified once more, which
-    decides prediction and success (see :func:`sigma_ser.attacks.verification.verified`). An attack
-    of :func:`make_attack` that is called directly makes no such pass.
+    The attack works on copies; its perturbed features are checked against the budget and classified
+    once more; this forward pass determines `prediction` and `success` (see
+    :func:`sigma_ser.attacks.verification.verified`). An attack from :func:`make_attack` that is
+    called directly is not verified in this way.
 
     Args:
         name: one of `registry.names("attack")`, `library:name` of another library (foolbox,
@@ -56,7 +57,7 @@ def attack(
     Raises:
         UnknownNameError: if no attack has this name; the message lists near matches.
         AttackError: if a setting, label, mask, target or seed is not valid, or if the attack
-            changes its inputs or claims what the victim contradicts.
+            changes its inputs or reports a success that the victim does not confirm.
         AuditError: if the perturbation exceeds the budget.
         BudgetError: if the budget cannot be met.
 
@@ -80,8 +81,8 @@ def attack(
     ]  # fmt: skip
     if missing:
         raise AttackError(
-            f"attack(name, victim, batch, labels, budget) runs an attack and needs "
-            f"{', '.join(missing)}; make_attack(name) builds one without running it"
+            f"attack(name, victim, batch, labels, budget) was called without {', '.join(missing)}; "
+            "to build an attack without running it, use make_attack(name)"
         )
     if isinstance(name, str):
         made = make_attack(name, **settings)
@@ -116,8 +117,8 @@ def make_attack(name: str, **settings: Any) -> Attack:
     """
     if not isinstance(name, str):
         raise AttackError(
-            f"an attack is made by its name, got a {type(name).__name__}; "
-            "use an attack object as it is"
+            f"make_attack needs the name of an attack, got {type(name).__name__}; "
+            "an attack object can be called directly"
         )
     if ":" in name:
         from .external.libraries import external_attack

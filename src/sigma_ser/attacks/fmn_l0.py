@@ -22,8 +22,8 @@ class FMNL0(MinimumNormAttack):
 
     Steps along the normalised gradient of the margin, projected to the `k`-sparse ball. `k`
     shrinks by the factor `1 - gamma` (at least by one) after a success and grows by `1 + gamma`
-    (at least by one) otherwise; `gamma` and the step size follow a cosine schedule. Differs from
-    the paper: lengths are in units of epsilon, and the first `k` is a fraction `start` of all
+    (at least by one) otherwise; `gamma` and the step size follow a cosine schedule. This differs
+    from the paper: lengths are in units of epsilon, and the first `k` is a fraction `start` of all
     units, because few steps cannot move far from the paper's linear estimate of `k`.
 
     Args:

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.contracts import Victim
-from sigma_ser.core.errors import GradientError, ShapeError
+from sigma_ser.core.errors import GradientError
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.gradient_signs import SIGNS
 from sigma_ser.core.passes import CountedVictim, input_gradient
 from sigma_ser.core.topk import topk_support
+from sigma_ser.explainers.request import check_integers
 from sigma_ser.victims.one_by_one import OneByOne
 
 from .dual_averaging import DualAveraging
@@ -121,19 +122,20 @@ def check_gradients(
     The signs follow Athalye, Carlini & Wagner (2018), Carlini et al. (2019) and Tramer et al.
     (2020): zero or wrong gradients, randomness, dependence on the batch, probabilities instead of
     logits, attacks without gradients that succeed where gradient attacks fail, and attacks that
-    fail without a practical bound.
+    fail although the bound is practically absent.
 
     Args:
         victim: the classifier, in eval mode.
         batch: clean features `(B, T, D)`.
         labels: true class indices `(B,)`; only correctly classified utterances are attacked.
-        budget: of the attacks, the largest one of interest.
+        budget: the largest budget of interest; the attacks of the check use it.
 
     Returns:
-        The figures, with `.warnings` (the names of the signs) and `.masked`.
+        The measured values, with `.warnings` (the names of the signs that were found) and `.masked`
+        (whether there is any).
 
     Raises:
-        ShapeError: if the labels do not fit the batch.
+        ShapeError: if the labels are not one integer for each utterance.
         VictimError: if the victim returns logits that are not finite.
 
     >>> import torch, sigma_ser as ss
@@ -147,8 +149,7 @@ def check_gradients(
     >>> check.masked, check.warnings[0]
     (True, 'zero-gradient')
     """
-    if not isinstance(labels, Tensor) or labels.shape != (len(batch),):
-        raise ShapeError(f"labels must be integers of shape ({len(batch)},)")
+    check_integers("labels (class indices)", labels, len(batch))
     counted = CountedVictim(victim, batch)
     with torch.no_grad():
         logits = counted(batch.x, batch.lengths)

@@ -20,7 +20,7 @@ class GreedyFool(MinimumNormAttack):
 
     Stage 1 adds the units of largest `|g| * scale` in each round and takes a sign step on the
     whole support. Stage 2 removes the units with the smallest `|delta| / epsilon`, several at
-    once; the number is halved when the remaining perturbation no longer succeeds. Differs from
+    once; the number is halved when the remaining perturbation no longer succeeds. This differs from
     the paper: no distortion network, which is specific to images.
 
     Args:

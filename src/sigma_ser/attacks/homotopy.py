@@ -28,8 +28,8 @@ class Homotopy(MinimumNormAttack):
     nonmonotone accelerated proximal gradient method (Li & Lin 2015): a gradient step from an
     extrapolated point, then the proximal map, which keeps a unit only if that lowers the
     objective. A point with a larger objective than the running mean is rejected. Then sign steps
-    follow on the fixed support. The attack ends at the first `lambda` that succeeds. Differs from
-    Li & Lin: after a rejection the extrapolation restarts, without a second gradient.
+    follow on the fixed support. The attack ends at the first `lambda` that succeeds. This differs
+    from Li & Lin: after a rejection the extrapolation restarts, without a second gradient.
 
     Args:
         stages: number of values of lambda, at least 1.

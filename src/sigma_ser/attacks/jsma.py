@@ -26,9 +26,9 @@ class JSMA(SparseAttack):
 
     The saliency of an element for class `t` is `a * |b|` if `a = dz_t/dx` and `b = d sum_{j != t}
     z_j / dx` have opposite signs, else 0. Each step changes the most salient units by
-    `theta * epsilon` in the direction of `a`; a unit changes only once. Differs from the paper:
-    both directions are allowed (the paper fixes +theta or -theta), and units are selected one by
-    one instead of in pairs.
+    `theta * epsilon` in the direction of `a`; a unit changes only once. This differs from the
+    paper: both directions are allowed (the paper fixes +theta or -theta), and units are selected
+    one by one instead of in pairs.
 
     Args:
         steps: number of rounds, at least 1; each changes an equal part of the budget, at least

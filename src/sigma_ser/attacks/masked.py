@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sigma_ser.core import registry
 from sigma_ser.core.errors import BudgetError
 
 from .active_set import ActiveSet
@@ -39,15 +40,13 @@ class MaskedAttack(SparseAttack):
         over = inside > active.units
         if bool(over.any()):
             first = int(over.nonzero()[0])
-            source = (
-                "the mask has" if active.problem.mask is not None else "without a mask there are"
-            )
+            place = "in its mask" if active.problem.mask is not None else "without a mask"
             raise BudgetError(
-                f"{type(self).__name__} changes every element of its mask, but {source} "
-                f"{int(inside[first])} {active.budget.granularity}s and the budget allows "
-                f"{int(active.units[first])} (utterance "
-                f"{active.problem.batch.ids[int(active.owner[first])]!r}); use a mask of scope 1, "
-                "a larger budget, or keep_largest=True"
+                f"the attack {registry.name_of('attack', type(self))!r} changes every element that "
+                f"it is given: {int(inside[first])} {active.budget.granularity}s {place}, but the "
+                f"budget allows {int(active.units[first])} (utterance "
+                f"{active.problem.batch.ids[int(active.owner[first])]!r}); give it a mask of "
+                "scope 1, or set keep_largest"
             )
 
     def within(

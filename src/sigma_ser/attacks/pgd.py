@@ -21,7 +21,7 @@ class PGD(MaskedAttack):
     """PGD inside a mask (Madry et al. 2018, section 2.1).
 
     `delta <- P(delta + alpha_i sign(g))` with the projection `P` to the Linf ball, from
-    `delta = 0`. Differs from the paper: the step size follows a cosine schedule
+    `delta = 0`. This differs from the paper: the step size follows a cosine schedule
     `alpha_i = step_size * epsilon * (1 + cos(pi i / steps)) / 2`, the start is not random, the
     best iterate is returned, and an utterance stops at its first success.
 

@@ -24,8 +24,8 @@ class PGD0(SparseAttack):
     `delta <- P(delta + eta g / |g|_1)`. The projection scores each element by the reduction of
     the squared distance to the k-sparse ball if the element is kept,
     `delta^2 - min(upper - delta, delta - lower, 0)^2` (eq. 13), keeps the `k` largest scores, and
-    clips. Differs from the paper: `delta` is measured in units of epsilon per channel, and `eta`
-    is set from the first gradient of each utterance so that the `k` leading elements move by
+    clips. This differs from the paper: `delta` is measured in units of epsilon per channel, and
+    `eta` is set from the first gradient of each utterance so that the `k` leading elements move by
     `mean_step` on average (the paper fixes one value for its images). Some public ports use a
     maximum in place of the minimum of eq. 13 and test for success only after the last step.
 

@@ -108,7 +108,7 @@ def check_mask(mask: Tensor | None, batch: FeatureBatch) -> None:
     if not isinstance(mask, Tensor):
         raise AttackError(
             f"a mask must be a bool torch tensor {tuple(batch.x.shape)} like the features, "
-            f"got a {type(mask).__name__}"
+            f"got {type(mask).__name__}"
         )
     if mask.dtype != torch.bool or mask.shape != batch.x.shape:
         raise AttackError(
@@ -132,7 +132,7 @@ def check_integers(what: str, values: Tensor, batch: FeatureBatch) -> None:
     """Raise :class:`AttackError` unless `values` is an integer tensor of shape `(B,)`."""
     if not isinstance(values, Tensor):
         raise AttackError(
-            f"{what} must be an integer tensor of shape ({len(batch)},), got a "
+            f"{what} must be an integer tensor of shape ({len(batch)},), got "
             f"{type(values).__name__}; convert it with torch.tensor(...)"
         )
     if values.shape != (len(batch),) or values.is_floating_point() or values.dtype == torch.bool:

@@ -25,7 +25,7 @@ class SAPF(SparseAttack):
     ADMM, Wu & Ghanem 2018): `s` descends the augmented Lagrangian, `y1` and `y2` are its
     projections, `z1`, `z2`, `z3` the multipliers, and the penalty grows (section 3.3, algorithm
     1). `p` descends `weight |delta|_2^2 + max(-margin, 0)`. Finally `s` is rounded to its `k`
-    largest elements and `p` is refined. Differs from the paper: gradients are divided by their
+    largest elements and `p` is refined. This differs from the paper: gradients are divided by their
     largest element, both factors share one gradient instead of alternating inner loops, and the
     group term, which is specific to images, is omitted.
 

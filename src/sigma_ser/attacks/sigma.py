@@ -21,13 +21,13 @@ from .problem import check_integers
 
 @dataclasses.dataclass(frozen=True)
 class Sigma:
-    """SIGMA (arXiv 2606.30550): explain the prediction, mask the salient units, attack the mask.
+    """SIGMA (arXiv 2606.30550): attack inside a mask of the most salient units.
 
+    It explains the true class, selects the most salient units as a mask, and attacks inside it.
     `Sigma` is itself an attack; `explain`, `mask` and `attack` are also usable separately, so one
     mask can serve several attacks. The paper restricts the updates to the salient elements, which
-    is `scope=1`: the mask consists of the `k` most salient units. Differs from the paper: with a
-    larger scope the attack selects its `k` units inside a mask of `scope * k` units. The true
-    class is explained.
+    is `scope=1`: the mask consists of the `k` most salient units. This differs from the paper:
+    with a larger scope, the attack selects its `k` units inside a mask of `scope * k` units.
 
     Args:
         explainer: name of a registered explainer, or an explainer.

@@ -23,7 +23,7 @@ class SigmaZero(MinimumNormAttack):
     Minimises `max(-margin, 0) + mean(u^2 / (u^2 + sigma))` with Adam on the Linf-normalised
     gradient. Elements smaller than `tau` are set to zero; `tau` increases while the perturbation
     succeeds and decreases while it does not. `u` is the perturbation in units of `2 epsilon`, the
-    range of an element, as the paper's is in units of the range of a pixel. Differs from the
+    range of an element, as the paper's is in units of the range of a pixel. This differs from the
     authors' code, which assigns `tau` to a copy and so keeps it constant: the paper is followed.
 
     Args:

@@ -24,9 +24,9 @@ class SparseFool(MinimumNormAttack):
     the paper); there the boundary is approximated by the plane with the gradient `w` of the
     margin as its normal. The linear solver changes one coordinate at a time in descending order
     of `|w|`, each up to its bound, until the plane is reached, and the procedure repeats from
-    there. Differs from the paper: distances are in units of epsilon, and DeepFool steps towards
-    the class with the largest other logit, which takes one gradient, instead of the nearest of
-    `C - 1` planes.
+    there. This differs from the paper: distances are in units of epsilon, and DeepFool steps
+    towards the class with the largest other logit, which takes one gradient, instead of the nearest
+    of `C - 1` planes.
 
     Args:
         steps: rounds of linearisation and linear solver, at least 1.

@@ -22,7 +22,7 @@ class VFGA(MinimumNormAttack):
 
     Each step selects the unchanged units of largest gain, samples folded Gaussian steps for them
     in the direction of the gradient, and applies the sample with the largest margin (the vote).
-    The search ends at the first success. Differs from the paper: the standard deviation is
+    The search ends at the first success. This differs from the paper: the standard deviation is
     `spread` times the distance to the bound instead of an estimate per pixel, and the number of
     units grows by a fraction instead of by one, because features have more elements than the
     images of the paper.

@@ -29,7 +29,9 @@ _FIGURES = (
 def attack(
     victim: Annotated[
         str,
-        typer.Argument(help="Folder of a trained victim, `hf:<id>` or `package.module:Class`."),
+        typer.Argument(
+            help="Folder of a trained victim, hf:<id or folder>, or package.module:Name."
+        ),
     ],
     features: Annotated[Path, typer.Argument(help="Feature store that `sigma-ser extract` wrote.")],
     attacks: Annotated[
@@ -57,7 +59,8 @@ def attack(
     granularity: Annotated[
         str,
         typer.Option(
-            help="Units that are selected whole: `element`, `frame`, `channel` or `segment`."
+            help="Unit of selection: `element`, `frame`, `channel` or `segment`. An attack changes "
+            "whole units."
         ),
     ] = "element",
     explainer: Annotated[
@@ -96,13 +99,19 @@ def attack(
     seed: Annotated[int, typer.Option(help="Random seed for stochastic attacks.")] = 0,
     out: Annotated[
         Path | None,
-        typer.Option(help="Keep the run in this folder: rows, page, tables and figures."),
+        typer.Option(
+            help="Write the run (rows, report page, tables, figures) to this folder. By default "
+            "nothing is kept."
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
-    """Attack utterances that the victim classifies correctly. Every perturbation is audited."""
+    """Attack utterances that the victim classifies correctly.
+
+    Every perturbation is checked against its budget.
+    """
     import sigma_ser as ss
     from sigma_ser.core.errors import ConfigError
     from sigma_ser.core.gradient_signs import masked_warnings

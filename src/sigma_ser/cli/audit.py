@@ -15,8 +15,8 @@ def audit(
     model: Annotated[
         str,
         typer.Argument(
-            help="Recogniser to audit: the folder of a trained victim, hf:<id or folder>, or "
-            "module:Name."
+            help="Victim to audit: the folder of a trained victim, hf:<id or folder>, or "
+            "package.module:Name."
         ),
     ],
     corpus: Annotated[
@@ -33,7 +33,8 @@ def audit(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="Encoder whose features module:Name expects; other models record their encoder."
+            help="Encoder whose features package.module:Name expects; other victims record their "
+            "encoder."
         ),
     ] = None,
     layer: Annotated[
@@ -43,7 +44,7 @@ def audit(
     epsilon: Annotated[
         float,
         typer.Option(
-            min=0, help="Maximum change of a feature value, in standard deviations of its channel."
+            min=0, help="Maximum change of an element, in standard deviations of its channel."
         ),
     ] = 0.5,
     utterances: Annotated[
@@ -52,14 +53,14 @@ def audit(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Override one value of the study; repeatable."
+            "--set", metavar="KEY=VALUE", help="Override one value of the study. Repeatable."
         ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
-    """Audit a recogniser with strong attacks at three budgets, and write a report page."""
+    """Audit a victim at three budgets (0.1, 1 and 5 % of the elements); write a report page."""
     import sigma_ser as ss
     from sigma_ser.core.files import whole_file
     from sigma_ser.study.audit import audit_study, verdict

@@ -17,7 +17,7 @@ def evaluate(
     victim: Annotated[
         str,
         typer.Argument(
-            help="Victim: the folder of a trained victim, hf:<id or folder>, or module:Class."
+            help="The folder of a trained victim, hf:<id or folder>, or package.module:Name."
         ),
     ],
     store: Annotated[
@@ -47,14 +47,18 @@ def evaluate(
     class_names: Annotated[
         str | None,
         typer.Option(
-            help="Class names of hf: and module: victims, comma-separated, in order of the logits."
+            help="Class names of hf: and package.module: victims, comma-separated, in the order of "
+            "the logits."
         ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
-    """Score a victim: unweighted average recall (UAR), confusion matrix, classes and speakers."""
+    """Score a victim: UAR, confusion matrix, and results by class and by speaker.
+
+    UAR is the unweighted average recall.
+    """
     import sigma_ser as ss
     from sigma_ser.core.errors import ConfigError
     from sigma_ser.corpora.folds import PARTS

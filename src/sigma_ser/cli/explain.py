@@ -33,7 +33,7 @@ def explain(
     ] = None,
     *,
     bank: Annotated[
-        Path, typer.Option(help="Folder of the mask bank, which stores the saliency maps.")
+        Path, typer.Option(help="Folder in which the saliency maps are stored.")
     ] = Path("saliency"),
     utterances: Annotated[
         int, typer.Option(min=1, help="Maximum number of utterances to explain.")
@@ -42,20 +42,25 @@ def explain(
         str, typer.Option("--class", help="Class to explain: `predicted` or `true`.")
     ] = "true",
     quality: Annotated[
-        int, typer.Option(min=0, help="Number of these utterances on which quality is measured.")
+        int,
+        typer.Option(
+            min=0,
+            help="Number of the explained utterances on which explanation quality is measured; "
+            "0 measures none.",
+        ),
     ] = 20,
     plot: Annotated[
-        str | None, typer.Option(help="Id of an utterance whose explanations are drawn.")
+        str | None, typer.Option(help="Id of an utterance whose explanations are plotted.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="File of the drawing: .png, .svg or .pdf.")] = Path(
+    out: Annotated[Path, typer.Option(help="File of the figure: .png, .svg or .pdf.")] = Path(
         "explanation.png"
     ),
     corpus: Annotated[
-        str | None, typer.Option(help="Corpus of the store, to draw the waveform.")
+        str | None, typer.Option(help="Corpus of the store, to plot the waveform.")
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of that corpus.")] = None,
     sparsity: Annotated[
-        float, typer.Option(help="Fraction of elements in the mask that is drawn.")
+        float, typer.Option(help="Share of the elements in the mask that is plotted.")
     ] = 0.01,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object.")
@@ -79,16 +84,16 @@ def explain(
             lines.append({"explainer": name, "refused": str(refusal)})
             continue
         lines.append({"explainer": name, **measures})
-    drawn = None
+    plotted = None
     if plot is not None:
-        drawn = str(out)
+        plotted = str(out)
         _draw(plot, made, features, model, bank, explained, corpus, root, sparsity, out)
     if as_json:
-        typer.echo(json.dumps({"explainers": lines, "plot": drawn}))
+        typer.echo(json.dumps({"explainers": lines, "plot": plotted}))
         return
     _show(lines)
-    if drawn:
-        typer.echo(f"drawing: {drawn}")
+    if plotted:
+        typer.echo(f"figure: {plotted}")
 
 
 def _measures(

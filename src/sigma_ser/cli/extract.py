@@ -74,7 +74,7 @@ def extract(
         bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
-    """Extract the features of a corpus; existing features are not computed again."""
+    """Extract the features of a corpus. Features that already exist are reused."""
     import sigma_ser as ss
     from sigma_ser.core.errors import ConfigError
     from sigma_ser.execution.executor import load_executor

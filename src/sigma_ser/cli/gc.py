@@ -18,7 +18,8 @@ def gc(
         bool,
         typer.Option(
             "--json",
-            help="Print one JSON object to standard output; without --yes nothing is removed.",
+            help="Print the result as one JSON object. Without --yes, the files are listed and not "
+            "removed.",
         ),
     ] = False,
 ) -> None:
@@ -31,7 +32,10 @@ def gc(
     # The lock is a file, which must not be created in a folder that is not a run.
     layout = RunLayout(run)
     if not layout.status.is_file():
-        raise RunError(f"there is no run in {run}; pass a folder that was written by sigma-ser run")
+        raise RunError(
+            f"{run} is not a run folder (it has no {layout.status.name}); give the folder that "
+            "sigma-ser run wrote"
+        )
     with run_lock(run):
         garbage = find_garbage(layout)
         if not as_json:

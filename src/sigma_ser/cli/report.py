@@ -14,7 +14,8 @@ def report(
         bool, typer.Option(help="Embed the recordings of the utterances that the page shows.")
     ] = True,
     entries: Annotated[
-        Path | None, typer.Option(help="Also write leaderboard entries into this folder.")
+        Path | None,
+        typer.Option(help="Also write entries for `sigma-ser leaderboard` to this folder."),
     ] = None,
 ) -> None:
     """Write the report of a finished run again from its files; no result is recomputed."""

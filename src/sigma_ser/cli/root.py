@@ -29,9 +29,14 @@ from . import (
     train,
 )
 
+_HELP = (
+    "Saliency-guided sparse attacks on speech emotion recognisers. A victim is the model that is "
+    "attacked: a classifier (its head) on the features of a pretrained encoder."
+)
+
 app = typer.Typer(
     name="sigma-ser",
-    help="Saliency-guided sparse attacks on speech emotion recognisers.",
+    help=_HELP,
     epilog="To start, run: sigma-ser demo",
     no_args_is_help=True,
     add_completion=False,

@@ -37,14 +37,18 @@ def run(
         bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
-    """Run a study. Results that exist already are not computed again."""
+    """Run a study. Results that already exist are reused."""
     if schema:
         from sigma_ser.study.config import study_schema
 
         typer.echo(json.dumps(study_schema(), indent=2))
         return
     if study is None:
-        raise typer.BadParameter("give a study file", param_hint="STUDY")
+        from sigma_ser.core.errors import ConfigError
+
+        raise ConfigError(
+            "the argument 'study' is missing; give a study file (TOML), or use --schema"
+        )
     overrides = list(settings or [])
     if ray_address is not None:
         overrides += [f'executor={{name = "ray", address = "{ray_address}"}}']
@@ -72,8 +76,8 @@ def execute(study: Path, out: Path | None, overrides: list[str], as_json: bool) 
         first = finished.failures[0]
         missing = sum(len(one["utterances"]) for one in finished.failures)
         typer.echo(
-            f"sigma-ser: {len(finished.failures)} tasks with {missing} utterances were given up "
-            f"and are missing in the tables; the first ({first['step']}) failed because: "
+            f"sigma-ser: failed tasks: {len(finished.failures)}, with {missing} utterances that "
+            f"are missing in the tables; the first ({first['step']}) failed because: "
             f"{first['reason']}; see {finished.layout.failures}",
             err=True,
         )
@@ -88,10 +92,12 @@ def print_estimate(study: Path, out: Path | None, overrides: list[str], as_json:
     if as_json:
         typer.echo(json.dumps(estimate.as_values()))
         return
-    typer.echo(f"{estimate.name} in {estimate.folder}: {estimate.cells} cells")
+    cells = f"{estimate.cells} cell{'s' if estimate.cells != 1 else ''}"
+    typer.echo(f"{estimate.name} in {estimate.folder}: {cells}")
     for stage in estimate.stages:
+        steps = "step," if stage.total == 1 else "steps,"
         typer.echo(
-            f"  {stage.name:<13} {stage.total:>7} steps, {stage.cached:>7} cached, "
+            f"  {stage.name:<13} {stage.total:>7} {steps:<6} {stage.cached:>7} cached, "
             f"{stage.passes:>11,.0f} passes, about {_duration(stage.seconds)}"
         )
     typer.echo(

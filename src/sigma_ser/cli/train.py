@@ -24,7 +24,7 @@ def train(
     store: Annotated[Path, typer.Argument(help="Feature store that `sigma-ser extract` wrote.")],
     *,
     out: Annotated[
-        Path, typer.Option(help="Folder of the victims; each gets a folder of its own in it.")
+        Path, typer.Option(help="Output folder; each victim is written to its own subfolder.")
     ],
     protocol: Annotated[str, typer.Option(help="Split protocol; see `sigma-ser list protocol`.")],
     head: Annotated[
@@ -74,13 +74,16 @@ def train(
         ),
     ] = 0.5,
     share: Annotated[
-        float, typer.Option(help="Weight of the adversarial loss, between 0 and 1.")
+        float, typer.Option(help="Weight of the adversarial loss, above 0 and at most 1.")
     ] = 0.5,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
-    """Train heads on the folds of a protocol. Victims that exist already are kept."""
+    """Train classifier heads (victims) on the folds of a split protocol.
+
+    Victims that already exist are not trained again.
+    """
     import sigma_ser as ss
     from sigma_ser.core import registry
 

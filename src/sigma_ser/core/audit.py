@@ -73,8 +73,7 @@ def _check_tensor(name: str, value: object, dtype: torch.dtype, batch: FeatureBa
     shape = tuple(batch.x.shape)
     if not isinstance(value, Tensor):
         raise ShapeError(
-            f"{name} must be a {dtype} tensor {shape} like the features, "
-            f"got a {type(value).__name__}"
+            f"{name} must be a {dtype} tensor {shape} like the features, got {type(value).__name__}"
         )
     if value.dtype != dtype or value.shape != batch.x.shape:
         raise ShapeError(

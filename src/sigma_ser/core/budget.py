@@ -23,15 +23,18 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Budget:
-    """What a perturbation may change: at most `k` elements, each by at most `epsilon * scale`.
+    """What a perturbation may change: at most `k` units, each element by `epsilon * scale`.
+
+    A unit is one element, unless `granularity` says otherwise; an attack changes whole units.
 
     Args:
         sparsity: share of the valid units, in (0, 1]. Give this or `count`.
-        count: the budget as a number of elements, at least those of one unit; with `(B,)` each
-            utterance of a batch has its own.
+        count: number of elements, also when whole frames, channels or segments are chosen; at
+            least the number of elements in one unit. A tensor `(B,)` gives each utterance of a
+            batch its own number.
         epsilon: bound on `|delta[t, d]|` in units of `scale[d]`, at least 0: a number, `(D,)`, or
             `(B, D)` or `(B, 1)` with one for each utterance of a batch.
-        granularity: the units that are chosen whole: single `element`s, `frame`s (rows),
+        granularity: the unit of selection: single `element`s, `frame`s (rows),
             `channel`s (columns), or `segment`s (runs of at least `segment_frames` frames).
         segment_frames: length of a segment in frames; the last segment also has the remainder.
 
@@ -47,24 +50,24 @@ class Budget:
 
     def __post_init__(self) -> None:
         if (self.sparsity is None) == (self.count is None):
-            raise BudgetError("give a budget either sparsity= (a share) or count= (elements)")
-        given: tuple[object, ...] = (self.sparsity, self.count, self.epsilon)
-        if (
-            any(isinstance(one, str) for one in given)
-            or given[2] is None
-            or not isinstance(given[0], Real | None)
-        ):
             raise BudgetError(
-                f"a budget is given in numbers, got {given}; 1 % of the elements is sparsity=0.01"
+                "give exactly one of sparsity= (a share) and count= (a number of elements)"
             )
+        if not isinstance(self.sparsity, Real | None):
+            raise BudgetError(
+                f"sparsity must be a number, got {self.sparsity!r}; 1 % of the elements is "
+                "sparsity=0.01"
+            )
+        count = torch.ones(()) if self.count is None else _tensor("count", self.count)
+        epsilon = _tensor("epsilon", self.epsilon)
         if self.sparsity is not None and not 0 < self.sparsity <= 1:
             raise BudgetError(
                 f"sparsity is a share and must lie in (0, 1], got {self.sparsity}; "
                 "1 % of the elements is sparsity=0.01"
             )
-        if self.count is not None and torch.as_tensor(self.count).is_floating_point():
+        if self.count is not None and count.is_floating_point():
             raise BudgetError(f"count must be a whole number of elements, got {self.count}")
-        if self.count is not None and bool((torch.as_tensor(self.count) < 1).any()):
+        if bool((count < 1).any()):
             raise BudgetError(f"count must be at least 1 element, got {self.count}")
         if self.granularity not in GRANULARITIES:
             raise BudgetError(
@@ -72,12 +75,13 @@ class Budget:
             )
         if self.segment_frames < 1:
             raise BudgetError(f"segment_frames must be at least 1, got {self.segment_frames}")
-        epsilon = torch.as_tensor(self.epsilon, dtype=torch.float64)
-        if epsilon.ndim > 2 or not bool(((epsilon >= 0) & torch.isfinite(epsilon)).all()):
+        if epsilon.ndim > 2:
             raise BudgetError(
-                f"epsilon must be finite and at least 0, a number, one for each channel (D,), or "
-                f"one for each utterance (B, 1), got {self.epsilon}"
+                "epsilon must be a number or a tensor of shape (D,), (B, 1) or (B, D), "
+                f"got {tuple(epsilon.shape)}"
             )
+        if not bool(((epsilon >= 0) & torch.isfinite(epsilon)).all()):
+            raise BudgetError(f"epsilon must be finite and at least 0, got {self.epsilon}")
 
     def bound(self, scale: Float[Tensor, "D"]) -> Float[Tensor, "*B D"]:
         """The largest change of each channel, in feature units: `(D,)`, or `(B, 1, D)`."""
@@ -208,3 +212,11 @@ class Budget:
         last = (lengths // self.segment_frames).clamp(min=1) - 1
         index = torch.arange(frames, device=lengths.device) // self.segment_frames
         return torch.minimum(index[None, :], last[:, None])
+
+
+def _tensor(name: str, value: object) -> Tensor:
+    """The numbers of a budget, which may be a tensor or plain numbers."""
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise BudgetError(f"{name} must be a number, got {value!r}") from None

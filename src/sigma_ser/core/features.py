@@ -72,9 +72,13 @@ class FeatureBatch:
                     "torch.as_tensor makes one"
                 )
         if x.ndim != 3 or x.dtype != torch.float32:
+            remedies = [
+                *(["add the batch axis with x[None]"] if x.ndim == 2 else []),
+                *(["call .float()"] if x.dtype != torch.float32 else []),
+            ]
             raise ShapeError(
-                f"features must be float32 (B, T, D), got {x.dtype} {tuple(x.shape)}; "
-                "add the batch axis or call .float()"
+                f"features must be float32 (B, T, D), got {x.dtype} {tuple(x.shape)}"
+                + (f"; {' and '.join(remedies)}" if remedies else "")
             )
         if lengths.shape != x.shape[:1] or not _counts(lengths):
             raise ShapeError(

@@ -94,6 +94,13 @@ def get(kind: str, name: str) -> Any:
     return _members[kind][name]
 
 
+def name_of(kind: str, member: Any) -> str:
+    """The name under which a member is registered, or the name of its class if it is not."""
+    _check_kind(kind)
+    registered = (name for name, one in _members[kind].items() if one is member)
+    return next(registered, _origin(member)[1])
+
+
 def make(
     kind: str, name: str, settings: Mapping[str, Any] | None = None, *given: Any, **supplied: Any
 ) -> Any:

@@ -124,7 +124,7 @@ def read_rows(path: Path) -> pl.DataFrame:
 
     try:
         if not path.is_file():
-            raise FileNotFoundError("it is not there")
+            raise FileNotFoundError("the file does not exist")
         rows = pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as fault:
         raise RunError(

@@ -146,8 +146,9 @@ def load_corpus(
     title = name if isinstance(name, str) else type(name).__name__.lower()
     if root is None and reader.default_root is None:
         raise CorpusError(
-            f"the corpus {title} is not part of the package; give the folder of your copy "
-            f"({reader.card.source or 'root='})"
+            f"the corpus {title} is not part of the package; give the folder of your copy with "
+            "--root (root= in Python, corpus.root in a study)"
+            + (f"; it is available at {reader.card.source}" if reader.card.source else "")
         )
     place = Path(os.path.abspath(root if root is not None else reader.default_root or ""))
     listing = reader.list(place)
@@ -185,11 +186,12 @@ def _reader(name: str, options: Mapping[str, Any]) -> Reader:
 
 def _nothing_found(title: str, place: Path, listing: Listing) -> str:
     others = [bad.path.name for bad in listing.quarantine if bad.reason == "unknown-name"]
-    seen = "no file there has an audio suffix"
+    seen = "no file in it has an audio suffix"
     if others:
-        seen = f"{len(others)} recordings of other names are there, such as {others[0]!r}"
+        seen = f"it contains {len(others)} recordings with other names, such as {others[0]!r}"
     return (
-        f"no recording of {title} was found in {place} ({seen}); give the folder of the recordings"
+        f"no recording of {title} was found in {place} ({seen}); give the folder with the "
+        "recordings"
     )
 
 

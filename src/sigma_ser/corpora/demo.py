@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from sigma_ser.core.errors import CorpusError
 from sigma_ser.core.registry import register
 
 from .reader import Card, Listing, Official
@@ -35,7 +36,15 @@ class Demo:
     default_root: ClassVar[Path] = _FOLDER
 
     def list(self, root: Path) -> Listing:
-        """The rows of `index.csv`."""
+        """The rows of `index.csv`.
+
+        Raises:
+            CorpusError: if `root` is another folder, without this file.
+        """
+        if root.absolute() != _FOLDER.absolute() and not (root / "index.csv").is_file():
+            raise CorpusError(
+                f"{root} has no index.csv; the demo corpus is part of the package, leave 'root' out"
+            )
         root = root.absolute()
         listing = listing_of_rows(read_rows(root / "index.csv"), root, {}, root / "index.csv")
         listing.card = self.card

@@ -48,8 +48,8 @@ def find_files(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> Found:
     """
     root = Path(os.path.abspath(root))
     if not root.is_dir():
-        kind = "a file, not a folder" if root.exists() else "not there"
-        raise CorpusError(f"the corpus folder {root} is {kind}; give the folder of the recordings")
+        fault = "is a file" if root.exists() else "does not exist"
+        raise CorpusError(f"the corpus folder {root} {fault}; give the folder with the recordings")
     endings = tuple(suffixes)
     found, skipped = Found(), Counter[str]()
     files: list[str] = []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sigma_ser.audio.recording import SAMPLE_RATE
-from sigma_ser.core.errors import StoreError
+from sigma_ser.core.errors import EncoderError, StoreError
 from sigma_ser.core.files import whole_file, write_json
 from sigma_ser.core.locks import exclusive
 from sigma_ser.core.records import Records
@@ -65,10 +65,10 @@ def extract(
         corpus: recordings with labels.
         encoder: from :func:`load_encoder`.
         out: folder of the store; it is created if it does not exist.
-        dtype: of the stored features, `float16` or `float32`.
+        dtype: data type of the stored features, `float16` or `float32`.
         shard_size: number of utterances of a shard, at least 1.
-        executor: executor of the shards; `None` is inline, with audio read ahead in a thread.
-            Other executors load the encoder once in each worker.
+        executor: runs the shards; `None` runs them in this process and reads audio ahead in a
+            thread. Other executors load the encoder once in each worker.
         repair: whether to check finished shards against their checksums and extract damaged ones
             again. Missing shards are always extracted again.
         progress: called with the numbers of finished and of all utterances, after each batch
@@ -78,8 +78,11 @@ def extract(
         The finished store. Recordings that cannot be read are in its `quarantine`.
 
     Raises:
-        StoreError: if `out` holds something else, or the disk is too small.
+        StoreError: if `out` contains files that are not this store, or disk space is insufficient.
+        EncoderError: if `encoder` is not an encoder.
     """
+    if not isinstance(encoder, Encoder):
+        raise EncoderError(f"encoder must be an encoder from ss.load_encoder, got {encoder!r}")
     folder = Path(out).absolute()
     if dtype not in DTYPES:
         raise StoreError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")

@@ -37,8 +37,8 @@ def resolve_layer(layer: int | str, layers: int) -> Layer:
         return cast("Layer", layer)
     if isinstance(layer, str) or not -layers - 1 <= layer <= layers:
         raise EncoderError(
-            f"there is no layer {layer!r}; this encoder has layers 0 (before the first transformer "
-            f'layer) to {layers}, counts from the end (-1 is the last), "mean" and "all"'
+            f"there is no layer {layer!r}; give 0 (before the first transformer layer) to {layers},"
+            ' a negative number that counts from the end (-1 is the last), "mean" or "all"'
         )
     return layer % (layers + 1)
 

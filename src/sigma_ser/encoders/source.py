@@ -154,8 +154,8 @@ def find_source(
     if folder.is_dir():
         if revision is not None:
             raise EncoderError(
-                f"{folder} is a folder and has no revisions; leave revision= out, "
-                "its weights are identified by their hash"
+                f"{folder} is a local folder and has no revisions; omit revision (the weights are "
+                "identified by their hash)"
             )
         return _read_folder(name, folder.absolute(), None, allow_pickle)
     if name in EMBEDDED:
@@ -164,10 +164,10 @@ def find_source(
         raise EncoderError(f"there is no folder {folder}; check the path of the encoder")
     if "/" not in name:
         near = difflib.get_close_matches(name, EMBEDDED, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"embedded: {', '.join(EMBEDDED)};"
+        hint = f"did you mean {near[0]}? Otherwise " if near else ""
         raise UnknownNameError(
-            f"no encoder is called {name!r}; {hint} or give a folder, "
-            'or a Hugging Face id such as "facebook/wav2vec2-base"'
+            f"no encoder is called {name!r}; {hint}give {', '.join(EMBEDDED)} (part of the "
+            "package), a local folder, or a Hugging Face id such as facebook/wav2vec2-base"
         )
     folder, commit = _download(name, revision, allow_pickle)
     return _read_folder(name, folder, commit, allow_pickle)

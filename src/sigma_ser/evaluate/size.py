@@ -35,7 +35,10 @@ def sizes(
         ShapeError: if the shapes differ.
     """
     if x_adv.shape != batch.x.shape:
-        raise ShapeError(f"x_adv has shape {tuple(x_adv.shape)}, the batch {tuple(batch.x.shape)}")
+        raise ShapeError(
+            f"x_adv must have the shape of the batch, {tuple(batch.x.shape)}, "
+            f"got {tuple(x_adv.shape)}"
+        )
     # One utterance at a time: intermediate results stay small, and the sizes of an utterance do
     # not depend on the rest of the batch.
     if not len(batch):

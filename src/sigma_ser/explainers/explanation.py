@@ -23,7 +23,7 @@ def explain(
     seeds: Int[Tensor, "B"] | None = None,
     **settings: Any,
 ) -> Float[Tensor, "B T D"]:
-    """Attribute the score of class `labels` to the elements of the features.
+    """Attribute the score of the class given in `labels` to the elements of the features.
 
     Args:
         explainer: a name of `registry.names("explainer")`, or an explainer object.
@@ -70,6 +70,10 @@ def explanation(
         raise ExplainerError(
             f"settings ({', '.join(settings)}) belong to an explainer that is given by name; "
             "pass those of an explainer object to make_explainer"
+        )
+    if not isinstance(explainer, Explainer):
+        raise ExplainerError(
+            f"explainer must be a name or the result of make_explainer, got {explainer!r}"
         )
     found = explainer(victim, batch, labels, seeds=seeds)
     if found.saliency.shape != batch.x.shape or not bool(torch.isfinite(found.saliency).all()):

@@ -47,8 +47,8 @@ def ranking_scores(
     """
     if not isinstance(saliency, Tensor) or not isinstance(lengths, Tensor):
         raise ShapeError(
-            "saliency (B, T, D) and lengths (B,) must be torch tensors, got a "
-            f"{type(saliency).__name__} and a {type(lengths).__name__}; an Explanation has its "
+            "saliency (B, T, D) and lengths (B,) must be torch tensors, got "
+            f"{type(saliency).__name__} and {type(lengths).__name__}; an Explanation has its "
             "map in .saliency"
         )
     if saliency.ndim != 3 or lengths.shape != saliency.shape[:1]:

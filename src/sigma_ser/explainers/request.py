@@ -58,14 +58,14 @@ def check_integers(name: str, value: Tensor, count: int) -> None:
     """
     if not isinstance(value, Tensor):
         raise ShapeError(
-            f"{name} must be integers (B,) in a torch tensor, got a {type(value).__name__};"
-            " torch.tensor(...) makes one"
+            f"{name} must be an integer tensor of shape ({count},), got {type(value).__name__}; "
+            "torch.tensor(...) makes one"
         )
     number = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
     if value.shape != (count,) or not number:
         raise ShapeError(
-            f"{name} must be integers of shape ({count},), "
-            f"got {value.dtype} {tuple(value.shape)}; convert class indices with .long()"
+            f"{name} must be an integer tensor of shape ({count},), "
+            f"got {value.dtype} {tuple(value.shape)}"
         )
 
 

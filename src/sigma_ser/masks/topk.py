@@ -32,12 +32,13 @@ def topk_mask(
         lengths: valid frames `(B,)`.
         budget: number of units that may change, and the kind of unit.
         scope: mask size as a multiple of the number of units that may change, at least 1.
-        scale: `(D,)` standard deviations of the channels, for maps that are gradients: a step of
-            `epsilon * scale[d]` changes the output in proportion to `|A| * scale[d]`. `None` ranks
-            by `|A|`.
+        scale: `(D,)` standard deviations of the channels. Give it for maps that are gradients;
+            units are then ranked by `|saliency| * scale[d]`, the first-order effect of a step of
+            `epsilon * scale[d]`. `None` ranks by `|saliency|`.
 
     Returns:
-        Bool `(B, T, D)`, False on padding, with `min(scope * units, available)` whole units.
+        Bool `(B, T, D)`, False on padding, with `scope * k` whole units, or all valid units if
+        there are fewer.
 
     Raises:
         BudgetError: if `scope` is below 1, or the budget does not fit an utterance.
@@ -79,7 +80,8 @@ def explainer_mask(  # noqa: PLR0917 - an explanation and its mask, as topk_mask
         scope: mask size as a multiple of the number of units that may change, at least 1.
 
     Returns:
-        Bool `(B, T, D)`, False on padding, with `min(scope * units, available)` whole units.
+        Bool `(B, T, D)`, False on padding, with `scope * k` whole units, or all valid units if
+        there are fewer.
 
     Raises:
         BudgetError: if `scope` is below 1, or the budget does not fit an utterance.

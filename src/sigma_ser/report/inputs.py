@@ -73,12 +73,14 @@ def load_inputs(folder: Path) -> ReportInputs:
     Raises:
         RunError: if it is not the folder of a finished run, or a file is damaged.
     """
+    if not folder.is_dir():
+        raise RunError(f"there is no folder {folder}; give the folder of a finished run")
     layout = RunLayout(folder)
     for path in (layout.rows, layout.provenance, layout.study, layout.victims):
         if not path.is_file():
             raise RunError(
-                f"{folder} is not the folder of a finished run (it has no {path.name}); give one, "
-                "or finish it with sigma-ser run"
+                f"{folder} is not the folder of a finished run (it has no {path.name}); give the "
+                "folder of a finished run, or finish this run with sigma-ser run"
             )
     rows = read_rows(layout.rows)
     known = read_object(layout.provenance, ("leakage", "corpus", "encoder"), _AGAIN)

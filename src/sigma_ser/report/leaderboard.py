@@ -152,7 +152,10 @@ def write_leaderboard(folder: Path) -> Path:
     """
     found = [read_entry(path) for path in sorted(folder.glob("*.json"))]
     if not found:
-        raise RunError(f"{folder} contains no entry; write entries with sigma-ser report --entries")
+        raise RunError(
+            f"{folder} contains no leaderboard entries; write them with "
+            f"sigma-ser report RUN --entries {folder}"
+        )
     groups: dict[tuple[Any, ...], list[LeaderboardEntry]] = {}
     for entry in found:
         key = (entry.corpus, entry.protocol, entry.granularity, entry.sparsity, entry.epsilon)

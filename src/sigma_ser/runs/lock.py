@@ -20,7 +20,10 @@ def run_lock(folder: Path) -> Iterator[None]:
         RunError: if another run holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    busy = RunError(f"another run is already using {folder}; wait for it, or choose another --out")
+    busy = RunError(
+        f"another run is already using {folder}; wait until it ends, or give another run folder "
+        "(--out)"
+    )
     with exclusive(folder / _FILE, busy):
         yield
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core import registry
-from sigma_ser.core.errors import ConfigError
+from sigma_ser.core.errors import ConfigError, UnknownNameError
 from sigma_ser.core.files import safe_name
 from sigma_ser.core.gradient_signs import masked_warning
 from sigma_ser.corpora.corpus import Corpus, load_corpus
@@ -64,10 +64,17 @@ def audit_study(
     if not known and not given.exists():
         if len(given.parts) > 1 or given.suffix:
             raise ConfigError(
-                f"there is no file or folder {corpus}; give a manifest, a folder of class "
-                "folders, or a registered corpus"
+                f"there is no file or folder {corpus}; give a manifest, a folder with one "
+                "subfolder per class, or a registered corpus"
             )
-        registry.get("corpus", corpus)  # lists near matches
+        try:
+            registry.get("corpus", corpus)  # lists near matches
+        except UnknownNameError as fault:
+            joint = " or" if str(fault).endswith("?") else "; or"
+            raise UnknownNameError(
+                f"{fault}{joint} give the path of a manifest or of a folder with one subfolder "
+                "per class"
+            ) from None
     place = root if known else given
     recordings = load_corpus(reader, place)
     section, split = _encoder_of(model, recordings, encoder, layer, settings or {})

@@ -208,9 +208,10 @@ def _read(folder: Path, name: str) -> bytes:
     try:
         return (folder / name).read_bytes()
     except OSError as fault:
+        absent = isinstance(fault, FileNotFoundError)
+        why = f"it has no {name}" if absent else f"{fault.strerror}: {fault.filename}"
         raise VictimError(
-            f"{folder} is not a saved victim ({fault.strerror}: {fault.filename}); "
-            f"give the folder that holds {CARD} and {WEIGHTS}"
+            f"{folder} is not a saved victim ({why}); give a folder that sigma-ser train wrote"
         ) from fault
 
 

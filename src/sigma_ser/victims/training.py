@@ -48,7 +48,7 @@ def train(
         store: features of the corpus.
         fold: the utterances to train, validate and test on.
         head: name of a registered head.
-        seed: determines initial weights, batch order and dropout.
+        seed: random seed of the initial weights, the batch order and dropout.
         head_settings: keyword arguments of the head.
         adversarial: train on attacked features as well; `None` trains on clean features only.
         progress: called with (epochs done, maximum number of epochs) after each epoch.

@@ -124,7 +124,8 @@ class WrappedVictim:
             )
         if self._class_names and logits.shape[1] != len(self._class_names):
             raise VictimError(
-                f"the victim returned {logits.shape[1]} logits for {len(self._class_names)} classes"
+                f"the victim returned {logits.shape[1]} logits, but class_names has "
+                f"{len(self._class_names)} names; give one name for each logit"
             )
         return logits.float()
 
@@ -154,7 +155,7 @@ class WrappedVictim:
             )
         if not isinstance(output, Tensor):
             raise VictimError(
-                f"the victim must return logits (B, C) and nothing else, but returned a "
+                f"the victim must return logits (B, C) and nothing else, but returned "
                 f"{type(output).__name__}; wrap a module whose forward() returns the logits only, "
                 "such as `return self.model(x, lengths).logits`"
             )
@@ -199,8 +200,8 @@ def wrap(
     """
     if not isinstance(module, nn.Module):
         raise VictimError(
-            f"wrap requires a torch.nn.Module in eval mode, got a {type(module).__name__}; "
-            "call your function in the forward() of a module"
+            f"wrap requires a torch.nn.Module in eval mode, got {type(module).__name__}; "
+            "to use a function, call it in the forward() of a module"
         )
     if isinstance(class_names, str):
         raise VictimError(
@@ -223,8 +224,8 @@ def _check_eval(module: nn.Module) -> None:
     training = next((part for part in module.modules() if part.training), None)
     if training is not None:
         raise VictimError(
-            f"{type(training).__name__} of the victim is in training mode, where dropout and batch "
-            "statistics make its logits random; call module.eval() first"
+            f"the module {type(training).__name__} is in training mode, in which dropout and batch "
+            "normalisation change its logits; call module.eval() first"
         )
 
 
@@ -239,7 +240,7 @@ def _numbers(name: str, value: float | Float[Tensor, "D"]) -> Tensor:
         numbers = torch.as_tensor(value, dtype=torch.float32)
     except (TypeError, ValueError, RuntimeError) as fault:
         raise VictimError(
-            f"{name} must be a number, or a number for each channel, got a {type(value).__name__}"
+            f"{name} must be a number, or a number for each channel, got {type(value).__name__}"
         ) from fault
     if numbers.ndim > 1 or not bool(torch.isfinite(numbers).all()):
         raise VictimError(f"{name} must be finite: a number, or a number for each channel (D,)")

@@ -55,11 +55,12 @@ def consistency(  # noqa: PLR0917 - public signature
         labels: the explained class of each utterance `(B,)`.
         budget: its `k` and granularity define the top-k sets.
         mask: `(B, T, D)`, the elements that the attack was allowed to change; adds `mask_mass`,
-            the share of `a'` in the mask, and `mask_mass_clean`, the share of `a`.
+            the share of the absolute saliency after the attack that lies in the mask, and
+            `mask_mass_clean`, the same before the attack.
         frame_seconds: time from one frame to the next; adds `centre_shift`.
-        clean: the map of `batch` for `labels`, where it is known already.
-        own: compute the measures with the suffix `_own`; they require further explanations where a
-            prediction differs from the label.
+        clean: the map of `batch` for `labels`, if it has already been computed.
+        own: also compute each measure with the suffix `_own`, which explains the victim's
+            prediction on each input instead of the label; this requires further explanations.
         seeds: `(B,)`, for stochastic explainers; both inputs are explained with the same seeds.
         **settings: settings of an explainer that is given by name.
 
@@ -75,13 +76,16 @@ def consistency(  # noqa: PLR0917 - public signature
         BudgetError: if the budget does not fit an utterance.
     """
     if x_adv.shape != batch.x.shape:
-        raise ShapeError(f"x_adv has shape {tuple(x_adv.shape)}, the batch {tuple(batch.x.shape)}")
+        raise ShapeError(
+            f"x_adv must have the shape of the batch, {tuple(batch.x.shape)}, "
+            f"got {tuple(x_adv.shape)}"
+        )
     explainer = as_explainer(explainer, settings)
     # The ids are those of the clean input, so noise is the same on both.
     attacked = FeatureBatch(x_adv.detach(), batch.lengths, batch.ids)
     if not isinstance(labels, Tensor):
         raise ShapeError(
-            f"labels must be class indices (B,) in a torch tensor, got a {type(labels).__name__}"
+            f"labels must be class indices (B,) in a torch tensor, got {type(labels).__name__}"
         )
     labels = labels.to(batch.device)
     if clean is None:

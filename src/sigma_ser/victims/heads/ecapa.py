@@ -124,9 +124,9 @@ class ECAPA(nn.Module):
     """A small ECAPA-TDNN: three SE-Res2 blocks, their outputs joined, attentive statistics.
 
     Source: Desplanques et al. 2020, "ECAPA-TDNN: emphasized channel attention, propagation and
-    aggregation in TDNN based speaker verification". Differs from it: 64 channels in place of 512,
-    a pointwise first layer (the features have seen their context already), layer norm (eps 1) in
-    place of batch norm, and a linear classifier in place of an embedding with a margin.
+    aggregation in TDNN based speaker verification". This differs from it: 64 channels in place of
+    512, a pointwise first layer (the features have seen their context already), layer norm (eps 1)
+    in place of batch norm, and a linear classifier in place of an embedding with a margin.
 
     Args:
         channels: width of the features.
