@@ -12,6 +12,7 @@ import sigma_ser as ss
 from sigma_ser.demo import study_path
 from sigma_ser.study.config import StudyConfig
 from sigma_ser.study.loading import load_study, parse_study
+from sigma_ser.study.names import check_names
 
 GOOD = """
 name = "good"
@@ -58,9 +59,40 @@ def _written(tmp_path: Path, text: str) -> Path:
             "sparsty = [0.01]",
             "line 15.*budgets.sparsty.*did you mean sparsity",
         ),
-        ("sparsity = [0.01]", "sparsity = [1.5]", "line 15.*budgets.sparsity"),
+        (
+            "sparsity = [0.01]",
+            "sparsity = [1.5]",
+            r"line 15: budgets\.sparsity\.0 must be at most 1, got 1\.5",
+        ),
+        (
+            "sparsity = [0.01]",
+            'sparsity = ["a"]',
+            r"line 15: budgets\.sparsity\.0 must be a number, got 'a'",
+        ),
+        (
+            'name = "demo"\n\n[[v',
+            'name = "demo"\nlayer = "first"\n\n[[v',
+            r"line 10: encoder\.layer must be a whole number or 'mean' or 'all', got 'first'",
+        ),
+        ("native = false", 'native = "yes"', r"line 20: attacks\.0\.native must be true or false"),
+        (
+            'explainers = ["gradient"]\n',
+            "",
+            "line 17: attacks.0: attack 'pgd' runs nowhere: set native = true or name explainers",
+        ),
+        (
+            'head = "mlp"',
+            'head = "mlp"\nseeds = [0, 0]',
+            r"line 13: victims\.0\.seeds: each entry must occur only once, got \[0, 0\]",
+        ),
+        (
+            'head = "mlp"',
+            'head = "mlp"\nattacked = false',
+            "no victim is attacked: remove attacked = false",
+        ),
+        ('head = "mlp"', 'head = "mlp"\nload = "x:y"', "give either 'head' or 'load', not both"),
         ("[budgets]", "[budget]", "line 14.*no key 'budget'; did you mean budgets"),
-        ('head = "mlp"', "", "line 11: victims.0: the key 'head' is missing"),
+        ('head = "mlp"', "", "line 11: victims.0: give 'head' or 'load'"),
         ('name = "good"', 'name = "../evil"', "name.*letters, digits"),
         ("[[attacks]]", "[[attacks]", "not valid TOML"),
         ("native = false", "scopes = [0]", "attacks.0.scopes"),
@@ -72,6 +104,40 @@ def test_a_wrong_study_names_key_and_line(
     path = _written(tmp_path, GOOD.replace(right, wrong))
     with pytest.raises(ss.errors.ConfigError, match=said):
         config_of(path)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "error", "said"),
+    [
+        ('name = "pgd"', 'name = "pgdd"', "UnknownName", "line 18: no attack is called 'pgdd'"),
+        ('name = "pgd"', 'name = "pgd"\nsteps = -3', "Attack",
+         "line 19: steps of the attack 'pgd' must be above 0, got -3"),
+        ('head = "mlp"', 'head = "mlpp"', "UnknownName", "line 12: no head is called 'mlpp'"),
+        ('head = "mlp"', 'head = "mlp"\nepochs = 0', "Victim", "line 13: epochs must be at least"),
+        ('head = "mlp"', 'head = "mlp"\nsettings = {hidden = 8}', "Victim",
+         "line 13: .*'settings'.*beside head, those of the head are keys of head_settings"),
+        ('"gradient"', '"gradiant"', "UnknownName", "line 19: no explainer is called 'gradiant'"),
+        ('"demo-voices"', '"demo-voice"', "UnknownName", "line 6: no protocol is called"),
+        ("native = false", 'mask_sources = ["tcn"]', "Config",
+         "line 20: .*not a victim of the study; give one of: mlp, own, others, consensus"),
+        ("[budgets]", '[executor]\nname = "proceses"\n[budgets]', "UnknownName",
+         "line 15: no executor is called 'proceses'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_name_or_setting_names_file_and_line(
+    tmp_path: Path, right: str, wrong: str, error: str, said: str
+) -> None:
+    path = _written(tmp_path, GOOD.replace(right, wrong))
+    with pytest.raises(getattr(ss.errors, f"{error}Error"), match=f"^{path}, {said}"):
+        check_names(load_study(path))
+
+
+def test_a_wrong_name_in_an_option_names_the_option(tmp_path: Path) -> None:
+    study = load_study(_written(tmp_path, GOOD), ["attacks.0.name=pgdd"])
+    with pytest.raises(
+        ss.errors.UnknownNameError, match=r"^--set attacks\.0\.name=pgdd: no attack"
+    ):
+        check_names(study)
 
 
 def test_overrides_reach_lists_and_open_sections(tmp_path: Path) -> None:
@@ -168,7 +234,7 @@ def test_a_fault_in_an_included_file_names_that_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("include", "said"),
     [
-        ('"absent.toml"', "includes, .*absent.toml"),
+        ('"absent.toml"', "cannot read .*absent.toml, which .*mine.toml includes: No such file"),
         ('"mine.toml"', "line 1: mine.toml includes itself"),
         ("3", "line 1: include takes a file name"),
     ],
@@ -210,9 +276,9 @@ def test_one_value_stands_for_a_list_and_tables_may_be_repeated(tmp_path: Path) 
             {"victims": [{"load": "x:y", "labls": []}]},
             "no setting 'labls'",
         ),
-        ({"victims": [{"load": "x:y", "head": "mlp"}]}, "'load', but not both"),
+        ({"victims": [{"load": "x:y", "head": "mlp"}]}, "'load', not both"),
         ({"tracking": {"name": "mlflow"}}, "mlflow is not installed"),
-        ({"corpus": {"name": "demo", "protocol": "demo-voices", "folds": []}}, "at least 1 item"),
+        ({"corpus": {"name": "demo", "protocol": "demo-voices", "folds": []}}, "at least 1 entry"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_before_any_work(

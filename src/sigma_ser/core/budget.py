@@ -53,10 +53,10 @@ class Budget:
             raise BudgetError(
                 "give exactly one of sparsity= (a share) and count= (a number of elements)"
             )
-        if not isinstance(self.sparsity, Real | None):
+        given: object = self.sparsity
+        if not isinstance(given, Real | None):
             raise BudgetError(
-                f"sparsity must be a number, got {self.sparsity!r}; 1 % of the elements is "
-                "sparsity=0.01"
+                f"sparsity must be a number, got {given!r}; 1 % of the elements is sparsity=0.01"
             )
         count = torch.ones(()) if self.count is None else _tensor("count", self.count)
         epsilon = _tensor("epsilon", self.epsilon)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    field_validator,
+    model_validator,
+)
 
 from sigma_ser.core.budget import Granularity
 from sigma_ser.core.files import safe_name
@@ -26,6 +35,16 @@ def _listed(value: Any) -> Any:
 
 # One value stands for a list of one, so that the common case is short.
 OneOrMore = Annotated[list[Item], Field(min_length=1), BeforeValidator(_listed)]
+
+
+def _distinct(values: list[Item]) -> list[Item]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"each entry must occur only once, got {values}")
+    return values
+
+
+# An entry that occurs twice would be the same step twice.
+Distinct = Annotated[list[Item], AfterValidator(_distinct)]
 
 
 class _Section(BaseModel):
@@ -51,7 +70,7 @@ class CorpusSection(_OpenSection):
     protocol: OneOrMore[str] = Field(description="one, or a list: each is run")
     protocol_settings: dict[str, Any] = {}
     seed: int = Field(0, description="of the split, where the protocol draws one")
-    folds: list[int] | None = Field(
+    folds: Distinct[int] | None = Field(
         None, min_length=1, description="numbers of the folds to run; all by default"
     )
 
@@ -87,17 +106,21 @@ class VictimSection(_OpenSection):
     head: str | None = Field(None, description="name of a head to train")
     load: str | None = Field(None, description="instead of a head: any source of `load_victim`")
     name: str | None = Field(None, description="name in the rows; that of the head by default")
-    seeds: list[int] = Field([0], min_length=1)
+    seeds: Distinct[int] = Field([0], min_length=1)
     head_settings: dict[str, Any] = {}
     adversarial: AdversarialSection | None = Field(
         None, description="adversarial training with this attack"
     )
-    attacked: bool = Field(True, description="false: its explanations make masks for others only")
+    attacked: StrictBool = Field(
+        True, description="false: its explanations make masks for others only"
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> VictimSection:
-        if (self.head is None) == (self.load is None):
-            raise ValueError("the key 'head' is missing (or 'load', but not both)")
+        if self.head is None and self.load is None:
+            raise ValueError("give 'head' or 'load'")
+        if self.head is not None and self.load is not None:
+            raise ValueError("give either 'head' or 'load', not both")
         if self.load is not None and (self.head_settings or self.adversarial):
             raise ValueError("a loaded victim is not trained: remove head_settings and adversarial")
         return self
@@ -120,16 +143,27 @@ class AttackSection(_OpenSection):
     """One attack, native and inside masks. Further keys are its settings."""
 
     name: str
-    native: bool = Field(True, description="also run it with a support of its own choice")
+    native: StrictBool = Field(True, description="also run it with a support of its own choice")
     explainers: list[str] = Field([], description="also run it inside the masks of these")
     scopes: list[Annotated[int, Field(ge=1)]] = Field([1], min_length=1)
     mask_sources: list[str] = Field(
         [OWN],
+        min_length=1,
         description="whose map makes the mask: `own`; the name of a victim; `others`, every other "
         "victim; `consensus` of all victims; `universal`, one map for a victim; or "
         "`victim@encoder:layer`, whose frames carry over",
     )
-    seeds: list[int] | None = Field(None, description="of its randomness; the study's by default")
+    seeds: Distinct[int] | None = Field(
+        None, description="of its randomness; the study's by default"
+    )
+
+    @model_validator(mode="after")
+    def _runs_somewhere(self) -> AttackSection:
+        if not self.native and not self.explainers:
+            raise ValueError(
+                f"attack {self.name!r} runs nowhere: set native = true or name explainers"
+            )
+        return self
 
 
 class ConsistencySection(_Section):
@@ -143,13 +177,13 @@ class EvaluationSection(_Section):
     """Which test utterances are attacked, and in which batches."""
 
     utterances: int | None = Field(None, ge=1, description="per fold, stratified; all by default")
-    ids: list[str] | None = Field(
+    ids: Distinct[str] | None = Field(
         None, min_length=1, description="attack exactly these utterances of the test part"
     )
     batch_size: int = Field(32, ge=1)
     seed: int = 0
     exemplars: int = Field(3, ge=0, description="number of utterances shown in full in the report")
-    replay: bool = Field(
+    replay: StrictBool = Field(
         False, description="also replay each perturbation on every other victim of its fold"
     )
 
@@ -200,6 +234,8 @@ class StudyConfig(_Section):
                 raise ValueError(f"the key {name!r} is missing (or a store under [features])")
         if self.features is not None and self.encoder is not None:
             raise ValueError("give an encoder or a store under [features], not both")
+        if not any(one.attacked for one in self.victims):
+            raise ValueError("no victim is attacked: remove attacked = false from one of them")
         if self.corpus is None and any(one.load is None for one in self.victims):
             raise ValueError(
                 "a head needs a corpus and a protocol to be trained; a store alone serves victims "

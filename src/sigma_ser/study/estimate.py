@@ -21,7 +21,6 @@ from sigma_ser.core.contracts import Victim
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.utterance import Utterance
 from sigma_ser.encoders.index import INDEX
-from sigma_ser.execution.executor import load_executor
 from sigma_ser.execution.threads import one_thread
 from sigma_ser.explainers.explanation import make_explainer
 from sigma_ser.masks.topk import topk_mask
@@ -31,7 +30,8 @@ from sigma_ser.victims.settings import TrainingSettings
 from sigma_ser.victims.victim import wrap
 
 from .inputs import StudyInput, open_inputs, plan_study
-from .loading import check_names, load_study
+from .loading import load_study
+from .names import check_names
 from .scheduler import stages
 from .steps import (
     AttackStep,
@@ -96,13 +96,12 @@ def estimate_study(
     Raises:
         SigmaError: as `run`, with the same checks.
     """
-    config = load_study(study, overrides).config
-    check_names(config)
+    loaded = load_study(study, overrides)
+    config, workers = loaded.config, check_names(loaded).workers
     folder = (out if out is not None else Path("runs") / config.name).absolute()
     layout = RunLayout(folder)
     inputs = open_inputs(config, layout)
     plan = plan_study(config, inputs, None)
-    workers = load_executor(config.executor.name, **config.executor.settings).workers
     with one_thread():
         gauge = _Gauge(inputs)
         found = [_features(inputs, gauge)]

@@ -5,27 +5,18 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from sigma_ser.attacks.factory import make_attack
-from sigma_ser.core import registry
 from sigma_ser.core.errors import ConfigError
-from sigma_ser.core.settings import check_settings, parse_assignment
-from sigma_ser.core.toml_lines import toml_lines
-from sigma_ser.encoders.encoder import load_encoder
-from sigma_ser.explainers.explanation import make_explainer
-from sigma_ser.victims.checkpoint import make_head
-from sigma_ser.victims.loading import load_victim
-from sigma_ser.victims.settings import TrainingSettings
+from sigma_ser.core.settings import parse_assignment
 
-from .config import StudyConfig, VictimSection
-from .mask_sources import check_sources
-from .tracking import check_tracking
+from .config import StudyConfig
+from .places import Places, Source
 
 
 @dataclass(frozen=True)
@@ -34,15 +25,7 @@ class LoadedStudy:
 
     config: StudyConfig
     text: str
-
-
-@dataclass(frozen=True)
-class _Source:
-    """One study file: its path, its text and its own values, without those that it includes."""
-
-    path: Path
-    text: str
-    values: Mapping[str, Any]
+    places: Places
 
 
 def load_study(path: Path | str, overrides: Sequence[str] = ()) -> LoadedStudy:
@@ -59,7 +42,7 @@ def load_study(path: Path | str, overrides: Sequence[str] = ()) -> LoadedStudy:
     Raises:
         ConfigError: names the file, the key and its line.
     """
-    sources: list[_Source] = []
+    sources: list[Source] = []
     values = _read(Path(path), sources, ())
     own, *included = sources
     text = own.text + "".join(
@@ -67,7 +50,7 @@ def load_study(path: Path | str, overrides: Sequence[str] = ()) -> LoadedStudy:
         + "".join(f"# {line}\n" for line in source.text.splitlines())
         for source in included
     )
-    return LoadedStudy(_study(values, overrides, sources), _with_overrides(text, overrides))
+    return _study(values, Places(values, sources, overrides), text)
 
 
 def parse_study(
@@ -76,60 +59,30 @@ def parse_study(
     """A study from plain values; relative folders in it are relative to `base`, where given."""
     merged: dict[str, Any] = _anchored(_plain(values), base) if base else _plain(values)
     text = json.dumps(values, indent=2, default=str)
-    return LoadedStudy(_study(merged, overrides, []), _with_overrides(text, overrides))
+    return _study(merged, Places(merged, (), overrides), text)
 
 
-def check_names(config: StudyConfig) -> None:
-    """Make everything that a study names once, so that a typo costs no work.
-
-    Raises:
-        UnknownNameError: if something is not registered.
-        SigmaError: if it does not take its settings.
-    """
-    for corpus in config.corpus or ():
-        registry.get("corpus", corpus.name)
-        for protocol in corpus.protocol:
-            registry.get("protocol", protocol)
-    for victim in config.victims:
-        _check_victim(victim)
-    explainers = {name for section in config.attacks for name in section.explainers}
-    if config.consistency.explainer is not None:
-        explainers.add(config.consistency.explainer)
-    for name in sorted(explainers):
-        settings = dict(config.explainers.get(name, {}))
-        make_explainer(str(settings.pop("name", name)), **settings)
-    for section in config.attacks:
-        make_attack(section.name, **section.settings)
-    _check_keywords(load_encoder, "encoder", [section.settings for section in config.encoder or ()])
-    check_sources(config)
-    check_tracking(config)
-
-
-def _with_overrides(text: str, overrides: Sequence[str]) -> str:
-    return text + "".join(f"\n# --set {override}" for override in overrides)
-
-
-def _study(
-    values: dict[str, Any], overrides: Sequence[str], sources: Sequence[_Source]
-) -> StudyConfig:
-    for override in overrides:
+def _study(values: dict[str, Any], places: Places, text: str) -> LoadedStudy:
+    """Validate values; the options of `places` are applied to them in place."""
+    for override in places.overrides:
         _override(values, override)
     # A folder given on the command line is relative to the file, as one in the file is.
-    if sources:
-        values = _anchored(values, sources[0].path.parent)
+    if places.sources:
+        _anchored(values, places.sources[0].path.parent)
+    text += "".join(f"\n# --set {override}" for override in places.overrides)
     try:
-        return StudyConfig.model_validate(values)
+        return LoadedStudy(StudyConfig.model_validate(values), text, places)
     except ValidationError as fault:
-        raise ConfigError(_sentence(fault, values, sources, overrides)) from None
+        raise ConfigError(_sentence(fault, places)) from None
 
 
-def _read(path: Path, sources: list[_Source], within: tuple[Path, ...]) -> dict[str, Any]:
+def _read(path: Path, sources: list[Source], within: tuple[Path, ...]) -> dict[str, Any]:
     """The values of a file over those of what it includes; `sources` gets the nearest first."""
     try:
         text = path.read_text("utf-8")
     except OSError as fault:
-        what = "the study file" if not within else f"what {within[-1]} includes,"
-        raise ConfigError(f"cannot read {what} {path}: {fault.strerror}") from fault
+        what = f"{path}, which {within[-1]} includes" if within else f"the study file {path}"
+        raise ConfigError(f"cannot read {what}: {fault.strerror}") from fault
     except UnicodeDecodeError as fault:
         raise ConfigError(
             f"{path} is not UTF-8 text ({fault.reason}); save the file in UTF-8"
@@ -140,11 +93,11 @@ def _read(path: Path, sources: list[_Source], within: tuple[Path, ...]) -> dict[
         raise ConfigError(f"{path} is not valid TOML: {fault}") from fault
     included = own.pop("include", [])
     included = [included] if isinstance(included, str) else included
-    source = _Source(path, text, own)
+    source = Source(path, text, own)
     if not isinstance(included, list) or not all(isinstance(name, str) for name in included):
         raise ConfigError(
-            f"{_where(['include'], [source], ())}: include takes a file name or a list of them, "
-            f"got {included!r}"
+            f"{Places(sources=[source]).where(['include'])}: include takes a file name or a list "
+            f"of them, got {included!r}"
         )
     sources.append(source)
     values: dict[str, Any] = {}
@@ -152,7 +105,7 @@ def _read(path: Path, sources: list[_Source], within: tuple[Path, ...]) -> dict[
         other = path.parent / name
         if other.resolve() in {one.resolve() for one in (*within, path)}:
             raise ConfigError(
-                f"{_where(['include'], [source], ())}: {name} includes itself, directly "
+                f"{Places(sources=[source]).where(['include'])}: {name} includes itself, directly "
                 "or through other files; remove one of these includes"
             )
         values = _merged(values, _read(other, sources, (*within, path)))
@@ -218,16 +171,29 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {key}: the study has no such key or list entry") from fault
 
 
-def _sentence(
-    fault: ValidationError,
-    values: Mapping[str, Any],
-    sources: Sequence[_Source],
-    overrides: Sequence[str],
-) -> str:
+# Requirements by type of the fault, in place of the texts of pydantic; `limit` is its bound.
+_REQUIREMENTS = {
+    "less_than_equal": "at most {limit}",
+    "less_than": "below {limit}",
+    "greater_than_equal": "at least {limit}",
+    "greater_than": "above {limit}",
+    "literal_error": "{limit}",
+    "too_short": "a list with at least {limit} entry",
+    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
+    "string_type": "text in quotes",
+    "list_type": "a list",
+    **dict.fromkeys(("dict_type", "model_type"), "a table of keys"),
+}
+_LIMITS = ("le", "lt", "ge", "gt", "expected", "min_length")
+
+
+def _sentence(fault: ValidationError, places: Places) -> str:
     """The first fault as one sentence that names the key, its line and near matches."""
     # A misspelt key is also a missing one: the misspelling is what the user can see.
-    first = min(fault.errors(), key=lambda error: error["type"] != "extra_forbidden")
-    path = _written_path(first["loc"], values)
+    faults = sorted(fault.errors(), key=lambda error: error["type"] != "extra_forbidden")
+    first, path = faults[0], places.path(faults[0]["loc"])
     key = ".".join(path)
     match first["type"]:
         case "extra_forbidden":
@@ -237,48 +203,18 @@ def _sentence(
         case "value_error":
             problem = f"{key}: {first['ctx']['error']}" if key else str(first["ctx"]["error"])
         case _:
-            problem = f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]}, got {first['input']!r}"
-    return f"{_where(path, sources, overrides)}: {problem}"
+            # A key that accepts several types has one fault for each.
+            same = [one for one in faults if places.path(one["loc"]) == path]
+            needed = " or ".join(dict.fromkeys(map(_requirement, same)))
+            problem = f"{key} must be {needed}, got {first['input']!r}"
+    return f"{places.where(path)}: {problem}"
 
 
-def _where(path: Sequence[str], sources: Sequence[_Source], overrides: Sequence[str]) -> str:
-    """The option, or the file and line, that said what lies at a place of the study."""
-    for override in overrides:
-        given = override.partition("=")[0].split(".")
-        if list(path[: len(given)]) == given:
-            return f"--set {override}"
-    if not sources:
-        return "study"
-    # The longest part of the place that a file has; of equals the nearest file decides.
-    best, depth = (sources[0], 0), 0
-    for source in sources:
-        lines = toml_lines(source.text)
-        for known in range(len(path), depth, -1):
-            if tuple(path[:known]) in lines:
-                best, depth = (source, lines[tuple(path[:known])]), known
-                break
-    source, line = best
-    return f"{source.path}, line {line}" if line else str(source.path)
-
-
-def _written_path(loc: Sequence[int | str], values: Mapping[str, Any]) -> list[str]:
-    """A place as the user wrote it: without the number where one value stands for a list."""
-    path: list[str] = []
-    place: Any = values
-    for part in loc:
-        if isinstance(part, int) and not isinstance(place, list):
-            continue
-        try:
-            place = place[part]
-        except (KeyError, IndexError, TypeError):
-            place = None
-        else:
-            path.append(str(part))
-            continue
-        # Past what was written lie a missing key and the names of a union's members.
-        if isinstance(part, str) and part.isidentifier() and part not in {"int", "str"}:
-            path.append(part)
-    return path
+def _requirement(error: Mapping[str, Any]) -> str:
+    context = error.get("ctx", {})
+    limit = next((context[name] for name in _LIMITS if name in context), "")
+    described = _REQUIREMENTS.get(error["type"])
+    return f"valid ({error['msg']})" if described is None else described.format(limit=limit)
 
 
 def _near(path: Sequence[str]) -> str:
@@ -294,22 +230,3 @@ def _near(path: Sequence[str]) -> str:
     known = [*model.model_fields, *(["include"] if model is StudyConfig else [])]
     near = difflib.get_close_matches(path[-1], known, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(known)}"
-
-
-def _check_victim(victim: VictimSection) -> None:
-    if victim.head is None:
-        _check_keywords(load_victim, "victims", [victim.settings])
-        return
-    make_head(victim.head, 2, 2, victim.head_settings)
-    TrainingSettings.of(victim.settings)
-    if victim.adversarial is not None:
-        make_attack(victim.adversarial.attack, **victim.adversarial.settings)
-
-
-def _check_keywords(
-    function: Callable[..., Any], place: str, given: Sequence[Mapping[str, Any]]
-) -> None:
-    """Check keywords of a function; its subject and layer are keys of the study's own."""
-    for settings in given:
-        supplied = ("name_or_path", "source", "layer")
-        check_settings(f"[{place}]", function, settings, ConfigError, supplied)

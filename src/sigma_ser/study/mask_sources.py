@@ -7,19 +7,15 @@ from collections.abc import Sequence
 
 from sigma_ser.core.errors import ConfigError
 
-from .config import CONSENSUS, OTHERS, OWN, SOURCES, UNIVERSAL, StudyConfig
+from .config import CONSENSUS, OTHERS, OWN, SOURCES, UNIVERSAL, AttackSection, StudyConfig
 from .steps import VictimStep
 
 # Encoders differ in the last digits of the time between their frames.
 _SAME_RATE = 1e-3
 
 
-def check_sources(study: StudyConfig) -> None:
-    """Check what can be checked of a study before any recording is read.
-
-    Raises:
-        ConfigError: if two victims share a name, or a mask comes from a victim that is not there.
-    """
+def check_victim_names(study: StudyConfig) -> None:
+    """Raise a :class:`ConfigError` if two victims of a study share a name."""
     titles = [section.title for section in study.victims]
     for title in titles:
         if titles.count(title) > 1:
@@ -27,20 +23,28 @@ def check_sources(study: StudyConfig) -> None:
                 f"the study has {titles.count(title)} victims called {title!r}; "
                 "give each a name = of its own"
             )
+
+
+def check_sources(study: StudyConfig, attack: AttackSection) -> None:
+    """Check the mask sources of an attack before any recording is read.
+
+    Raises:
+        ConfigError: if a mask comes from a victim that is not in the study.
+    """
     names = {
         section.title if len(section.seeds) == 1 else f"{section.title}-{seed}"
         for section in study.victims
         for seed in section.seeds
     }
-    for attack, source in ((a, s) for a in study.attacks for s in a.mask_sources):
+    for source in attack.mask_sources:
         if source not in SOURCES and source.partition("@")[0] not in names:
             raise ConfigError(
                 f"attack {attack.name!r} takes masks from {source!r}, which is not a victim of the "
-                f"study; its victims: {', '.join(sorted(names))}; or {', '.join(SOURCES)}"
+                f"study; give one of: {', '.join([*sorted(names), *SOURCES])}"
             )
         if source == OTHERS and len(names) == 1:
             raise ConfigError(
-                f"attack {attack.name!r} takes masks from other victims, but {titles[0]!r} is the "
+                f"attack {attack.name!r} takes masks from other victims, but {min(names)!r} is the "
                 f"only victim; add another one, or use {OWN!r}"
             )
 
@@ -82,10 +86,10 @@ def mask_owners(
         return _on_another_encoder(source, victim, victims, attack, granularity)
     owners = [one for one in here if one.name == source]
     if not owners:
-        names = ", ".join(sorted({one.name for one in victims}))
+        names = ", ".join([*sorted({one.name for one in victims}), *SOURCES])
         raise ConfigError(
             f"attack {attack!r} takes masks from {source!r}, which is not a victim "
-            f"of the study; its victims: {names}; or {', '.join(SOURCES)}"
+            f"of the study; give one of: {names}"
         )
     return owners
 

@@ -15,7 +15,6 @@ from sigma_ser.core.errors import RunError
 from sigma_ser.core.files import whole_file, write_json
 from sigma_ser.core.progress import Progress, Silent
 from sigma_ser.core.rows import read_rows
-from sigma_ser.execution.executor import load_executor
 from sigma_ser.execution.memory import Slack, bound_primitive_cache, release_freed_tables
 from sigma_ser.runs.garbage import remove_partial_files, write_plan
 from sigma_ser.runs.layout import RunLayout
@@ -26,7 +25,8 @@ from sigma_ser.runs.status import RecordedProgress
 from .config import StudyConfig
 from .exemplars import exemplar_tasks
 from .inputs import open_inputs, plan_study
-from .loading import LoadedStudy, check_names, load_study, parse_study
+from .loading import LoadedStudy, load_study, parse_study
+from .names import check_names
 from .report import collect, provenance, report_run, victim_scores
 from .scheduler import Scheduler, read_failures, stages
 from .tracking import track
@@ -131,8 +131,7 @@ def _execute(loaded: LoadedStudy, layout: RunLayout, progress: Progress, started
     slack = Slack()
     config = loaded.config
     # Whatever can be wrong with the study is found before anything is written.
-    executor = load_executor(config.executor.name, **config.executor.settings)
-    check_names(config)
+    executor = check_names(loaded)
     inputs = open_inputs(config, layout)
     with run_lock(layout.folder), RecordedProgress(layout, progress) as recorded:
         remove_partial_files(layout)
