@@ -144,7 +144,7 @@ def test_settings_are_checked() -> None:
     # Under the type checker, a wrong literal does not even get to the attack's own check.
     with pytest.raises((AttackError, TypeCheckError), match="feedback"):
         make_attack("onepixel", feedback="gradient")
-    with pytest.raises(AttackError, match="candidates must be above 3"):
+    with pytest.raises(AttackError, match="candidates of the attack 'onepixel' must be above 3"):
         make_attack("onepixel", candidates=3)
     with pytest.raises(AttackError, match="feedback='decision' alone"):
         SparseAutoAttack(members=(SparseRS(feedback="decision"),))

@@ -61,7 +61,7 @@ def test_an_anchor_that_outweighs_all_stays_where_it_is(
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(AttackError, match="rounds must be above 0"):
+    with pytest.raises(AttackError, match="rounds of the attack 'dual-averaging' must be above 0"):
         DualAveraging(rounds=0)
     with pytest.raises(AttackError, match="losses must be one or more of"):
         DualAveraging(losses=())

@@ -175,8 +175,10 @@ def test_gc_keeps_what_the_study_needs(study_file: Path, done: Path, tmp_path: P
     assert values["removed"]
     assert len(values["paths"]) == 3
     assert {path.relative_to(folder) for path in folder.rglob("*")} == before
+    with pytest.raises(ConfigError, match="the argument 'study' is missing; give a study file"):
+        CliRunner().invoke(app, ["run"], catch_exceptions=False)
     (tmp_path / "photographs").mkdir()
-    with pytest.raises(RunError, match="there is no run in"):
+    with pytest.raises(RunError, match="photographs is not a run folder"):
         CliRunner().invoke(app, ["gc", str(tmp_path / "photographs")], catch_exceptions=False)
     assert not list((tmp_path / "photographs").iterdir())
 

@@ -165,7 +165,7 @@ def test_class_indices_are_checked_without_a_type_checker(labels):
     """Past fault: bool labels were explained as the classes 0 and 1."""
     check_integers("labels", labels.to(torch.uint8), 3)
     for wrong in (labels.bool(), labels.float(), labels + 0j, labels[:2], labels[None]):
-        with pytest.raises(ShapeError, match=r"labels must be integers of shape \(3,\)"):
+        with pytest.raises(ShapeError, match=r"labels must be an integer tensor of shape \(3,\)"):
             check_integers("labels", wrong, 3)
     with pytest.raises((ShapeError, TypeError), match=r"torch.tensor|Tensor"):
         check_integers("labels", [0, 3, 1], 3)

@@ -184,5 +184,5 @@ def test_per_cent_are_no_fractions(make_rows: Rows, make_inputs: Inputs, tmp_pat
 
 
 def test_a_folder_without_entries_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="contains no entry"):
+    with pytest.raises(RunError, match=f"leaderboard entries.*--entries {tmp_path}"):
         write_leaderboard(tmp_path)

@@ -146,7 +146,7 @@ def test_damaged_perturbations_and_rows_come_back_as_the_advice_says(
 
 
 def test_a_file_of_rows_is_read_by_its_name_and_no_pattern(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="it is not there"):
+    with pytest.raises(RunError, match="the file does not exist"):
         read_rows(tmp_path / "*.parquet")
     odd = tmp_path / "a[1]"
     odd.mkdir()

@@ -213,6 +213,8 @@ def _sentence(fault: ValidationError, places: Places) -> str:
 def _requirement(error: Mapping[str, Any]) -> str:
     context = error.get("ctx", {})
     limit = next((context[name] for name in _LIMITS if name in context), "")
+    if isinstance(limit, float):
+        limit = f"{limit:g}"
     described = _REQUIREMENTS.get(error["type"])
     return f"valid ({error['msg']})" if described is None else described.format(limit=limit)
 

@@ -34,7 +34,7 @@ def check_names(study: LoadedStudy) -> Executor:
         SigmaError: if it does not accept its settings; the message names the file and the line.
     """
     config, places = study.config, study.places
-    with places.errors_at("executor", keys=[*config.executor.settings, "name"]):
+    with places.errors_at("executor", keys=config.executor.settings, name="name"):
         executor = load_executor(config.executor.name, **config.executor.settings)
     for number, corpus in enumerate(config.corpus or ()):
         with places.errors_at("corpus", number, "name"):
@@ -62,7 +62,7 @@ def check_names(study: LoadedStudy) -> Executor:
 
 
 def _check_attack(section: AttackSection, number: int, config: StudyConfig, places: Places) -> None:
-    with places.errors_at("attacks", number, keys=[*section.settings, "name"]):
+    with places.errors_at("attacks", number, keys=section.settings, name="name"):
         make_attack(section.name, **section.settings)
     for index, name in enumerate(section.explainers):
         loc = ("explainers", name) if name in config.explainers else (
@@ -83,13 +83,15 @@ def _check_victim(victim: VictimSection, number: int, places: Places) -> None:
         with places.errors_at(*place, keys=victim.settings):
             _check_keywords(load_victim, "victims", victim.settings)
         return
-    with places.errors_at(*place, keys=["head_settings", "head"]):
+    with places.errors_at(*place, "head"):
+        registry.get("head", victim.head)
+    with places.errors_at(*place, "head_settings"):
         make_head(victim.head, 2, 2, victim.head_settings)
     with places.errors_at(*place, keys=victim.settings):
         _check_training(victim.settings)
     if victim.adversarial is not None:
         settings = victim.adversarial.settings
-        with places.errors_at(*place, "adversarial", keys=[*settings, "attack"]):
+        with places.errors_at(*place, "adversarial", keys=settings, name="attack"):
             make_attack(victim.adversarial.attack, **settings)
 
 

@@ -76,12 +76,15 @@ class Places:
         return f"{source.path}, line {line}" if line else str(source.path)
 
     @contextmanager
-    def errors_at(self, *loc: int | str, keys: Iterable[str] = ()) -> Iterator[None]:
+    def errors_at(
+        self, *loc: int | str, keys: Iterable[str] = (), name: str | None = None
+    ) -> Iterator[None]:
         """Add the place to errors that are raised inside.
 
         Args:
             loc: the place, such as `("attacks", 0)`.
             keys: keys at that place; the line is that of the first one that the message mentions.
+            name: the key whose line is given if the message mentions none of `keys`.
 
         Raises:
             SigmaError: the same error with the place in front of its message.
@@ -91,6 +94,7 @@ class Places:
         except SigmaError as fault:
             if not self.sources and not self.overrides:
                 raise
-            mentioned = [key for key in keys if re.search(rf"\b{re.escape(key)}\b", str(fault))]
-            place = self.where([*self.path(loc), *mentioned[:1]])
+            mentioned = (key for key in keys if re.search(rf"\b{re.escape(key)}\b", str(fault)))
+            key = next(mentioned, name)
+            place = self.where([*self.path(loc), *([] if key is None else [key])])
             raise type(fault)(f"{place}: {fault}") from fault

@@ -242,6 +242,11 @@ def _numbers(name: str, value: float | Float[Tensor, "D"]) -> Tensor:
         raise VictimError(
             f"{name} must be a number, or a number for each channel, got {type(value).__name__}"
         ) from fault
-    if numbers.ndim > 1 or not bool(torch.isfinite(numbers).all()):
-        raise VictimError(f"{name} must be finite: a number, or a number for each channel (D,)")
+    if numbers.ndim > 1:
+        raise VictimError(
+            f"{name} must be a number, or a number for each channel (D,), "
+            f"got shape {tuple(numbers.shape)}"
+        )
+    if not bool(torch.isfinite(numbers).all()):
+        raise VictimError(f"{name} must be finite in every channel")
     return numbers
