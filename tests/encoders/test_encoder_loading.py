@@ -211,7 +211,7 @@ def test_faults_of_a_folder(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match=r"has no config\.json"):
         load_encoder(tmp_path / "empty")
     for settings, sentence in (
-        ({"layer": 4}, "no layer 4; this encoder has layers 0"),
+        ({"layer": 4}, "no layer 4; give 0"),
         ({"layer": -5}, "no layer -5"),
         ({"layer": "last"}, "no layer 'last'"),
         ({"dtype": "int8"}, "dtype must be one of"),

@@ -30,8 +30,7 @@ from sigma_ser.victims.settings import TrainingSettings
 from sigma_ser.victims.victim import wrap
 
 from .inputs import StudyInput, open_inputs, plan_study
-from .loading import load_study
-from .names import check_names
+from .loading import check_names, load_study
 from .scheduler import stages
 from .steps import (
     AttackStep,

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
-from sigma_ser.core.errors import ConfigError
-from sigma_ser.core.settings import parse_assignment
+from sigma_ser.attacks.factory import make_attack
+from sigma_ser.core import registry
+from sigma_ser.core.errors import ConfigError, VictimError
+from sigma_ser.core.places import Places, Source, first_fault
+from sigma_ser.core.settings import check_settings, parse_assignment
+from sigma_ser.encoders.encoder import load_encoder
+from sigma_ser.execution.executor import Executor, load_executor
+from sigma_ser.explainers.explanation import make_explainer
+from sigma_ser.victims.checkpoint import make_head
+from sigma_ser.victims.loading import load_victim
+from sigma_ser.victims.settings import TrainingSettings
 
-from .config import StudyConfig
-from .places import Places, Source
+from .config import AttackSection, StudyConfig, VictimSection
+from .mask_sources import check_sources, check_victim_names
+from .tracking import check_tracking
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,44 @@ def parse_study(
     return _study(merged, Places(merged, (), overrides), text)
 
 
+def check_names(study: LoadedStudy) -> Executor:
+    """Make everything that a study names once, so that a wrong name costs no work.
+
+    Returns:
+        The executor of the study.
+
+    Raises:
+        UnknownNameError: if something is not registered.
+        SigmaError: if it does not accept its settings; the message names the file and the line.
+    """
+    config, places = study.config, study.places
+    with places.errors_at("executor", keys=config.executor.settings, name="name"):
+        executor = load_executor(config.executor.name, **config.executor.settings)
+    for number, corpus in enumerate(config.corpus or ()):
+        with places.errors_at("corpus", number, "name"):
+            registry.get("corpus", corpus.name)
+        for index, protocol in enumerate(corpus.protocol):
+            with places.errors_at("corpus", number, "protocol", index):
+                registry.get("protocol", protocol)
+    for number, victim in enumerate(config.victims):
+        _check_victim(victim, number, places)
+    for number, section in enumerate(config.attacks):
+        _check_attack(section, number, config, places)
+    if config.consistency.explainer is not None:
+        with places.errors_at("consistency", "explainer"):
+            _make_explainer(config, config.consistency.explainer)
+    for number, encoder in enumerate(config.encoder or ()):
+        with places.errors_at("encoder", number, keys=encoder.settings):
+            _check_keywords(load_encoder, "encoder", encoder.settings)
+    with places.errors_at("victims"):
+        check_victim_names(config)
+    for number, section in enumerate(config.attacks):
+        with places.errors_at("attacks", number, "mask_sources"):
+            check_sources(config, section)
+    check_tracking(config)
+    return executor
+
+
 def _study(values: dict[str, Any], places: Places, text: str) -> LoadedStudy:
     """Validate values; the options of `places` are applied to them in place."""
     for override in places.overrides:
@@ -73,7 +120,7 @@ def _study(values: dict[str, Any], places: Places, text: str) -> LoadedStudy:
     try:
         return LoadedStudy(StudyConfig.model_validate(values), text, places)
     except ValidationError as fault:
-        raise ConfigError(_sentence(fault, places)) from None
+        raise ConfigError(first_fault(fault, places, StudyConfig, further="include")) from None
 
 
 def _read(path: Path, sources: list[Source], within: tuple[Path, ...]) -> dict[str, Any]:
@@ -171,64 +218,53 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {key}: the study has no such key or list entry") from fault
 
 
-# Requirements by type of the fault, in place of the texts of pydantic; `limit` is its bound.
-_REQUIREMENTS = {
-    "less_than_equal": "at most {limit}",
-    "less_than": "below {limit}",
-    "greater_than_equal": "at least {limit}",
-    "greater_than": "above {limit}",
-    "literal_error": "{limit}",
-    "too_short": "a list with at least {limit} entry",
-    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
-    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "a whole number"),
-    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
-    "string_type": "text in quotes",
-    "list_type": "a list",
-    **dict.fromkeys(("dict_type", "model_type"), "a table of keys"),
-}
-_LIMITS = ("le", "lt", "ge", "gt", "expected", "min_length")
+def _check_attack(section: AttackSection, number: int, config: StudyConfig, places: Places) -> None:
+    with places.errors_at("attacks", number, keys=section.settings, name="name"):
+        make_attack(section.name, **section.settings)
+    for index, name in enumerate(section.explainers):
+        loc = ("explainers", name) if name in config.explainers else (
+            "attacks", number, "explainers", index
+        )  # fmt: skip
+        with places.errors_at(*loc, keys=config.explainers.get(name, ())):
+            _make_explainer(config, name)
 
 
-def _sentence(fault: ValidationError, places: Places) -> str:
-    """The first fault as one sentence that names the key, its line and near matches."""
-    # A misspelt key is also a missing one: the misspelling is what the user can see.
-    faults = sorted(fault.errors(), key=lambda error: error["type"] != "extra_forbidden")
-    first, path = faults[0], places.path(faults[0]["loc"])
-    key = ".".join(path)
-    match first["type"]:
-        case "extra_forbidden":
-            problem = f"there is no key {key!r}{_near(path)}"
-        case "missing":
-            problem = f"the key {key!r} is missing"
-        case "value_error":
-            problem = f"{key}: {first['ctx']['error']}" if key else str(first["ctx"]["error"])
-        case _:
-            # A key that accepts several types has one fault for each.
-            same = [one for one in faults if places.path(one["loc"]) == path]
-            needed = " or ".join(dict.fromkeys(map(_requirement, same)))
-            problem = f"{key} must be {needed}, got {first['input']!r}"
-    return f"{places.where(path)}: {problem}"
+def _make_explainer(config: StudyConfig, name: str) -> None:
+    settings = dict(config.explainers.get(name, {}))
+    make_explainer(str(settings.pop("name", name)), **settings)
 
 
-def _requirement(error: Mapping[str, Any]) -> str:
-    context = error.get("ctx", {})
-    limit = next((context[name] for name in _LIMITS if name in context), "")
-    if isinstance(limit, float):
-        limit = f"{limit:g}"
-    described = _REQUIREMENTS.get(error["type"])
-    return f"valid ({error['msg']})" if described is None else described.format(limit=limit)
+def _check_victim(victim: VictimSection, number: int, places: Places) -> None:
+    place = ("victims", number)
+    if victim.head is None:
+        with places.errors_at(*place, keys=victim.settings):
+            _check_keywords(load_victim, "victims", victim.settings)
+        return
+    with places.errors_at(*place, "head"):
+        registry.get("head", victim.head)
+    with places.errors_at(*place, "head_settings"):
+        make_head(victim.head, 2, 2, victim.head_settings)
+    with places.errors_at(*place, keys=victim.settings):
+        _check_training(victim.settings)
+    if victim.adversarial is not None:
+        settings = victim.adversarial.settings
+        with places.errors_at(*place, "adversarial", keys=settings, name="attack"):
+            make_attack(victim.adversarial.attack, **settings)
 
 
-def _near(path: Sequence[str]) -> str:
-    model: Any = StudyConfig
-    for part in path[:-1]:
-        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
-        if field is not None:
-            candidates = [field.annotation, *get_args(field.annotation)]
-            candidates += [inner for one in candidates for inner in get_args(one)]
-            model = next((c for c in candidates if hasattr(c, "model_fields")), None)
-    if not hasattr(model, "model_fields"):
-        return ""
-    known = [*model.model_fields, *(["include"] if model is StudyConfig else [])]
-    near = difflib.get_close_matches(path[-1], known, n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(known)}"
+def _check_training(settings: Mapping[str, Any]) -> None:
+    try:
+        TrainingSettings.of(settings)
+    except VictimError as fault:
+        if "has no setting" not in str(fault):
+            raise
+        raise VictimError(
+            f"{fault}; settings of the training are keys beside head, those of the head are keys "
+            "of head_settings"
+        ) from None
+
+
+def _check_keywords(function: Callable[..., Any], place: str, settings: Mapping[str, Any]) -> None:
+    """Check keywords of a function; its subject and layer are keys of the study's own."""
+    supplied = ("name_or_path", "source", "layer")
+    check_settings(f"[{place}]", function, settings, ConfigError, supplied)

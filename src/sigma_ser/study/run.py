@@ -25,8 +25,7 @@ from sigma_ser.runs.status import RecordedProgress
 from .config import StudyConfig
 from .exemplars import exemplar_tasks
 from .inputs import open_inputs, plan_study
-from .loading import LoadedStudy, load_study, parse_study
-from .names import check_names
+from .loading import LoadedStudy, check_names, load_study, parse_study
 from .report import collect, provenance, report_run, victim_scores
 from .scheduler import Scheduler, read_failures, stages
 from .tracking import track

@@ -1,16 +1,20 @@
-"""Where a value of a study was written: the option, or the file and the line."""
+"""Where a value of a TOML file was written: the option, or the file and the line."""
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from sigma_ser.core.errors import SigmaError
-from sigma_ser.core.toml_lines import toml_lines
+from .errors import SigmaError
+from .toml_lines import toml_lines
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 @dataclass(frozen=True)
@@ -98,3 +102,72 @@ class Places:
             key = next(mentioned, name)
             place = self.where([*self.path(loc), *([] if key is None else [key])])
             raise type(fault)(f"{place}: {fault}") from fault
+
+
+# Requirements by type of the fault, in place of the texts of pydantic; `limit` is its bound.
+_REQUIREMENTS = {
+    "less_than_equal": "at most {limit}",
+    "less_than": "below {limit}",
+    "greater_than_equal": "at least {limit}",
+    "greater_than": "above {limit}",
+    "literal_error": "{limit}",
+    "too_short": "a list with at least {limit} entry",
+    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
+    "string_type": "text in quotes",
+    "list_type": "a list",
+    **dict.fromkeys(("dict_type", "model_type"), "a table of keys"),
+}
+_LIMITS = ("le", "lt", "ge", "gt", "expected", "min_length")
+
+
+def first_fault(fault: ValidationError, places: Places, model: Any, *, further: str) -> str:
+    """The first fault of a validation as one sentence with the key, its line and near matches.
+
+    Args:
+        fault: the error of pydantic.
+        places: where the values were written.
+        model: the pydantic model of the values.
+        further: a key of the file that is not a field of the model.
+    """
+    # A misspelt key is also a missing one: the misspelling is what the user can see.
+    faults = sorted(fault.errors(), key=lambda error: error["type"] != "extra_forbidden")
+    first, path = faults[0], places.path(faults[0]["loc"])
+    key = ".".join(path)
+    match first["type"]:
+        case "extra_forbidden":
+            problem = f"there is no key {key!r}{_near(path, model, further)}"
+        case "missing":
+            problem = f"the key {key!r} is missing"
+        case "value_error":
+            problem = f"{key}: {first['ctx']['error']}" if key else str(first["ctx"]["error"])
+        case _:
+            # A key that accepts several types has one fault for each.
+            same = [one for one in faults if places.path(one["loc"]) == path]
+            needed = " or ".join(dict.fromkeys(map(_requirement, same)))
+            problem = f"{key} must be {needed}, got {first['input']!r}"
+    return f"{places.where(path)}: {problem}"
+
+
+def _requirement(error: Mapping[str, Any]) -> str:
+    context = error.get("ctx", {})
+    limit = next((context[name] for name in _LIMITS if name in context), "")
+    if isinstance(limit, float):
+        limit = f"{limit:g}"
+    described = _REQUIREMENTS.get(error["type"])
+    return f"valid ({error['msg']})" if described is None else described.format(limit=limit)
+
+
+def _near(path: Sequence[str], model: Any, further: str) -> str:
+    for part in path[:-1]:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        if field is not None:
+            candidates = [field.annotation, *get_args(field.annotation)]
+            candidates += [inner for one in candidates for inner in get_args(one)]
+            model = next((c for c in candidates if hasattr(c, "model_fields")), None)
+    if not hasattr(model, "model_fields"):
+        return ""
+    known = [*model.model_fields, *([further] if len(path) == 1 else [])]
+    near = difflib.get_close_matches(path[-1], known, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(known)}"
