@@ -21,7 +21,8 @@ import soundfile
 
 import sigma_ser as ss
 from sigma_ser.audio.reading import inspect_audio, read_audio, stream_audio
-from sigma_ser.audio.recording import MIN_SAMPLES, REASONS
+from sigma_ser.audio.faults import REASONS
+from sigma_ser.audio.recording import MIN_SAMPLES
 from sigma_ser.core.errors import AudioError, CorpusError
 
 RATE = 16_000
@@ -129,7 +130,7 @@ CASES: tuple[Case, ...] = (
     # Nothing there, or not sound.
     Case("empty.wav", raw(b""), "empty"),
     Case("header-only.wav", sound(np.zeros(0, np.float32)), "zero-frames"),
-    Case("header-only.flac", raw(_FLAC_WITHOUT_FRAMES), "damaged"),
+    Case("header-only.flac", raw(_FLAC_WITHOUT_FRAMES), "zero-frames"),
     Case("page.wav", raw(b"\n<!DOCTYPE html>\n<html><body>404</body></html>"), "text"),
     Case("pointer.wav", raw(b"version https://git-lfs.github.com/spec/v1\noid sha"), "text"),
     Case("error.wav", raw(b'{"error": "not found"}'), "text"),

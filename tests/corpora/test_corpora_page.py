@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import sigma_ser as ss
-from sigma_ser.audio.recording import REASONS
+from sigma_ser.audio.faults import REASONS
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "corpora.md").read_text("utf-8")
 

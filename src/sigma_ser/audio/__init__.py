@@ -9,6 +9,7 @@ from sigma_ser.core.lazy import lazy_names
 if TYPE_CHECKING:
     from .reading import inspect_audio as inspect_audio
     from .reading import read_audio as read_audio
+    from .reading import read_utterance as read_utterance
     from .reading import stream_audio as stream_audio
     from .recording import AudioFacts as AudioFacts
 
@@ -16,6 +17,7 @@ _HOMES = {
     "AudioFacts": "recording",
     "inspect_audio": "reading",
     "read_audio": "reading",
+    "read_utterance": "reading",
     "stream_audio": "reading",
 }
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
+import math
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -17,7 +16,11 @@ from jaxtyping import Float32
 
 from sigma_ser.core.errors import AudioError
 
-from .container import described_text, missing_bytes
+from . import faults
+from .container import described_text, missing_bytes, undeclared_bytes
+from .decoder import Decoder
+from .streams import ogg_has_end
+from .tally import Tally
 
 SAMPLE_RATE = 16_000
 """Sample rate in Hz of all audio that this package returns."""
@@ -36,38 +39,13 @@ _CANCELLED = 0.2
 _LOW_RATE = 8_000
 _OVER_FULL_SCALE = 8.0
 _BLOCK_VALUES = 1 << 20
+_LOSSLESS = ("PCM_", "FLOAT", "DOUBLE", "ALAC_")
 _EXPECTED_CONTAINERS = {
     ".wav": {"WAV", "WAVEX", "RF64"}, ".flac": {"FLAC"}, ".ogg": {"OGG"}, ".mp3": {"MP3", "MPEG"},
     ".aif": {"AIFF"}, ".aiff": {"AIFF"}, ".au": {"AU"}, ".w64": {"W64"}, ".caf": {"CAF"},
 }  # fmt: skip
-# Errors of the operating system when a file is opened.
-_SYSTEM_FAULTS = {
-    errno.ENOENT: ("missing", "does not exist"),
-    errno.ENOTDIR: ("missing", "does not exist"),
-    errno.EACCES: ("no-permission", "may not be read; change its permissions"),
-    errno.EPERM: ("no-permission", "may not be read; change its permissions"),
-    errno.ELOOP: ("link-loop", "is a symbolic link that leads back to itself"),
-    errno.ENAMETOOLONG: ("missing", "has a name that is too long for this file system"),
-}
-
-REASONS: dict[str, str] = {
-    "missing": "the file does not exist",
-    "no-permission": "the file may not be read",
-    "link-loop": "a symbolic link that leads back to itself",
-    "not-a-file": "a folder, pipe or device",
-    "empty": "a file of 0 bytes",
-    "text": "text (HTML, JSON, a Git LFS pointer ...) under an audio name",
-    "unreadable": "libsndfile does not support the format, or the header is damaged",
-    "damaged": "decoding stops with an error",
-    "zero-frames": "a header without audio",
-    "truncated": "less audio than the header declares",
-    "non-finite": "NaN or infinite samples",
-    "too-short": f"fewer than {MIN_SAMPLES} samples at {SAMPLE_RATE} Hz",
-    "over-long": "longer than the limit",
-    "silent": "no sample differs from the others by more than -80 dB of full scale",
-    "channels-cancel": "the channels cancel each other: their mean is silent",
-}
-"""Every `reason` of an :class:`AudioError` that this package raises."""
+# Ends of segments are rounded by those who write them.
+_ROUNDING_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +53,10 @@ class AudioFacts:
     """Properties of a recording that was read to its end.
 
     `sample_rate` in Hz, `num_samples` per channel, `peak` of the absolute samples, `content` the
-    hash of the decoded samples with their rate (equal for a wav and its flac copy). `warnings`:
-    `channels-cancel` (the mean of the channels loses most of their power), `other-container` (not
-    the format of the suffix), `low-rate` (under 8 kHz), `over-full-scale` (peak above 8).
+    hash of the decoded samples with their rate (equal for a wav and its flac copy), `subtype` the
+    encoding as libsndfile names it (`PCM_16`, `MPEG_LAYER_III`). `warnings`: `channels-cancel` (the
+    mean of the channels loses most of their power), `other-container` (not the format of the
+    suffix), `low-rate` (under 8 kHz), `over-full-scale` (peak above 8).
     """
 
     sample_rate: int
@@ -86,6 +65,12 @@ class AudioFacts:
     peak: float
     content: str
     warnings: tuple[str, ...] = ()
+    subtype: str = ""
+
+    @property
+    def lossless(self) -> bool:
+        """Whether the encoding keeps every sample."""
+        return self.subtype.startswith(_LOSSLESS)
 
     @property
     def seconds(self) -> float:
@@ -93,38 +78,42 @@ class AudioFacts:
         return self.num_samples / self.sample_rate
 
 
-@dataclass
-class _Tally:
-    """Running statistics over the blocks of a recording."""
-
-    samples: int = 0
-    low: float = np.inf  # of the mean of the channels
-    high: float = -np.inf
-    raw_low: float = np.inf  # of all channels
-    raw_high: float = -np.inf
-    power: float = 0.0
-    raw_power: float = 0.0
-    digest: hashlib.blake2b = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
-
-
 class Recording:
-    """An open recording that is checked while it is read.
+    """An open recording, or a segment of it, that is checked while it is read.
+
+    Args:
+        path: of the file.
+        max_seconds: limit of the duration in seconds.
+        start: begin of the segment in seconds; `None` is the begin of the file.
+        end: end of the segment in seconds; `None` is the end of the file.
 
     Raises:
         AudioError: immediately for faults of the header, otherwise while reading.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, max_seconds: float = MAX_SECONDS) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        max_seconds: float = MAX_SECONDS,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> None:
         self.path = Path(path)
         self.max_seconds = max_seconds
-        self._tally = _Tally()
+        self._segment = shown_segment(start, end)
+        self._tally = Tally()
+        self._check_segment(start, end)
         self._check_bytes()
-        # Bytes, because a POSIX file name need not be valid in any encoding.
-        name = os.fsencode(self.path) if os.name == "posix" else str(self.path)
         try:
-            self._file = soundfile.SoundFile(name)
+            self._file = Decoder(self.path)
         except soundfile.LibsndfileError as error:
             raise self._fault("unreadable", f"cannot be decoded ({_shown(error)})") from error
+        except ValueError as error:
+            raise self._fault("concatenated", str(error)) from error
+        rate = self.sample_rate
+        self._start = 0 if start is None else round(start * rate)
+        self._stop = None if end is None else max(self._start + 1, round(end * rate))
         try:
             self._check_header()
         except AudioError:
@@ -145,23 +134,21 @@ class Recording:
     @property
     def sample_rate(self) -> int:
         """Hz, of the file."""
-        return int(self._file.samplerate)
+        return self._file.sample_rate
 
     def blocks(self) -> Iterator[Float32[np.ndarray, "samples"]]:
         """The mean of the channels at the rate of the file, about four megabytes at a time."""
         frames = max(1, _BLOCK_VALUES // self._file.channels)
-        while True:
-            try:
-                raw = self._file.read(frames, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError as error:
+        try:
+            for raw in self._file.blocks(frames, self._start, self._stop):
+                yield self._checked(raw)
+        except soundfile.LibsndfileError as error:
+            samples = self._tally.samples
+            if self._file.at_end_of_data():
                 raise self._fault(
-                    "damaged", f"stops {self._tally.samples} samples in ({_shown(error)})"
+                    "truncated", f"ends within a frame after {samples} samples; fetch it again"
                 ) from error
-            if len(raw) == 0:
-                break
-            yield self._checked(raw)
-            if len(raw) < frames:
-                break
+            raise self._fault("damaged", f"stops {samples} samples in ({_shown(error)})") from error
         self._check_end()
 
     def facts(self) -> AudioFacts:
@@ -185,7 +172,15 @@ class Recording:
             peak=peak,
             content=tally.digest.hexdigest(),
             warnings=tuple(warnings),
+            subtype=self._file.subtype,
         )
+
+    def _check_segment(self, start: float | None, end: float | None) -> None:
+        first, last = start or 0.0, math.inf if end is None else end
+        if not 0 <= first < last or (end is not None and math.isinf(end)):
+            raise self._fault(
+                "outside", "is no segment; its start must be at least 0 s and before its end"
+            )
 
     def _check_bytes(self) -> None:
         try:
@@ -197,61 +192,60 @@ class Recording:
             with self.path.open("rb") as file:
                 text = described_text(file.read(512))
         except OSError as error:
-            known = _SYSTEM_FAULTS.get(error.errno or 0)
-            reason, what = known or ("unreadable", f"cannot be opened ({error.strerror})")
-            raise self._fault(reason, what) from error
+            raise faults.system_fault(self.path, error) from error
         except ValueError as error:  # a null byte in the name
             raise self._fault("missing", "has a name that is not valid for a file") from error
         if text is not None:
             raise self._fault("text", f"is {text}")
 
     def _check_header(self) -> None:
-        missing = missing_bytes(self.path)
-        if self._file.frames == 0 and missing == 0:
-            raise self._fault("zero-frames", "has a header but no audio")
-        # Some formats do not store their length; libsndfile then reports the largest integer.
-        if self._declared() > self.max_seconds * self.sample_rate:
-            raise self._over_long(self._declared() / self.sample_rate)
+        missing, declared = missing_bytes(self.path), self._file.declared
+        if behind := undeclared_bytes(self.path):
+            raise self._fault(
+                "zero-frames",
+                f"declares 0 bytes of audio, but {behind} bytes follow its header, which a program "
+                "that was stopped while it recorded leaves so; write the file again with a tool "
+                "that ignores the declared size",
+            )
+        expected = declared - self._start
+        if self._stop is not None:
+            expected = self._stop - self._start
+        # Some formats do not store their length.
+        if expected > self.max_seconds * self.sample_rate:
+            raise self._over_long(expected / self.sample_rate)
         if missing:
             raise self._fault(
                 "truncated", f"is {missing} bytes shorter than its header declares; fetch it again"
             )
         self._tally.digest.update(f"{self.sample_rate} {self._file.channels}".encode())
 
-    def _declared(self) -> int:
-        frames = int(self._file.frames)
-        return frames if frames < 1 << 62 else 0
-
     def _checked(
         self, raw: Float32[np.ndarray, "samples channels"]
     ) -> Float32[np.ndarray, "samples"]:
         tally = self._tally
-        # The least and the greatest sample are NaN or infinite if any sample is.
-        raw_low, raw_high = float(raw.min()), float(raw.max())
-        if not (np.isfinite(raw_low) and np.isfinite(raw_high)):
+        mono = tally.add(raw)
+        if not tally.finite:
             raise self._fault("non-finite", "has NaN or infinite samples")
-        tally.digest.update(raw.data)
-        tally.samples += len(raw)
         if tally.samples > self.max_seconds * self.sample_rate:
             raise self._over_long(tally.samples / self.sample_rate)
-        tally.raw_low, tally.raw_high = min(tally.raw_low, raw_low), max(tally.raw_high, raw_high)
-        if raw.shape[1] == 1:
-            tally.low, tally.high = tally.raw_low, tally.raw_high
-            return raw[:, 0]
-        mono: Float32[np.ndarray, "samples"] = raw.mean(axis=1, dtype=np.float32)
-        tally.low, tally.high = min(tally.low, mono.min()), max(tally.high, mono.max())
-        tally.power += float(np.square(mono, dtype=np.float64).sum())
-        tally.raw_power += float(np.square(raw, dtype=np.float64).sum()) / raw.shape[1]
         return mono
 
     def _check_end(self) -> None:
-        tally = self._tally
-        if tally.samples < self._declared():
+        tally, declared = self._tally, self._file.declared
+        wanted = (declared if self._stop is None else self._stop) - self._start
+        short = (wanted - tally.samples) / self.sample_rate
+        if self._segment and (tally.samples == 0 or (self._stop and short > _ROUNDING_SECONDS)):
+            seconds = (self._start + tally.samples) / self.sample_rate
+            limit = f"which lasts {declared / self.sample_rate:.6g} s" if declared else (
+                f"which ends before {seconds:.6g} s"
+            )  # fmt: skip
             raise self._fault(
-                "truncated",
-                f"has {tally.samples} of the {self._declared()} samples that its header declares; "
-                "fetch it again",
+                "outside",
+                f"is not inside the recording, {limit}; correct the segment, or leave out the "
+                "columns of start and end if each file is one utterance",
             )
+        if self._stop is None:
+            self._check_whole(wanted)
         if tally.samples == 0:
             raise self._fault("zero-frames", "has a header but no audio")
         samples = tally.samples * SAMPLE_RATE / self.sample_rate
@@ -270,6 +264,28 @@ class Recording:
                 )
             raise self._fault("silent", "is silent")
 
+    def _check_whole(self, declared: int) -> None:
+        """Raise if the file does not end where the last sample was read."""
+        samples = self._tally.samples
+        if samples < declared:
+            raise self._fault(
+                "truncated",
+                f"has {samples} of the {declared} samples that its header declares; fetch it again",
+            )
+        if not ogg_has_end(self.path):
+            raise self._fault(
+                "truncated",
+                f"has {samples / self.sample_rate:.6g} s of audio but no page that ends the "
+                "stream, so it is cut off or was copied from a live stream; fetch it again, or "
+                "write the part that is there to a new file",
+            )
+        if self._file.has_further_audio():
+            raise self._fault(
+                "concatenated",
+                f"has further audio behind the {samples} samples that its header declares; split "
+                "it into one file for each recording",
+            )
+
     def _over_long(self, seconds: float) -> AudioError:
         return self._fault(
             "over-long",
@@ -278,13 +294,18 @@ class Recording:
         )
 
     def _fault(self, reason: str, what: str) -> AudioError:
-        return AudioError(f"{_name(self.path)} {what}", reason)
+        return faults.fault(self.path, reason, what, self._segment)
 
 
-def _name(path: Path) -> str:
-    """The path in one line, also where it is not valid UTF-8."""
-    text = os.fsencode(path).decode("utf-8", errors="backslashreplace")
-    return text if text.isprintable() else repr(text)
+def shown_segment(start: float | None, end: float | None) -> str:
+    """A segment as text; empty for the whole file.
+
+    >>> shown_segment(None, 2.5), shown_segment(1.0, None), shown_segment(None, None)
+    ('0 s to 2.5 s', '1 s to the end', '')
+    """
+    if start is None and end is None:
+        return ""
+    return f"{start or 0:.6g} s to {'the end' if end is None else f'{end:.6g} s'}"
 
 
 def _shown(error: soundfile.LibsndfileError) -> str:

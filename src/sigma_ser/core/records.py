@@ -7,6 +7,7 @@ the memory that as many Python objects would take; each object is made when it i
 from __future__ import annotations
 
 import json
+import math
 import operator
 import os
 import typing
@@ -52,6 +53,13 @@ _KINDS = {
     tuple[str, ...]: _text_kind(json.dumps, lambda text: tuple(json.loads(text))),
     int: _Kind(operator.index, lambda number: number, pa.int64(), "q"),
     float: _Kind(float, lambda number: number, pa.float64(), "d"),
+    # NaN in a column stands for no value.
+    float | None: _Kind(
+        lambda number: math.nan if number is None else float(number),
+        lambda number: None if math.isnan(number) else number,
+        pa.float64(),
+        "d",
+    ),
 }
 
 
@@ -113,7 +121,8 @@ class ColumnBuilder(Generic[Value]):
     """Collects the values of one field, in the memory that the column will have.
 
     Args:
-        kind: `str`, `Path`, `tuple[str, ...]`, `int` (64 bits) or `float`.
+        kind: `str`, `Path`, `tuple[str, ...]`, `int` (64 bits), `float`, or
+            `float | None`, which does not distinguish `None` from NaN.
         values: the first ones.
 
     >>> ages = ColumnBuilder(int, [3])

@@ -10,8 +10,9 @@ from pathlib import Path
 class Utterance:
     """One recording with its emotion label, speaker, session and text.
 
-    `path` is absolute; `sample_rate` (Hz) and `num_samples` (per channel) are those of the file,
-    0 until the file has been opened. `id` is unique in its corpus and safe as a file name.
+    `path` is absolute. `start` and `end` (seconds) delimit a segment of the file; `None` is the
+    begin or the end of the file. `sample_rate` (Hz) and `num_samples` (per channel, of the segment)
+    are 0 until the file has been opened. `id` is unique in its corpus and safe as a file name.
     """
 
     id: str
@@ -22,6 +23,8 @@ class Utterance:
     text_id: str = ""
     sample_rate: int = 0
     num_samples: int = 0
+    start: float | None = None
+    end: float | None = None
 
     @property
     def seconds(self) -> float:
