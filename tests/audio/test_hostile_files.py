@@ -20,8 +20,8 @@ import pytest
 import soundfile
 
 import sigma_ser as ss
-from sigma_ser.audio.reading import inspect_audio, read_audio, stream_audio
 from sigma_ser.audio.faults import REASONS
+from sigma_ser.audio.reading import inspect_audio, read_audio, stream_audio
 from sigma_ser.audio.recording import MIN_SAMPLES
 from sigma_ser.core.errors import AudioError, CorpusError
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sigma_ser.audio import recording
-from sigma_ser.audio.faults import REASONS
 from sigma_ser.audio.container import missing_bytes
+from sigma_ser.audio.faults import REASONS
 from sigma_ser.audio.reading import inspect_audio, read_audio, stream_audio
 from sigma_ser.core.errors import AudioError
 

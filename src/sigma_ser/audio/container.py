@@ -70,16 +70,11 @@ def undeclared_bytes(path: Path) -> int:
     return 0 if whole and any(fits) else size - start
 
 
-def further_file(path: Path) -> bool:
-    """Whether another RIFF or FLAC file follows the one at the beginning."""
+def has_second_flac(path: Path) -> bool:
+    """Whether another FLAC stream follows the one at the beginning of a file."""
     with path.open("rb") as file:
-        head = file.read(8)
-        if head[:4] == b"RIFF":
-            file.seek(8 + struct.unpack("<I", head[4:8].ljust(4, b"\0"))[0])
-            return file.read(4) in {b"RIFF", b"RF64"}
-        if head[:4] != b"fLaC":
+        if file.read(4) != b"fLaC":
             return False
-        file.seek(4)
         before = b""
         while block := file.read(1 << 20):
             # The marker with the header of the block STREAMINFO, which is always the first one.
@@ -106,7 +101,9 @@ def _data_chunk(path: Path, size: int) -> tuple[int, int, int]:
     return 0, 0, 0
 
 
-def _riff_data(file: BinaryIO, order: str, size: int, wanted: bytes = b"data") -> tuple[int, int]:
+def _riff_data(
+    file: BinaryIO, order: str, size: int, wanted: bytes = b"data"
+) -> tuple[int, int, int]:
     """The chunk `wanted` of a RIFF or FORM file; RF64 has its size in `ds64`."""
     long_size = 0
     file.seek(12)

@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 from jaxtyping import Float32
 
-from .container import further_file
+from .container import has_second_flac
 from .streams import ByteRange, has_frame_count, ogg_links
 
 # The MPEG audio with the most samples in a byte: 24 kHz at 8 kbit/s.
@@ -82,14 +82,14 @@ class Decoder:
                 if len(raw) < count:
                     break
 
-    def at_end_of_data(self) -> bool:
-        """Whether MPEG audio was read to the last byte."""
-        return self.is_mpeg and self._ranges[0].tell() >= self._ranges[0].size
+    def ends_within_frame(self) -> bool:
+        """Whether the data of MPEG audio ended within a frame, after all frames were read."""
+        return self.is_mpeg and self._ranges[0].is_cut
 
     def has_further_audio(self) -> bool:
         """Whether audio follows the last frame, after all frames were read."""
         if not self.is_mpeg:
-            return further_file(self._path)
+            return has_second_flac(self._path)
         if not self.declared:
             return False
         whole = self._ranges[0]
@@ -143,6 +143,9 @@ class Decoder:
         """Seek to a frame where that is exact; the number of frames that were left out."""
         one = self._opened[0]
         exact = self.format == "FLAC" or self.subtype.startswith(_EXACT_SEEKS)
+        if self.is_mpeg:
+            # mpg123 rounds in another way after a seek, and soundfile.read seeks to the begin.
+            return int(one.seek(0))
         if start <= 0 or len(self._opened) > 1 or not exact or not 0 < start < self.declared:
             return 0
         return int(one.seek(start))

@@ -143,12 +143,10 @@ class Recording:
             for raw in self._file.blocks(frames, self._start, self._stop):
                 yield self._checked(raw)
         except soundfile.LibsndfileError as error:
-            samples = self._tally.samples
-            if self._file.at_end_of_data():
+            if not self._file.ends_within_frame():
                 raise self._fault(
-                    "truncated", f"ends within a frame after {samples} samples; fetch it again"
+                    "damaged", f"stops {self._tally.samples} samples in ({_shown(error)})"
                 ) from error
-            raise self._fault("damaged", f"stops {samples} samples in ({_shown(error)})") from error
         self._check_end()
 
     def facts(self) -> AudioFacts:
@@ -271,6 +269,10 @@ class Recording:
             raise self._fault(
                 "truncated",
                 f"has {samples} of the {declared} samples that its header declares; fetch it again",
+            )
+        if self._file.ends_within_frame():
+            raise self._fault(
+                "truncated", f"ends within a frame after {samples} samples; fetch it again"
             )
         if not ogg_has_end(self.path):
             raise self._fault(

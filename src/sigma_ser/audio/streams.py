@@ -31,6 +31,8 @@ class ByteRange(io.RawIOBase):
         end: the byte after the last one; `None` is the end of the file.
         apparent_size: size that `seek` from the end assumes; `None` is the true one. A size far
             beyond the end makes libsndfile read to the end of the data, whatever it has estimated.
+
+    `is_cut` is whether the last read of more than a frame header ended early.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class ByteRange(io.RawIOBase):
         self.size = (path.stat().st_size if end is None else end) - start
         self._apparent = self.size if apparent_size is None else apparent_size
         self._at = 0
+        self.is_cut = False
 
     def readable(self) -> bool:
         """Always."""
@@ -68,10 +71,12 @@ class ByteRange(io.RawIOBase):
             # The decoder looks for a tag in the last bytes and must find bytes there.
             count = len(buffer) if self._at >= self._apparent - 1024 > self.size else 0
             buffer[:count] = bytes(count)
+            self.is_cut = self.is_cut or 4 < len(buffer) != count
         else:
             self._file.seek(self._start + self._at)
             content = self._file.read(min(len(buffer), self.size - self._at))
             count = len(content)
+            self.is_cut = 4 < len(buffer) != count
             buffer[:count] = content
         self._at += count
         return count
@@ -116,11 +121,16 @@ def ogg_links(path: Path) -> list[tuple[int, int]]:
 
 
 def ogg_has_end(path: Path) -> bool:
-    """Whether the last page of an Ogg file has the end-of-stream flag; true for other formats."""
+    """Whether the last page of an Ogg file is whole and ends the stream; true for other formats."""
     with path.open("rb") as file:
         if file.read(4) != b"OggS":
             return True
         file.seek(max(0, path.stat().st_size - 65536))
         tail = file.read()
     page = tail.rfind(b"OggS")
-    return page < 0 or len(tail) < page + 6 or bool(tail[page + 5] & _LAST_PAGE)
+    if page < 0:
+        return True
+    header = tail[page : page + _OGG_PAGE].ljust(_OGG_PAGE, b"\0")
+    sizes = tail[page + _OGG_PAGE :][: header[26]]
+    length = _OGG_PAGE + header[26] + sum(sizes)
+    return bool(header[5] & _LAST_PAGE) and len(tail) - page >= length
