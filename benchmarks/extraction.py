@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 
 from measuring import peak_anonymous, record, write_records
-from sigma_ser.audio.reading import read_audio
+from sigma_ser.audio.reading import read_utterance
 from sigma_ser.corpora.corpus import Corpus, load_corpus
 from sigma_ser.encoders.encoder import Encoder, load_encoder
 from sigma_ser.encoders.extraction import extract
@@ -46,7 +46,7 @@ def throughput(corpus: Corpus, encoder: Encoder, rounds: int) -> dict[str, float
     ordered = sorted(corpus.utterances, key=lambda one: (one.seconds, one.id))
     shards = [ordered[start : start + 250] for start in range(0, len(ordered), 250)]
     groups = [
-        [read_audio(shard[row].path) for row in rows]
+        [read_utterance(shard[row]) for row in rows]
         for shard in shards
         for rows in read_groups(shard, encoder)
     ]

@@ -21,7 +21,8 @@ from sigma_ser.corpora import checking
 from sigma_ser.corpora.finding import safe_id, unique_ids
 from sigma_ser.corpora.manifest import save_manifest
 from sigma_ser.corpora.reader import Card, Entry, Listing
-from sigma_ser.corpora.tables import listing_of_rows, read_rows
+from sigma_ser.corpora.table_files import read_rows
+from sigma_ser.corpora.tables import listing_of_rows
 
 MakeSound = Callable[..., Path]
 

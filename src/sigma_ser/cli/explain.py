@@ -170,13 +170,13 @@ def _waveform(name: str, corpus: str | None, folder: Path | None) -> Any:
     """The audio at 16 kHz, or `None` without a corpus."""
     if corpus is None:
         return None
-    from sigma_ser.audio.reading import read_audio
+    from sigma_ser.audio.reading import read_utterance
     from sigma_ser.core.errors import CorpusError
     from sigma_ser.corpora.corpus import load_corpus
 
     for utterance in load_corpus(corpus, folder).utterances:
         if utterance.id == name:
-            return read_audio(utterance.path)
+            return read_utterance(utterance)
     raise CorpusError(f"corpus {corpus!r} has no utterance {name!r}; use the corpus of the store")
 
 

@@ -203,6 +203,8 @@ class Records(Sequence[Value], Generic[Value]):
         columns: dict[str, Column[Any]] = {}
         for name, hint in _hints(kind).items():
             stored = table[name].cast(_KINDS[hint].arrow).combine_chunks()
+            if hint == float | None:
+                stored = stored.fill_null(math.nan)
             if stored.null_count:
                 raise ValueError(f"column {name} has nulls")
             columns[name] = Column(hint, stored)

@@ -1,8 +1,8 @@
 """A cache of the checks of recordings in an SQLite file.
 
-A check is found by path, size and modification time, in one file for each corpus folder below
-`~/.cache/sigma-ser/checked` (`SIGMA_SER_CACHE` moves it). Such a file may be deleted: recordings
-that are not in the cache are read again.
+A check is found by the key of the place, size and modification time, in one file for each corpus
+folder below `~/.cache/sigma-ser/checked` (`SIGMA_SER_CACHE` moves it). Such a file may be deleted:
+recordings that are not in the cache are read again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sigma_ser.core.files import content_key
 from .reader import Verdict
 
 # To be incremented whenever the checks change.
-_VERSION = 2
+_VERSION = 3
 _TABLE = """CREATE TABLE checked (
     path BLOB, max_seconds REAL, size INTEGER, mtime_ns INTEGER, facts TEXT, reason TEXT,
     message TEXT, PRIMARY KEY (path, max_seconds)) WITHOUT ROWID"""
@@ -63,33 +63,33 @@ class CheckCache:
             self._open.close()
         self._open = None
 
-    def load(self, paths: Sequence[Path]) -> dict[str, Verdict]:
-        """The verdicts on some recordings, at most a few hundred, by path."""
-        if self._open is None or not paths:
+    def load(self, keys: Sequence[str]) -> dict[str, Verdict]:
+        """The verdicts on some recordings, at most a few hundred, by `Place.key`."""
+        if self._open is None or not keys:
             return {}
         query = (
             "SELECT path, size, mtime_ns, facts, reason, message FROM checked "
-            f"WHERE max_seconds = ? AND path IN ({', '.join('?' * len(paths))})"
+            f"WHERE max_seconds = ? AND path IN ({', '.join('?' * len(keys))})"
         )
         try:
-            rows = self._open.execute(query, [self._limit, *map(os.fsencode, paths)]).fetchall()
+            rows = self._open.execute(query, [self._limit, *map(os.fsencode, keys)]).fetchall()
         except sqlite3.Error as error:
             self._repair(error)
             return {}
-        verdicts = ((os.fsdecode(path), _verdict(rest)) for path, *rest in rows)
-        return {path: verdict for path, verdict in verdicts if verdict is not None}
+        verdicts = ((os.fsdecode(key), _verdict(rest)) for key, *rest in rows)
+        return {key: verdict for key, verdict in verdicts if verdict is not None}
 
-    def store(self, verdicts: Mapping[Path, Verdict]) -> None:
-        """Store verdicts, in place of earlier ones."""
+    def store(self, verdicts: Mapping[str, Verdict]) -> None:
+        """Store verdicts by `Place.key`, in place of earlier ones."""
         if self._open is None or not verdicts:
             return
         rows = [
             (
-                os.fsencode(path), self._limit, one.size, one.mtime_ns,
+                os.fsencode(key), self._limit, one.size, one.mtime_ns,
                 None if one.facts is None else json.dumps(asdict(one.facts)),
                 one.reason, one.message,
             )
-            for path, one in verdicts.items()
+            for key, one in verdicts.items()
         ]  # fmt: skip
         try:
             with self._open as transaction:

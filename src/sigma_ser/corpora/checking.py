@@ -14,6 +14,7 @@ from sigma_ser.core.errors import AudioError
 
 from .check_cache import CheckCache
 from .reader import Verdict
+from .segments import Place
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished files and the number of all files."""
@@ -25,7 +26,7 @@ _AT_ONCE = 512
 
 
 def check_files(
-    paths: Sequence[Path],
+    places: Sequence[Place],
     *,
     max_seconds: float,
     workers: int | None = None,
@@ -34,26 +35,26 @@ def check_files(
     again: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[Verdict]:
-    """Read every recording once and return its facts or fault.
+    """Read every recording or segment once and return its facts or fault.
 
     The work is done in threads: libsndfile and the hash release the GIL, and nothing is copied
     between processes. Each thread needs a few megabytes, whatever the length of the recordings.
 
     Args:
-        paths: absolute paths.
+        places: files with absolute paths, or segments of them.
         max_seconds: limit of the duration; a longer recording is a fault.
         workers: number of threads; `None` is one for each core, at most 8.
         cache_root: root of the corpus, for the cache of checks; `None` caches nothing.
-        known: earlier checks in a manifest, by path.
+        known: earlier checks in a manifest, by `Place.key`.
         again: whether to ignore both; new results are cached.
         progress: called at the start, with the number of cached results, and after each file.
 
     Yields:
-        A verdict for each path, in their order.
+        A verdict for each place, in their order.
     """
-    count = min(workers or min(usable_cores(), 8), max(1, len(paths)))
+    count = min(workers or min(usable_cores(), 8), max(1, len(places)))
     known = known or {}
-    chunks = [slice(start, start + _AT_ONCE) for start in range(0, len(paths), _AT_ONCE)]
+    chunks = [slice(start, start + _AT_ONCE) for start in range(0, len(places), _AT_ONCE)]
     with (
         closing(CheckCache(cache_root, max_seconds)) as cache,
         ThreadPoolExecutor(count, thread_name_prefix="check") as pool,
@@ -61,22 +62,22 @@ def check_files(
         done = 0
         if progress:
             if not again:
-                done = sum(len(_still_valid(paths[at], cache, known)) for at in chunks)
-            progress(done, len(paths))
+                done = sum(len(_still_valid(places[at], cache, known)) for at in chunks)
+            progress(done, len(places))
         for at in chunks:
-            chunk = list(paths[at])
+            chunk = list(places[at])
             verdicts = {} if again else _still_valid(chunk, cache, known)
             unseen = [row for row in range(len(chunk)) if row not in verdicts]
-            distinct = {str(chunk[row]): chunk[row] for row in unseen}
-            times = Counter(str(chunk[row]) for row in unseen)
+            distinct = {chunk[row].key: chunk[row] for row in unseen}
+            times = Counter(chunk[row].key for row in unseen)
             found: dict[str, Verdict] = {}
             try:
-                results = pool.map(lambda path: _inspect(path, max_seconds), distinct.values())
+                results = pool.map(lambda place: _inspect(place, max_seconds), distinct.values())
                 for name, verdict in zip(distinct, results, strict=True):
                     found[name] = verdict
                     if progress:
                         done += times[name]
-                        progress(done, len(paths))
+                        progress(done, len(places))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -84,39 +85,41 @@ def check_files(
                 # Also after an interrupt, so that finished files are not read again.
                 cache.store(
                     {
-                        distinct[name]: verdict
+                        name: verdict
                         for name, verdict in found.items()
                         if verdict.reason not in _NOT_CACHED
                     }
                 )
-            verdicts |= {row: found[str(chunk[row])] for row in unseen}
+            verdicts |= {row: found[chunk[row].key] for row in unseen}
             yield from (verdicts[row] for row in range(len(chunk)))
 
 
 def _still_valid(
-    paths: Sequence[Path], cache: CheckCache, known: Mapping[str, Verdict]
+    places: Sequence[Place], cache: CheckCache, known: Mapping[str, Verdict]
 ) -> dict[int, Verdict]:
-    """Earlier verdicts on files that have not changed since, by their position in `paths`."""
-    cached = cache.load(paths)
+    """Earlier verdicts on files that have not changed since, by their position in `places`."""
+    keys = [place.key for place in places]
+    cached = cache.load(keys)
     valid = {}
-    for row, path in enumerate(paths):
-        old = cached.get(str(path)) or known.get(str(path))
-        if old is not None and (old.size, old.mtime_ns) == _stamp(path):
+    for row, (key, place) in enumerate(zip(keys, places, strict=True)):
+        old = cached.get(key) or known.get(key)
+        if old is not None and (old.size, old.mtime_ns) == _stamp(place):
             valid[row] = old
     return valid
 
 
-def _inspect(path: Path, max_seconds: float) -> Verdict:
-    size, mtime_ns = _stamp(path)
+def _inspect(place: Place, max_seconds: float) -> Verdict:
+    size, mtime_ns = _stamp(place)
     try:
-        return Verdict(size, mtime_ns, inspect_audio(path, max_seconds=max_seconds))
+        facts = inspect_audio(place.path, max_seconds=max_seconds, start=place.start, end=place.end)
+        return Verdict(size, mtime_ns, facts)
     except AudioError as error:
         return Verdict(size, mtime_ns, None, error.reason, str(error))
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(place: Place) -> tuple[int, int]:
     try:
-        status = path.stat()
+        status = place.path.stat()
     except (OSError, ValueError):
         return -1, -1
     return status.st_size, status.st_mtime_ns

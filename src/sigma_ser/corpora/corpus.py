@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +17,14 @@ from sigma_ser.core import registry
 from sigma_ser.core.errors import CorpusError
 from sigma_ser.core.files import content_key_of_many
 from sigma_ser.core.keyed import Keyed
-from sigma_ser.core.records import ColumnBuilder, Records, RecordsBuilder
+from sigma_ser.core.records import ColumnBuilder, Records
 from sigma_ser.core.utterance import Utterance
 
 from .checking import Progress, check_files
+from .copies import divide
 from .labels import canonical_label
 from .reader import Card, Entries, Listing, Quarantined, Reader, Verdict, differences_from
+from .segments import Places
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,7 @@ class Corpus:
         """A hash of the content of the corpus, 16 hexadecimal digits.
 
         It depends on id, label, speaker, session, text and decoded samples of every utterance, and
-        not on the location or lossless format of the files.
+        not on the location or lossless format of the files, nor on where a segment begins.
         """
         assert isinstance(self.utterances, Records)
         fields = ("id", "label", "speaker", "session", "text_id")
@@ -156,7 +157,7 @@ def load_corpus(
     if not listing.entries:
         raise CorpusError(_nothing_found(title, place, listing))
     verdicts = check_files(
-        listing.entries.utterances.column("path"),
+        Places(listing.entries.utterances),
         max_seconds=max_seconds,
         workers=workers,
         cache_root=place if remember else None,
@@ -187,7 +188,9 @@ def _reader(name: str, options: Mapping[str, Any]) -> Reader:
 def _nothing_found(title: str, place: Path, listing: Listing) -> str:
     others = [bad.path.name for bad in listing.quarantine if bad.reason == "unknown-name"]
     seen = "no file in it has an audio suffix"
-    if others:
+    if listing.quarantine and not others:
+        seen = listing.quarantine[0].message
+    elif others:
         seen = f"it contains {len(others)} recordings with other names, such as {others[0]!r}"
     return (
         f"no recording of {title} was found in {place} ({seen}); give the folder with the "
@@ -199,40 +202,9 @@ def _assemble(
     name: str, place: Path, reader: Reader, listing: Listing, verdicts: Iterable[Verdict]
 ) -> Corpus:
     """Divide the recordings into used, copies and quarantine, and compare the counts."""
-    listed = listing.entries.utterances
-    ids, paths, labels = (listed.column(one) for one in ("id", "path", "label"))
-    used: dict[str, int] = {}  # ids, with their positions in `rows` and `inspected`
-    inspected, rows = RecordsBuilder(AudioFacts), array("q")
-    again: list[tuple[int, int, Verdict]] = []  # position of the first, row of the second
-    quarantine = list(listing.quarantine)
-    for row, (key, verdict) in enumerate(zip(ids, verdicts, strict=True)):
-        found = verdict.facts
-        if found is None:
-            quarantine.append(
-                Quarantined(paths[row], verdict.reason, verdict.size, verdict.message)
-            )
-        elif key not in used:
-            used[key] = len(rows)
-            inspected.append(found)
-            rows.append(row)
-        else:
-            again.append((used[key], row, verdict))
-    facts = inspected.records()
-    copies: list[Path] = []
-    for first, row, verdict in again:
-        assert verdict.facts is not None
-        same_sound = facts.column("content")[first] == verdict.facts.content
-        if same_sound and labels[rows[first]] == labels[row]:
-            copies.append(paths[row])
-            continue
-        message = (
-            f"{paths[row]} has the same name as {paths[rows[first]]}, but different audio or "
-            "another label; keep the right one"
-        )
-        quarantine.append(Quarantined(paths[row], "conflicting-copy", verdict.size, message))
-    order = [used[key] for key in sorted(used)]
-    facts, rows = facts.take(order), array("q", (rows[at] for at in order))
-    utterances = listed.take(rows).replaced(
+    division = divide(listing, verdicts)
+    facts, rows = division.facts, division.rows
+    utterances = listing.entries.utterances.take(rows).replaced(
         sample_rate=facts.column("sample_rate"), num_samples=facts.column("num_samples")
     )
     ids = utterances.column("id")
@@ -240,19 +212,14 @@ def _assemble(
     if reader.official is not None:
         differences += differences_from(reader.official, utterances)
     differences += _named_missing(listing.missing)
-    notes = [*listing.notes, *_merged_spellings(listing)]
-    if copies:
-        notes.append(
-            f"{len(copies)} files are copies of other utterances and were left out, "
-            f"such as {copies[0]}"
-        )
+    notes = [*listing.notes, *_merged_spellings(listing), *division.notes]
     return Corpus(
         name=name,
         utterances=utterances,
         class_names=tuple(sorted(set(utterances.column("label")))),
         card=listing.card or reader.card,
         root=place if place.exists() else None,
-        quarantine=tuple(sorted(quarantine, key=lambda bad: str(bad.path))),
+        quarantine=tuple(sorted(division.quarantine, key=lambda bad: str(bad.path))),
         differences=tuple(differences),
         notes=tuple(notes),
         facts=Keyed(ids, facts),

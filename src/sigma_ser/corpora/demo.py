@@ -10,7 +10,8 @@ from sigma_ser.core.errors import CorpusError
 from sigma_ser.core.registry import register
 
 from .reader import Card, Listing, Official
-from .tables import listing_of_rows, read_rows
+from .table_files import read_rows
+from .tables import listing_of_rows
 
 _FOLDER = Path(__file__).parents[1] / "demo" / "corpus"
 _LABELS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")

@@ -17,12 +17,21 @@ from sigma_ser.core.records import ColumnBuilder
 
 AUDIO_SUFFIXES = frozenset(
     {
-        ".wav", ".flac", ".aif", ".aiff", ".aifc", ".au", ".caf", ".mp3", ".nist", ".oga", ".ogg",
-        ".opus", ".rf64", ".snd", ".sph", ".w64",
+        ".wav", ".wave", ".bwf", ".flac", ".aif", ".aiff", ".aifc", ".au", ".caf", ".mp1", ".mp2",
+        ".mp3", ".mpga", ".nist", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".sph", ".voc", ".w64",
     }
 )  # fmt: skip
-"""Suffixes of recordings, in any case."""
+"""Suffixes of recordings that libsndfile reads, in any case."""
 
+OTHER_SUFFIXES = frozenset(
+    {
+        ".3gp", ".aac", ".ac3", ".amr", ".ape", ".avi", ".flv", ".m4a", ".m4b", ".mka", ".mkv",
+        ".mov", ".mp4", ".mpeg", ".mpg", ".ra", ".spx", ".tta", ".webm", ".wma", ".wmv", ".wv",
+    }
+)  # fmt: skip
+"""Suffixes of recordings and films that libsndfile does not read, in any case."""
+
+_OTHERS = tuple(OTHER_SUFFIXES)
 _LONGEST_ID = 120
 # Windows reserves these names for devices, with any suffix.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -30,9 +39,13 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 @dataclass
 class Found:
-    """Recordings in the order of their relative paths, unreadable folders, and notes."""
+    """Recordings in the order of their relative paths, unreadable folders, and notes.
+
+    `others` are recordings and films in formats that libsndfile does not read.
+    """
 
     files: Sequence[Path] = ()
+    others: list[Path] = field(default_factory=list)
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -77,6 +90,9 @@ def find_files(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> Found:
                     skipped["macOS resource files (._*)"] += 1
                 else:
                     files.append(child.path)
+            elif child.name.lower().endswith(_OTHERS) and not child.name.startswith("._"):
+                found.others.append(Path(child.path))
+    found.others.sort()
     files.sort(key=lambda path: path.replace(os.sep, "/"))
     found.files = ColumnBuilder[Path](Path, map(Path, files)).column()
     found.notes += [f"{count} {what} were left out" for what, count in sorted(skipped.items())]

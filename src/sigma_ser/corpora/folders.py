@@ -45,6 +45,12 @@ class Folders:
         pattern = self._compiled()
         found = find_files(root)
         listing = listing_of(found)
+        for path in found.others:
+            message = (
+                f"{path} has the suffix {path.suffix}, whose format libsndfile does not read; "
+                "convert it to FLAC or WAV"
+            )
+            listing.quarantine.append(quarantined(path, "unreadable", message))
         listing.name = root.name
         listing.card = Card(title=f"Recordings in {root.name}", source=str(root))
         texts = ColumnBuilder(

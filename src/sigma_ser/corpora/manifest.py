@@ -1,4 +1,4 @@
-"""A corpus from a table: a CSV, JSON lines or Parquet file, or one that `save_manifest` wrote."""
+"""A corpus from a table: a CSV, JSON or Parquet file, or one that `save_manifest` wrote."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from sigma_ser.core.utterance import Utterance
 
 from .corpus import Corpus
 from .reader import Card, Entry, Listing, Official, Quarantined, Verdict
-from .tables import listing_of_rows, read_rows
+from .segments import Place
+from .table_files import read_rows
+from .tables import listing_of_rows
 
 _METADATA = b"sigma_ser.corpus"
 _FIELDS = ("id", "path", "label", "speaker", "session", "text_id")
-_FACTS = ("sample_rate", "num_samples", "channels", "peak", "content")
+_FACTS = ("sample_rate", "num_samples", "channels", "peak", "content", "subtype")
 
 
 @register("corpus", "manifest")
@@ -30,7 +32,8 @@ class Manifest:
 
     Args:
         columns: the column of each field, such as `{"label": "emo"}`; usual names (`path` or
-            `file`, `label` or `emotion`, `speaker`, `text` ...) are found automatically.
+            `file`, `label` or `emotion`, `speaker`, `text`, `start`, `end` ...) are found
+            automatically, and an empty name is for a field that the table does not have.
         folder: folder of relative paths; by default that of the table.
     """
 
@@ -71,6 +74,8 @@ def save_manifest(corpus: Corpus, path: Path) -> None:
         rows.append(
             {
                 **row,
+                "start": one.start,
+                "end": one.end,
                 **{name: getattr(facts, name) for name in _FACTS},
                 "warnings": ",".join(facts.warnings),
                 "size": status.st_size,
@@ -121,11 +126,16 @@ def _saved(root: Path) -> Listing | None:
             for name, value in row.items()
             if name.startswith("column:")
         }
-        utterance = Utterance(**{**{name: row[name] for name in _FIELDS}, "path": path})
+        place = Place(path, row.get("start"), row.get("end"))
+        utterance = Utterance(
+            **{**{name: row[name] for name in _FIELDS}, "path": path},
+            start=place.start,
+            end=place.end,
+        )
         facts = AudioFacts(
-            **{name: row[name] for name in _FACTS},
+            **{name: row.get(name, "") for name in _FACTS},
             warnings=tuple(filter(None, row["warnings"].split(","))),
         )
         listing.entries.append(Entry(utterance, extra))
-        listing.known[str(path)] = Verdict(row["size"], row["mtime_ns"], facts)
+        listing.known[place.key] = Verdict(row["size"], row["mtime_ns"], facts)
     return listing

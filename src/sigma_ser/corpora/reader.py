@@ -159,9 +159,10 @@ class Listing:
     """The recordings that a reader found.
 
     Entries are added with `append` or `extend` and stored as columns. Those with the same id are
-    copies of one utterance: the first is used, and a copy with different audio goes to quarantine.
-    `missing` has the ids of expected utterances that were not found. `known` maps absolute paths to
-    earlier checks.
+    copies of one utterance: a lossless one is used before others, then the first; a copy with
+    different audio goes to quarantine.
+    `missing` has the ids of expected utterances that were not found. `known` maps keys of places
+    (`segments.Place.key`, the absolute path of a whole file) to earlier checks.
     """
 
     entries: Entries = field(default_factory=Entries)
@@ -246,6 +247,13 @@ class NamedFiles(ABC):
 def listing_of(found: Found) -> Listing:
     """A listing that has the notes and unreadable folders of a search."""
     listing = Listing(notes=list(found.notes))
+    if found.others:
+        suffixes = Counter(path.suffix.lower() for path in found.others)
+        counts = ", ".join(f"{suffix} {count}" for suffix, count in sorted(suffixes.items()))
+        listing.notes.append(
+            f"{len(found.others)} files have formats that libsndfile does not read ({counts}) and "
+            f"were left out, such as {found.others[0]}"
+        )
     for folder, message in found.unreadable:
         listing.quarantine.append(Quarantined(folder, "no-permission", -1, message))
     return listing

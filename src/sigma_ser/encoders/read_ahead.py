@@ -9,7 +9,7 @@ from types import TracebackType
 import numpy as np
 from jaxtyping import Float
 
-from sigma_ser.audio.reading import read_audio
+from sigma_ser.audio.reading import read_utterance
 from sigma_ser.core.errors import AudioError
 from sigma_ser.core.utterance import Utterance
 
@@ -77,7 +77,7 @@ class ReadAhead:
 
     def _read_one(self, utterance: Utterance) -> Float[np.ndarray, "_"] | AudioError:
         try:
-            wave = read_audio(utterance.path)
+            wave = read_utterance(utterance)
             self._encoder.check(wave)
         except AudioError as error:
             return error

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from sigma_ser.audio.reading import read_audio
+from sigma_ser.audio.reading import read_utterance
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.passes import per_channel
 from sigma_ser.report.exemplar import Exemplar
@@ -106,7 +106,7 @@ def exemplar(task: PartTask, step: ExemplarStep, artifacts: Artifacts) -> Exempl
         **{name: condition[name] for name in _CONDITION},
         probabilities_before=before.numpy(),
         probabilities_after=after.numpy(),
-        waveform=read_audio(utterance.path),
+        waveform=read_utterance(utterance),
         frame_seconds=source.victim.setting.frame_seconds,
         saliency_before=maps[0][row, :length].numpy(),
         saliency_after=maps[1][row, :length].numpy(),
