@@ -25,12 +25,19 @@ def own_memory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def make_sound() -> MakeSound:
     """Write 40 ms of noise that belongs to the name of the file (or to `voice`)."""
 
-    def make(path: Path, voice: str = "", rate: int = 16_000, container: str | None = None) -> Path:
+    def make(
+        path: Path,
+        voice: str = "",
+        rate: int = 16_000,
+        container: str | None = None,
+        seconds: float = 0.04,
+    ) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(crc32((voice or path.name).encode()))
         # Whole numbers, because libsndfile rounds fractions in its own way for each container.
-        wave = np.round(3000 * rng.standard_normal(round(0.04 * rate))).astype(np.int16)
-        soundfile.write(path, wave, rate, format=container, subtype="PCM_16")
+        wave = np.round(3000 * rng.standard_normal(round(seconds * rate))).astype(np.int16)
+        lossy = path.suffix in {".mp3", ".ogg", ".opus"}
+        soundfile.write(path, wave, rate, format=container, subtype=None if lossy else "PCM_16")
         return path
 
     return make

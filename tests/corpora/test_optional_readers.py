@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,10 +58,59 @@ def test_an_audformat_database(tmp_path: Path, make_sound: MakeSound) -> None:
     assert any(
         note.startswith("1 rows of db.yaml have no path or no label") for note in corpus.notes
     )
-    with pytest.raises(ConfigError, match="no filewise table 'x'; it has emotion, files"):
+    with pytest.raises(ConfigError, match="no table 'x' of files or segments; it has emotion, f"):
         ss.load_corpus("audformat", tmp_path, table="x")
     with pytest.raises(CorpusError, match=r"has no db\.yaml"):
         ss.load_corpus("audformat", tmp_path / "wav")
+
+
+def test_segments_of_an_audformat_database(tmp_path: Path, make_sound: MakeSound) -> None:
+    audformat = pytest.importorskip("audformat", exc_type=ImportError)
+    files = ["wav/0.wav", "wav/0.wav", "wav/1.wav"]
+    for file in files:
+        make_sound(tmp_path / file, seconds=0.2)
+    database = audformat.Database("cut")
+    database.schemes["emotion"] = audformat.Scheme(labels=["anger", "sadness"])
+    database.schemes["speaker"] = audformat.Scheme("str")
+    index = audformat.segmented_index(files, [0, "0.1s", "0.05s"], ["0.1s", "0.2s", None])
+    database["emotion"] = audformat.Table(index)
+    database["emotion"]["emotion"] = audformat.Column(scheme_id="emotion")
+    database["emotion"]["emotion"].set(["anger", "sadness", "anger"])
+    database["files"] = audformat.Table(audformat.filewise_index(["wav/0.wav", "wav/1.wav"]))
+    database["files"]["speaker"] = audformat.Column(scheme_id="speaker")
+    database["files"]["speaker"].set(["a", "b"])
+    database.save(str(tmp_path))
+    corpus = ss.load_corpus("audformat", tmp_path)
+    assert [(one.id, one.label, one.speaker, one.start, one.end) for one in corpus] == [
+        ("wav-0_0-0.1", "angry", "a", 0.0, 0.1),
+        ("wav-0_0.1-0.2", "sad", "a", 0.1, 0.2),
+        ("wav-1_0.05-end", "angry", "b", 0.05, None),
+    ]
+    assert [one.num_samples for one in corpus] == [1600, 1600, 2400]
+
+
+def test_a_data_set_that_needs_torchcodec_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class DatasetsError(Exception):
+        pass
+
+    def load_dataset(*args: object, **options: object) -> None:
+        try:
+            try:
+                raise ModuleNotFoundError("No module named 'torchcodec'")
+            except ImportError as error:
+                raise ImportError("please install 'torchcodec'.") from error
+        except ImportError as error:
+            raise DatasetsError("An error occurred while generating the dataset") from error
+
+    absent = SimpleNamespace(
+        load_dataset=load_dataset, exceptions=SimpleNamespace(DatasetsError=DatasetsError)
+    )
+    monkeypatch.setitem(sys.modules, "datasets", absent)
+    with pytest.raises(CorpusError, match="pip install torchcodec, or load the folder with") as one:
+        ss.load_corpus("huggingface", tmp_path)
+    assert "\n" not in str(one.value)
 
 
 @pytest.fixture

@@ -109,7 +109,10 @@ def test_no_row_disappears_in_silence(recordings: Path) -> None:
     assert len(corpus) == 6
     assert "2 rows of list.csv have no path or no label and were left out" in corpus.notes
     assert any(note.startswith("2 files are copies of other utterances") for note in corpus.notes)
-    assert [(bad.path.name, bad.reason) for bad in corpus.quarantine] == [("9.wav", "missing")]
+    assert [(bad.path.name, bad.reason) for bad in corpus.quarantine] == [
+        ("1.wav", "no-label"),
+        ("9.wav", "missing"),
+    ]
 
 
 def test_ids_of_a_table_are_made_safe_and_never_shared(recordings: Path) -> None:

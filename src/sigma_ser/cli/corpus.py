@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .columns import ColumnOption, columns_of
 from .progress import shown_progress
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def check(
         typer.Argument(help="Folder or manifest of the corpus; not needed for the demo corpus."),
     ] = None,
     *,
+    column: ColumnOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
@@ -89,6 +91,7 @@ def check(
             max_seconds=MAX_SECONDS if max_seconds is None else max_seconds,
             again=again,
             progress=_reporter(progress),
+            **columns_of(column),
         )
     chosen = {} if folds is None else {"folds": folds}
     made = make_folds(corpus, protocol, seed=seed, **chosen) if protocol else []
@@ -131,8 +134,9 @@ def _show(console: Console, summary: dict[str, Any]) -> None:
     for key in ("source", "licence", "citation"):
         if card[key]:
             out(f"  {key}: {card[key]}")
+    segments = f" ({summary['segments']} segments of files)" if summary["segments"] else ""
     out(
-        f"{summary['utterances']} utterances, {len(summary['classes'])} classes, "
+        f"{summary['utterances']} utterances{segments}, {len(summary['classes'])} classes, "
         f"{_known(summary['speakers'])} speakers, {_known(summary['sessions'])} sessions, "
         f"{summary['texts']} texts, key {summary['key']}"
     )
@@ -173,7 +177,7 @@ def _show_folds(console: Console, summary: dict[str, Any]) -> None:
             f"fold {part['fold']}, {part['part']}: {part['utterances']} utterances, "
             f"{part['speakers']} speakers: {_listed(part['classes'])}"
         )
-    shared = ("speakers", "sessions", "texts", "identical_audio")
+    shared = ("speakers", "sessions", "texts", "identical_audio", "recordings")
     titles = (name.replace("_", " ") for name in shared)
     leaks = Table("fold", "shared by", *titles, box=box.SIMPLE)
     for pair in summary["leakage"]["shared"]:

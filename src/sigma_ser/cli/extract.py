@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .columns import ColumnOption, columns_of
+
 if TYPE_CHECKING:
     from sigma_ser.core.progress import Progress
     from sigma_ser.corpora.corpus import Corpus
@@ -23,8 +25,10 @@ def extract(
         Path, typer.Option(help="Folder of the feature store; an incomplete store is completed.")
     ],
     root: Annotated[
-        Path | None, typer.Option(help="Folder of the corpus; not needed for the demo corpus.")
+        Path | None,
+        typer.Option(help="Folder or manifest of the corpus; not needed for the demo corpus."),
     ] = None,
+    column: ColumnOption = None,
     encoder: Annotated[
         str, typer.Option(help="Encoder: `demo`, a local folder, or a Hugging Face id.")
     ] = "demo",
@@ -90,7 +94,7 @@ def extract(
         if visible or workers > 1
         else load_executor("inline")
     )
-    recordings = ss.load_corpus(corpus, root)
+    recordings = ss.load_corpus(corpus, root, **columns_of(column))
     loaded = ss.load_encoder(
         encoder,
         layer=layer if layer in {"mean", "all"} else _number(layer),

@@ -17,13 +17,14 @@ from .tables import COLUMNS, listing_of_rows
 @register("corpus", "audformat")
 @dataclass(frozen=True)
 class AudformatTable:
-    """The filewise tables of an audformat database; needs the package `audformat`.
+    """The tables of an audformat database; needs the package `audformat`.
 
-    Columns of all filewise tables are joined by file. Of columns with the same name, that of the
-    table `table` is used, otherwise that of the first table by name.
+    Each row of the table `table` is an utterance: a file, or a segment of a file. Columns of other
+    tables are joined by file, those of segments by segment. Of columns with the same name, that of
+    `table` is used, otherwise that of the first table by name.
 
     Args:
-        table: table whose files are the corpus; by default the first with a column for the label.
+        table: table whose rows are the corpus; by default the first with a column for the label.
         columns: which column holds which field, such as `{"label": "emo"}`.
     """
 
@@ -35,7 +36,7 @@ class AudformatTable:
     default_root: ClassVar[Path | None] = None
 
     def list(self, root: Path) -> Listing:
-        """The files of the table, with the columns of all filewise tables."""
+        """The rows of the table, with the columns of all tables."""
         try:
             import audformat
         except ImportError as error:
@@ -50,19 +51,26 @@ class AudformatTable:
         tables = {
             name: database[name].df
             for name in sorted(database.tables)
-            if database[name].type == audformat.define.IndexType.FILEWISE
+            if database[name].type
+            in {audformat.define.IndexType.FILEWISE, audformat.define.IndexType.SEGMENTED}
         }
         chosen = self._chosen(tables, root)
-        rows: list[dict[str, Any]] = []
-        order = [chosen, *(name for name in tables if name != chosen)]
         # The later of two columns with the same name wins, so the chosen table comes last.
-        for file in tables[chosen].index:
+        order = [*reversed([name for name in tables if name != chosen]), chosen]
+        cells = [_cells(tables[name]) for name in order]
+        rows: list[dict[str, Any]] = []
+        for index in tables[chosen].index:
+            file, *segment = index if isinstance(index, tuple) else (index,)
             row: dict[str, Any] = {}
-            for name in reversed(order):
-                if file in tables[name].index:
-                    row.update(tables[name].loc[file].dropna().to_dict())
-            rows.append({**row, "file": file})
-        listing = listing_of_rows(rows, root, {"path": "file", **self.columns}, root / "db.yaml")
+            for one in cells:
+                row |= one.get(file) or one.get(index) or {}
+            row["file"] = file
+            rows.append(row | dict(zip(("start", "end"), segment, strict=False)))
+        # Columns of these names in a table of files are not segments.
+        whole = {} if tables[chosen].index.nlevels > 1 else {"start": "", "end": ""}
+        listing = listing_of_rows(
+            rows, root, {"path": "file", **whole, **self.columns}, root / "db.yaml"
+        )
         listing.name = database.name
         listing.card = Card(
             title=database.name,
@@ -78,13 +86,18 @@ class AudformatTable:
         if self.table is not None:
             if self.table not in tables:
                 raise ConfigError(
-                    f"{root} has no filewise table {self.table!r}; it has {', '.join(tables)}"
+                    f"{root} has no table {self.table!r} of files or segments; it has "
+                    f"{', '.join(tables)}"
                 )
             return self.table
         for name, frame in tables.items():
             if wanted & {str(column).lower() for column in frame.columns}:
                 return name
         raise CorpusError(
-            f"no filewise table of {root} has a column for the label; "
-            "name it with columns={'label': ...} (segments of files are not read)"
+            f"no table of {root} has a column for the label; name it with columns={{'label': ...}}"
         )
+
+
+def _cells(frame: Any) -> dict[Any, dict[str, Any]]:
+    """The cells of a table that have a value, by file or by segment (file, start, end)."""
+    return {index: row.dropna().to_dict() for index, row in frame.iterrows()}

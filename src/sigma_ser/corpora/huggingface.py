@@ -59,7 +59,8 @@ class HuggingFace:
         for split, data in sorted(splits.items()):
             rows += _rows(datasets, data, split, content_key([name, self.config, self.revision]))
         # Ids of the data set itself need not be unique over its splits.
-        columns = {"id": "row", **self.columns, "path": "file"}
+        # Recordings of data sets are cut; times in other columns are those of the source.
+        columns = {"id": "row", "start": "", "end": "", **self.columns, "path": "file"}
         listing = listing_of_rows(rows, root.absolute(), columns, root)
         info = next(iter(splits.values())).info
         listing.name = root.name
@@ -77,16 +78,27 @@ class HuggingFace:
                 data = datasets.load_from_disk(name)
             else:
                 data = datasets.load_dataset(name, self.config, revision=self.revision)
-        except (OSError, ValueError) as error:
-            # Class names of `datasets` and `huggingface_hub` errors change; all derive from these.
-            first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise CorpusError(f"the data set {name} cannot be loaded: {first}") from error
+        # Errors of `huggingface_hub` derive from the first two.
+        except (OSError, ValueError, ImportError, datasets.exceptions.DatasetsError) as error:
+            raise CorpusError(f"the data set {name} cannot be loaded: {_cause(error)}") from error
         splits = dict(data) if isinstance(data, dict) else {str(data.split or "train"): data}
         if self.split is None:
             return splits
         if self.split not in splits:
             raise ConfigError(f"{name} has no split {self.split!r}; it has {', '.join(splits)}")
         return {self.split: splits[self.split]}
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of the error that led to this one, or what to do about an absent package."""
+    while error.__cause__ is not None and not isinstance(error, ImportError):
+        error = error.__cause__
+    if isinstance(error, ImportError) and "torchcodec" in str(error):
+        return (
+            "`datasets` needs the package torchcodec for recordings in folders; run: pip install "
+            "torchcodec, or load the folder with the corpus `folders` or `manifest`"
+        )
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _rows(datasets: Any, data: Any, split: str, key: str) -> list[dict[str, Any]]:

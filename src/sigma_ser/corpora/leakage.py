@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from sigma_ser.core.records import Records
 
 from .corpus import Corpus
 from .folds import PARTS, Fold
@@ -17,15 +21,15 @@ from .folds import PARTS, Fold
 # Content of a recording that occurs under one id only.
 _UNIQUE = "unique"
 # The counted fields of `Shared`.
-_SHARED = ("speakers", "sessions", "texts", "identical_audio")
+_SHARED = ("speakers", "sessions", "texts", "identical_audio", "recordings")
 
 
 @dataclass(frozen=True)
 class Shared:
     """Overlap of two parts of a fold; `None` where the corpus lacks the information.
 
-    `speakers`, `sessions`, `texts` and `identical_audio` (the same decoded samples) count
-    distinct values that occur in both parts.
+    `speakers`, `sessions`, `texts`, `identical_audio` (the same decoded samples) and `recordings`
+    (files of which both parts have segments) count distinct values that occur in both parts.
     """
 
     fold: str
@@ -35,6 +39,7 @@ class Shared:
     sessions: int | None
     texts: int | None
     identical_audio: int | None
+    recordings: int | None
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class LeakageReport:
 
 
 def leakage_report(corpus: Corpus, folds: Sequence[Fold]) -> LeakageReport:
-    """Compare the parts of each fold by speaker, session, text and audio content.
+    """Compare the parts of each fold by speaker, session, text, audio content and file.
 
     Args:
         corpus: the corpus of the folds.
@@ -104,19 +109,22 @@ def leakage_report(corpus: Corpus, folds: Sequence[Fold]) -> LeakageReport:
     duplicates = duplicate_groups(corpus)
     # Only audio with several ids can be in two parts.
     sounds = {name: group[0] for group in duplicates for name in group}
+    files = _common_files(corpus)
     for fold in folds:
         values: dict[str, tuple[set[str], ...]] = {}
         for part in PARTS:
             ids, labels = getattr(fold, part), Counter[str]()
-            values[part] = (set(), set(), set(), set())
+            values[part] = tuple(set() for _ in _SHARED)
             for name in ids:
                 one, known = corpus[name], name in corpus.facts
                 labels[one.label] += 1
                 sound = sounds.get(name, _UNIQUE) if known else ""
-                answers = (one.speaker, one.session, one.text_id, sound)
+                file = files.get(name, _UNIQUE)
+                answers = (one.speaker, one.session, one.text_id, sound, file)
                 for different, answer in zip(values[part], answers, strict=True):
                     different.add(answer)
-            values[part][3].discard(_UNIQUE)
+            for different in values[part][3:]:
+                different.discard(_UNIQUE)
             balance.append(
                 Balance(
                     fold.name,
@@ -134,15 +142,32 @@ def leakage_report(corpus: Corpus, folds: Sequence[Fold]) -> LeakageReport:
 
 def duplicate_groups(corpus: Corpus) -> tuple[tuple[str, ...], ...]:
     """Groups of ids with the same decoded samples at the same rate."""
-    # By hash first, because most recordings are unique and need no list.
-    hashes = np.fromiter((hash(one.content) for one in corpus.facts.values()), np.int64)
+    groups = _repeated(lambda: ((name, facts.content) for name, facts in corpus.facts.items()))
+    return tuple(tuple(sorted(group)) for group in sorted(groups.values()))
+
+
+def _common_files(corpus: Corpus) -> dict[str, str]:
+    """The file of each utterance that shares its file with other utterances."""
+    assert isinstance(corpus.utterances, Records)
+    ids, paths = (corpus.utterances.column(name) for name in ("id", "path"))
+    groups = _repeated(lambda: zip(ids, map(os.fspath, paths), strict=True))
+    # A feature store does not have the paths of its utterances.
+    groups.pop(os.fspath(Path()), None)
+    return {name: path for path, group in groups.items() for name in group}
+
+
+def _repeated(pairs: Callable[[], Iterable[tuple[str, str]]]) -> dict[str, list[str]]:
+    """The names of each text that several names have."""
+    # By hash first, because most texts are unique and need no list.
+    hashes = np.fromiter((hash(text) for _, text in pairs()), np.int64)
     several, counts = np.unique(hashes, return_counts=True)
     suspects = set(several[counts > 1].tolist())
     groups: dict[str, list[str]] = {}
-    for name, facts in corpus.facts.items():
-        if hash(facts.content) in suspects:
-            groups.setdefault(facts.content, []).append(name)
-    return tuple(tuple(sorted(group)) for group in sorted(groups.values()) if len(group) > 1)
+    if suspects:
+        for name, text in pairs():
+            if hash(text) in suspects:
+                groups.setdefault(text, []).append(name)
+    return {text: group for text, group in groups.items() if len(group) > 1}
 
 
 def _in_both(first: set[str], second: set[str]) -> int | None:

@@ -27,6 +27,10 @@ def summarise(corpus: Corpus, folds: Sequence[Fold] = ()) -> dict[str, Any]:
         "key": corpus.key,
         "card": asdict(corpus.card),
         "utterances": len(corpus),
+        "segments": sum(
+            utterance.start is not None or utterance.end is not None
+            for utterance in corpus.utterances
+        ),
         "classes": _counts(utterance.label for utterance in corpus.utterances),
         "speakers": _counts(utterance.speaker for utterance in corpus.utterances),
         "sessions": _counts(utterance.session for utterance in corpus.utterances),
