@@ -1,4 +1,4 @@
-"""One recording with its labels and metadata."""
+"""One recording, or a segment of one, with its labels and metadata."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One recording with its emotion label, speaker, session and text.
+    """One recording, or a segment of one, with its emotion label, speaker, session and text.
 
     `path` is absolute. `start` and `end` (seconds) delimit a segment of the file; `None` is the
     begin or the end of the file. `sample_rate` (Hz) and `num_samples` (per channel, of the segment)
