@@ -111,6 +111,8 @@ class Recording:
             raise self._fault("unreadable", f"cannot be decoded ({_shown(error)})") from error
         except ValueError as error:
             raise self._fault("concatenated", str(error)) from error
+        except OSError as error:
+            raise faults.system_fault(self.path, error) from error
         rate = self.sample_rate
         self._start = 0 if start is None else round(start * rate)
         self._stop = None if end is None else max(self._start + 1, round(end * rate))

@@ -38,8 +38,9 @@ class ByteRange(io.RawIOBase):
     def __init__(
         self, path: Path, start: int = 0, end: int | None = None, apparent_size: int | None = None
     ) -> None:
+        self._file: IO[bytes] | None = None  # for `close`, if it cannot be opened
         super().__init__()
-        self._file: IO[bytes] = path.open("rb", buffering=0)
+        self._file = path.open("rb", buffering=0)
         self._start = start
         self.size = (path.stat().st_size if end is None else end) - start
         self._apparent = self.size if apparent_size is None else apparent_size
@@ -73,6 +74,7 @@ class ByteRange(io.RawIOBase):
             buffer[:count] = bytes(count)
             self.is_cut = self.is_cut or 4 < len(buffer) != count
         else:
+            assert self._file is not None
             self._file.seek(self._start + self._at)
             content = self._file.read(min(len(buffer), self.size - self._at))
             count = len(content)
@@ -83,7 +85,8 @@ class ByteRange(io.RawIOBase):
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         super().close()
 
 
