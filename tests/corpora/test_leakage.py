@@ -53,6 +53,7 @@ def test_every_count_is_that_of_a_slow_comparison(corpus: Corpus) -> None:
                     None,
                     len({a.text_id for a in one for b in two if a.text_id == b.text_id}),
                     len(sounds),
+                    len({a.path for a in one} & {b.path for b in two}),
                 )
             )  # fmt: skip
     assert [tuple(vars(pair).values()) for pair in report.shared] == slow

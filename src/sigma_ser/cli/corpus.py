@@ -177,7 +177,9 @@ def _show_folds(console: Console, summary: dict[str, Any]) -> None:
             f"fold {part['fold']}, {part['part']}: {part['utterances']} utterances, "
             f"{part['speakers']} speakers: {_listed(part['classes'])}"
         )
-    shared = ("speakers", "sessions", "texts", "identical_audio", "recordings")
+    shared = ["speakers", "sessions", "texts", "identical_audio"]
+    if summary["segments"]:
+        shared.append("recordings")
     titles = (name.replace("_", " ") for name in shared)
     leaks = Table("fold", "shared by", *titles, box=box.SIMPLE)
     for pair in summary["leakage"]["shared"]:
