@@ -124,6 +124,12 @@ def test_evaluate_scores_the_test_part_per_class_and_speaker(trained, store, rel
     whole = sigma_ser("evaluate", victim["folder"], store)
     assert whole.stdout.startswith("80 utterances (all): UAR")
     assert "Scores per class and confusion matrix (columns: predicted class)" in whole.stdout
+    # Past fault: the score of the whole store was high, because the victim was trained on most.
+    assert scores["notes"] == []
+    (note,) = json_of(sigma_ser("evaluate", victim["folder"], store, "--json"))["notes"]
+    assert note["code"] == "training-recordings"
+    assert "64 of these 80 utterances are in the training or validation part" in note["text"]
+    assert f"Note (training-recordings): {note['text']}" in whole.stderr.replace("\n", " ")
 
 
 def test_hardening_is_an_option_of_the_same_command(store, release, tmp_path: Path) -> None:

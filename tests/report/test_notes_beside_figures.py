@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable
@@ -16,7 +17,10 @@ from sigma_ser.report.cells import budgets_of, page_cells
 from sigma_ser.report.charts import METRICS, fronts, over_budget, scope_curves
 from sigma_ser.report.figures import front, over_sparsity, strength, write_figures
 from sigma_ser.report.inputs import ReportInputs
+from sigma_ser.report.leaderboard import entries, read_entry, write_entries, write_leaderboard
 from sigma_ser.report.page import render_page
+from sigma_ser.report.replays import replay_matrices
+from sigma_ser.report.side_by_side import side_by_side, write_comparison
 from sigma_ser.report.svg import nice_ticks
 from sigma_ser.report.writer import write_report
 
@@ -143,3 +147,72 @@ def test_small_figures_have_room_for_many_notes(make_rows: Rows, tmp_path: Path)
     cells = page_cells(rows)
     write_figures(tmp_path, cells, budgets_of(cells), notes)
     assert CODES["too-few"] in (tmp_path / "strength.svg").read_text("utf-8")
+
+
+def at_chance_and_masked(make_rows: Rows, make_inputs: Inputs) -> ReportInputs:
+    """A run whose victim `bilstm` is at chance, and whose victim `mean-pool` has a sign."""
+    rows = make_rows(attacks=ATTACKS, sparsities=(0.01,), epsilons=(1.0,))
+    chance = {"uar": 0.0, "uar_low": 0.0, "uar_high": 0.1, "confusion": [[0, 9], [9, 0]]}
+    masked = {"gradient_check": {"masked": True, "signs": ["zero-gradient"]}}
+    victims = [
+        {**one, **(chance if one["name"] == "bilstm" else masked)}
+        for one in make_inputs(rows).victims
+    ]
+    return make_inputs(rows, victims=victims)
+
+
+def test_a_leaderboard_names_what_limits_its_figures_and_ranks_masked_victims_last(
+    make_rows: Rows, make_inputs: Inputs, tmp_path: Path
+) -> None:
+    """Past fault: a victim with masked gradients was the first of the leaderboard."""
+    inputs = at_chance_and_masked(make_rows, make_inputs)
+    found = {entry.victim: [note["code"] for note in entry.notes] for entry in entries(inputs)}
+    assert found["mean-pool"][0] == "masked-gradients"
+    assert "at-chance" in found["bilstm"]
+    paths = write_entries(tmp_path, inputs)
+    for path in paths:
+        entry = read_entry(path)
+        share = 0.9 if entry.victim == "mean-pool" else 0.1
+        fields = json.loads(path.read_text("utf-8"))
+        fields["evaluated"]["robust_accuracy"] = share
+        path.write_text(json.dumps(fields), "utf-8")
+    page = write_leaderboard(tmp_path).read_text("utf-8")
+    body = page[page.index("<tbody>") :]
+    assert body.index("<td>bilstm</td>") < body.index("<td>mean-pool</td>")
+    assert CODES["at-chance"] in body
+    assert "masked gradients" in body
+    # Entries of earlier versions have no notes.
+    del fields["notes"]
+    path.write_text(json.dumps(fields), "utf-8")
+    assert read_entry(path).notes == ()
+
+
+def test_a_comparison_of_runs_has_the_notes_of_each(
+    make_rows: Rows, make_inputs: Inputs, tmp_path: Path
+) -> None:
+    noted = at_chance_and_masked(make_rows, make_inputs)
+    plain = make_inputs(noted.rows)
+    table = side_by_side([("a", noted), ("b", plain)])
+    notes = {line["panel"]: line for line in table.to_dicts()}
+    for victim, code in (("mean-pool", "masked-gradients"), ("bilstm", "at-chance")):
+        assert code in notes[victim]["1:notes"].split()
+        assert code not in notes[victim]["2:notes"].split()
+    page = write_comparison(tmp_path, [("a", noted), ("b", plain)]).read_text("utf-8")
+    assert page.count(CODES["at-chance"]) == 1
+    assert page.count("masked gradients") == 1
+
+
+def test_replays_name_a_source_or_target_at_chance(make_rows: Rows, make_inputs: Inputs) -> None:
+    inputs = at_chance_and_masked(make_rows, make_inputs)
+    here = pl.col("victim") == "mean-pool"
+    replays = inputs.rows.filter(here).with_columns(
+        pl.lit("bilstm").alias("target_victim"),
+        pl.col("correct_before").alias("source_correct"),
+        pl.col("success").alias("source_success"),
+    )
+    (matrix,) = replay_matrices(replays, (0.01, 1.0), inputs.notes)
+    assert [note["code"] for note in matrix.notes["bilstm"]] == ["at-chance"]
+    assert matrix.notes["mean-pool"] == []
+    page = section(render_page(make_inputs(inputs.rows, victims=inputs.victims, replays=replays)),
+                   "replays")  # fmt: skip
+    assert page.count(CODES["at-chance"]) == 1

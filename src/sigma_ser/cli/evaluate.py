@@ -63,6 +63,7 @@ def evaluate(
     from sigma_ser.core.errors import ConfigError
     from sigma_ser.corpora.folds import PARTS
     from sigma_ser.victims import evaluation
+    from sigma_ser.victims.exposure import exposure
 
     if part not in PARTS:
         raise ConfigError(f"--part must be one of {', '.join(PARTS)}, got {part!r}")
@@ -78,11 +79,19 @@ def evaluate(
             folds = ss.make_folds(corpus, protocol, seed=split_seed)
             ids = list(getattr(_fold(folds, fold, model), part))
     scores = evaluation.evaluate(model, features, ids, speakers=speakers)
-    scores = {"victim": victim, "store": str(store), "part": part if protocol else "all", **scores}
+    seen = exposure(model, ids)
+    notes = [{"code": "training-recordings", "text": seen.text}] if seen.text else []
+    scores = {
+        "victim": victim, "store": str(store), "part": part if protocol else "all", **scores,
+        "notes": notes,
+    }  # fmt: skip
     if as_json:
         typer.echo(json.dumps(scores))
         return
     _show(scores)
+    for note in notes:
+        # Not in the tables, which programs read as lines.
+        typer.echo(f"Note ({note['code']}): {note['text']}", err=True)
 
 
 def _layer(text: str) -> int | str:

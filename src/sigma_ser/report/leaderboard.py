@@ -17,6 +17,7 @@ from sigma_ser.core.errors import RunError
 from sigma_ser.core.files import content_key, whole_file, write_json
 from sigma_ser.evaluate.rates import UTTERANCE
 
+from .caveats import CAVEATS, MASKED, caveats
 from .cells import Cell, page_cells, strongest
 from .findings import rows_of
 from .inputs import ReportInputs
@@ -49,6 +50,7 @@ class LeaderboardEntry:
             seeds of the victim counts once.
         reported: the same numbers as reported by the authors of the victim, with a `source`;
             `None` if there are none.
+        notes: what limits the evaluated numbers, as mappings with `code` and `text`.
         format: version of the file format.
     """
 
@@ -66,6 +68,7 @@ class LeaderboardEntry:
     strongest: str
     evaluated: Mapping[str, float | None]
     reported: Mapping[str, Any] | None = None
+    notes: tuple[Mapping[str, str], ...] = ()
     format: int = _FORMAT
 
 
@@ -97,6 +100,7 @@ def entries(inputs: ReportInputs) -> list[LeaderboardEntry]:
                     "robust_accuracy": robust / total,
                     "worst_case_asr": (correct - robust) / correct if correct else None,
                 },
+                notes=_notes(inputs, group),
             )
         )
     return found
@@ -127,7 +131,8 @@ def read_entry(path: Path) -> LeaderboardEntry:
     """
     try:
         fields = json.loads(path.read_text("utf-8"))
-        entry = LeaderboardEntry(**{**fields, "attacks": tuple(fields["attacks"])})
+        lists = {"attacks": tuple(fields["attacks"]), "notes": tuple(fields.get("notes", ()))}
+        entry = LeaderboardEntry(**{**fields, **lists})
         for numbers in (entry.evaluated, entry.reported or {}):
             for name in _NUMBERS:
                 value = numbers.get(name)
@@ -161,14 +166,30 @@ def write_leaderboard(folder: Path) -> Path:
         key = (entry.corpus, entry.protocol, entry.granularity, entry.sparsity, entry.epsilon)
         groups.setdefault(key, []).append(entry)
     for group in groups.values():
-        group.sort(key=lambda entry: -(entry.evaluated["robust_accuracy"] or 0.0))
+        group.sort(key=_rank)
     boards = [{"setting": key, "entries": group} for key, group in sorted(groups.items())]
     page = folder / "index.html"
     with whole_file(page) as aside:
         aside.write_text(
-            render("leaderboard.html", {"title": "Leaderboard", "boards": boards}), "utf-8"
+            render(
+                "leaderboard.html",
+                {"title": "Leaderboard", "boards": boards, "note_names": CAVEATS},
+            ),
+            "utf-8",
         )
     return page
+
+
+def _rank(entry: LeaderboardEntry) -> tuple[bool, float]:
+    """Descending robust accuracy; that of a masked victim is an upper bound, so it comes last."""
+    masked = any(note["code"] == MASKED for note in entry.notes)
+    return masked, -(entry.evaluated["robust_accuracy"] or 0.0)
+
+
+def _notes(inputs: ReportInputs, group: list[Cell]) -> tuple[dict[str, str], ...]:
+    """The notes on the success rates of a victim at a budget, each once."""
+    found = [note for cell in group for note in caveats(inputs, cell, "asr")]
+    return tuple({note["text"]: note for note in found}.values())
 
 
 def _ensemble(inputs: ReportInputs, group: list[Cell]) -> tuple[float, float, int]:

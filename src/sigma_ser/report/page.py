@@ -93,7 +93,7 @@ def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
         "fronts": [(metric, fronts(cells, metric)) for metric in measured],
         "scope_charts": scope_curves([cell for cell in cells if _is_at(cell, budgets.reference)]),
         "transfers": transfers(here),
-        "replays": replay_matrices(inputs.replays, budgets.reference),
+        "replays": replay_matrices(inputs.replays, budgets.reference, inputs.notes),
         "break_even": {
             cell["cell"]: uses for cell in here if (uses := break_even(cell, here)) is not None
         },

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sigma_ser.evaluate.notes import Note, NoteIndex
 from sigma_ser.evaluate.transfer import replay_transfer
 
 if TYPE_CHECKING:
@@ -21,22 +23,27 @@ class ReplayMatrix:
     """Replays of one method: `cells[source][target]` is a line of `replay_transfer`.
 
     `own[source]` is the success rate on the source victim itself, averaged over its targets.
+    `notes[victim]` are the notes on a victim as a source or as a target.
     """
 
     title: str
     victims: tuple[str, ...]
     cells: dict[str, dict[str, dict[str, Any]]]
     own: dict[str, float]
+    notes: Mapping[str, list[Note]] = field(default_factory=dict)
 
 
 def replay_matrices(
-    replays: pl.DataFrame | None, budget: tuple[float, float] | None
+    replays: pl.DataFrame | None,
+    budget: tuple[float, float] | None,
+    notes: NoteIndex | None = None,
 ) -> list[ReplayMatrix]:
     """One matrix for each of the strongest methods whose perturbations were replayed.
 
     Args:
         replays: `replays.parquet` of a run, or `None`.
         budget: sparsity and epsilon to show.
+        notes: notes on the degenerate measurements of the run.
     """
     import polars as pl
 
@@ -59,8 +66,15 @@ def replay_matrices(
         names = {line[end] for line in lines for end in ("source_victim", "target_victim")}
         where = [str(lines[0][name]) for name in varying]
         title = " · ".join([_method(lines[0]), *where])
-        found.append(ReplayMatrix(title, tuple(sorted(names)), cells, own))
+        about = {name: _about_victim(notes, lines[0], name) for name in names} if notes else {}
+        found.append(ReplayMatrix(title, tuple(sorted(names)), cells, own, about))
     return sorted(found, key=lambda one: -sum(one.own.values()) / len(one.own))[:_MOST]
+
+
+def _about_victim(notes: NoteIndex, line: Mapping[str, Any], victim: str) -> list[Note]:
+    """The notes on a victim at all budgets; those at one budget are about attacks on itself."""
+    found = notes.of({**line, "victim": victim}, "asr")
+    return [note for note in found if note["sparsity"] is None]
 
 
 def _method(line: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sigma_ser.core.errors import RunError
 from sigma_ser.core.files import whole_file
 
+from .caveats import CAVEATS, caveats
 from .cells import page_cells
 from .inputs import ReportInputs
 from .page import render
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 # Columns that identify a cell across runs; runs may differ in all other columns. A panel is a
 # victim, with its corpus, protocol or encoder if a run has several.
 _SAME = ("panel", "method", "kind", "granularity", "sparsity", "epsilon")
-_VALUES = ("utterances", "asr", "asr_low", "asr_high", "spearman", "passes_total")
+_VALUES = ("utterances", "asr", "asr_low", "asr_high", "spearman", "passes_total", "notes")
 
 
 def side_by_side(runs: Sequence[tuple[str, ReportInputs]]) -> pl.DataFrame:
@@ -31,6 +32,8 @@ def side_by_side(runs: Sequence[tuple[str, ReportInputs]]) -> pl.DataFrame:
     Returns:
         The columns of `_SAME`, then numbers prefixed by the run (`1:asr`, `2:asr` ...; null if a
         run has no such cell) and `2:difference` ..., the success rate minus that of the first run.
+        `1:notes` ... are the codes of masked gradients and of degenerate measurements, separated
+        by spaces.
 
     Raises:
         RunError: if there are fewer than two runs.
@@ -42,6 +45,11 @@ def side_by_side(runs: Sequence[tuple[str, ReportInputs]]) -> pl.DataFrame:
     table: pl.DataFrame | None = None
     for number, (_, inputs) in enumerate(runs, start=1):
         cells = page_cells(inputs.rows)
+        notes = [
+            " ".join(dict.fromkeys(note["code"] for note in caveats(inputs, cell)))
+            for cell in cells.iter_rows(named=True)
+        ]
+        cells = cells.with_columns(pl.Series("notes", notes, pl.String))
         part = cells.select(*_SAME, pl.col(_VALUES).name.prefix(f"{number}:"))
         if table is None:
             table = part
@@ -77,6 +85,7 @@ def write_comparison(folder: Path, runs: Sequence[tuple[str, ReportInputs]]) -> 
                     "title": "Comparison of runs",
                     "runs": [(name, inputs.name) for name, inputs in runs],
                     "lines": lines,
+                    "note_names": CAVEATS,
                 },
             ),
             "utf-8",
