@@ -142,7 +142,9 @@ def checked(
     return record("signs", f"{setting}: {signs}", len(check.warnings), "")
 
 
-def attacked(name: str, victim: ss.Victim, batch: ss.FeatureBatch, labels: Tensor) -> dict[str, Any]:
+def attacked(
+    name: str, victim: ss.Victim, batch: ss.FeatureBatch, labels: Tensor
+) -> dict[str, Any]:
     """The success rate of the ensemble beside that of random search."""
     with torch.no_grad():
         known = victim(batch.x, batch.lengths).argmax(1) == labels

@@ -26,7 +26,11 @@ QUERIES = 80
 # The ensemble with fewer steps; `benchmarks/gradient_signs.py` measures the whole one.
 ENSEMBLE = SigmaAutoAttack(
     members=(DualAveraging(steps=5, rounds=1, all_targets=True), SparseRS(queries=QUERIES // 4)),
-    masked_members=(SurrogateGradient(steps=5), SmoothedGradient(steps=3), SparseRS(queries=QUERIES)),
+    masked_members=(
+        SurrogateGradient(steps=5),
+        SmoothedGradient(steps=3),
+        SparseRS(queries=QUERIES),
+    ),
 )
 Shield = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -213,6 +217,24 @@ def test_sigma_autoattack_makes_no_further_pass_on_a_plain_victim(head: nn.Modul
     second = alone(victim, batch, labels, BUDGET)
     assert torch.equal(first.x_adv, second.x_adv)
     assert torch.equal(first.forwards, second.forwards)
+
+
+@pytest.mark.parametrize("attack", ["oneshot", "dual-averaging", "spgd", "sparse-rs", "homotopy"])
+def test_a_result_says_where_all_gradients_were_zero(head: nn.Module, attack: str) -> None:
+    batch, labels = sample()
+    made = ss.make_attack(attack, max_passes=10)
+    for name, zero in (
+        ("rounded logits", attack != "sparse-rs"),
+        ("straight-through logits", False),
+    ):
+        victim = shielded(head, name)
+        right = victim(batch.x, batch.lengths).argmax(1) == labels
+        found = ss.attack(made, victim, batch, labels, BUDGET).zero_gradient
+        assert found is not None
+        assert found[right].all() == zero
+        assert found.any() == zero
+        # Utterances that were misclassified from the start have no gradient.
+        assert not found[~right].any()
 
 
 @pytest.mark.parametrize("trainable", [True, False])

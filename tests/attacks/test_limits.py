@@ -12,6 +12,8 @@ from torch import Tensor, nn
 import sigma_ser as ss
 from sigma_ser.attacks.limits import ObservedRange, reachable, rounded_inside
 from sigma_ser.core import registry
+from sigma_ser.core.audit import audit
+from sigma_ser.core.errors import AuditError
 from sigma_ser.core.features import FeatureBatch
 
 numbers = st.floats(-(2.0**100), 2.0**100, width=32)
@@ -88,3 +90,16 @@ def test_a_bound_below_the_resolution_of_float32_moves_nothing() -> None:
     result = ss.make_attack("dual-averaging")(victim, batch, labels, ss.Budget(sparsity=0.1))
     assert torch.equal(result.x_adv, batch.x)
     assert not result.success.any()
+
+
+def test_a_sum_of_features_and_clipped_changes_is_clamped_to_what_the_audit_allows() -> None:
+    """The advice of docs/extending.md: the sum alone may lie outside by the last bit."""
+    x = 300 + 0.05 * torch.randn(4, 8, 6, generator=torch.Generator().manual_seed(5))
+    batch, scale = FeatureBatch(x, torch.full((4,), 8)), torch.full((6,), 0.05)
+    budget = ss.Budget(sparsity=1.0, epsilon=0.1)
+    bound = budget.bound(scale)
+    x_adv = x + torch.full_like(x, 9.0).clamp(-bound, bound)
+    with pytest.raises(AuditError):
+        audit(batch, x_adv, budget, scale, None)
+    low, high = reachable(x, budget.bound(scale.double()), None)
+    audit(batch, torch.clamp(x_adv, low, high), budget, scale, None)

@@ -60,7 +60,9 @@ def test_attacks_ignore_padding(victim: ss.Victim, name: str, value: float) -> N
     labels = victim(_with_padding(0.0), LENGTHS).argmax(1)
     ids = list("abcd")
     expected, found = (
-        ss.make_attack(name)(victim, ss.FeatureBatch(x, LENGTHS, ids), labels, BUDGET)
+        ss.make_attack(name, max_passes=60)(
+            victim, ss.FeatureBatch(x, LENGTHS, ids), labels, BUDGET
+        )
         for x in (_with_padding(0.0), _with_padding(value))
     )
     assert expected.steps.all()

@@ -30,11 +30,20 @@ class _CheckedVictim(CountedVictim):
     """A victim whose gradients are checked.
 
     A missing or non-finite gradient stops a search, and the victim would wrongly appear robust.
+
+    Attributes:
+        zero_gradient: `(B,)`, on the CPU, whether all gradients so far were zero; false without any.
     """
 
     def __init__(self, victim: Victim, batch: FeatureBatch) -> None:
         super().__init__(victim, batch)
         self._ids = batch.ids
+        self._evaluated = torch.zeros(len(batch), dtype=torch.bool)
+        self._steep = self._evaluated.clone()
+
+    @property
+    def zero_gradient(self) -> Bool[Tensor, "B"]:
+        return self._evaluated & ~self._steep
 
     def __call__(
         self, x: Tensor, lengths: Tensor, owner: Tensor | None = None
@@ -54,6 +63,10 @@ class _CheckedVictim(CountedVictim):
         return logits
 
     def _check_gradient(self, gradient: Float[Tensor, "R T D"], owner: Int[Tensor, "R"]) -> None:
+        # After the first gradient of a plain victim this takes no further time.
+        if not bool(self._steep[owner].all()):
+            self._evaluated[owner] = True
+            self._steep[owner] |= gradient.flatten(1).any(1).cpu()
         # The sum is not finite if any element is not, and costs less than a test of every element.
         if bool(torch.isfinite(gradient.sum())):
             return
@@ -263,7 +276,9 @@ def _audited(active: ActiveSet, given: Problem) -> AttackResult:
     given.require_unchanged(active.problem)
     result = active.result()
     audit(given.batch, result.x_adv, given.budget, given.victim.scale, given.mask)
-    return result
+    assert isinstance(given.victim, _CheckedVictim)
+    zero = given.victim.zero_gradient.to(given.batch.device)
+    return dataclasses.replace(result, zero_gradient=zero)
 
 
 def _attackable(problem: Problem) -> Int[Tensor, "A"]:

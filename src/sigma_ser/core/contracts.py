@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
@@ -79,6 +79,10 @@ class AttackResult:
     `(B,)`. `success` is `prediction != label` for untargeted and `prediction == target` for
     targeted attacks. An utterance that was misclassified from the start is returned unchanged
     with `steps = 0`.
+
+    `zero_gradient` `(B,)` marks utterances for which every gradient that the attack evaluated was
+    exactly zero: it had no direction to follow, so its failure says nothing about the victim.
+    `None`: the attack does not record it.
     """
 
     x_adv: Float[Tensor, "B T D"]
@@ -87,6 +91,7 @@ class AttackResult:
     steps: Int[Tensor, "B"]
     forwards: Int[Tensor, "B"]
     backwards: Int[Tensor, "B"]
+    zero_gradient: Bool[Tensor, "B"] | None = field(default=None, kw_only=True)
 
     def features(self, batch: FeatureBatch) -> FeatureBatch:
         """The perturbed features as a batch, with the lengths and ids of the attacked `batch`."""
