@@ -32,7 +32,7 @@ class _CheckedVictim(CountedVictim):
     A missing or non-finite gradient stops a search, and the victim would wrongly appear robust.
 
     Attributes:
-        zero_gradient: `(B,)`, on the CPU, whether all gradients so far were zero; false without any.
+        zero_gradient: `(B,)`, on the CPU, whether there were gradients and all of them were zero.
     """
 
     def __init__(self, victim: Victim, batch: FeatureBatch) -> None:
