@@ -30,6 +30,7 @@ NAMES = registry.names("attack")
 SHORT = {
     "steps": 5, "restarts": 1, "queries": 20, "generations": 3, "candidates": 6, "probes": 16,
     "tries": 3, "searches": 2, "stages": 4, "refinements": 2, "samples": 2,
+    "directions": 2, "path": 2, "halvings": 2, "deepfool_steps": 2,
 }  # fmt: skip
 
 
@@ -44,7 +45,8 @@ def shortened(made: SparseAttack) -> SparseAttack:
     if isinstance(made, MaskedAttack):
         chosen["keep_largest"] = True
     if isinstance(made, Ensemble):
-        chosen["members"] = tuple(shortened(member) for member in made.members)
+        for members in {"members", "masked_members"} & known:
+            chosen[members] = tuple(shortened(member) for member in getattr(made, members))
     return dataclasses.replace(made, **chosen)
 
 
