@@ -21,7 +21,6 @@ from .sparse_rs import SparseRS
 from .spgd import SparsePGD
 from .surrogate_gradient import SmoothedGradient, SurrogateGradient, are_probabilities, is_flat
 
-
 # An attack without gradients leads where it raises the margin this much further. On plain victims
 # it is ahead by a little where all attacks have come close to the same maximum.
 _LEAD = 1.1
@@ -112,7 +111,6 @@ class Ensemble(SparseAttack):
                 active.led[active.rows] |= active.best_margin > goal[active.rows]
         if missing is not None and not any(isinstance(one, BlackBoxAttack) for one in self.members):
             raise missing
-
 
     @staticmethod
     def _lead(active: ActiveSet) -> Float[Tensor, "A"]:
