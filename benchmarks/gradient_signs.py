@@ -1,6 +1,6 @@
 """Signs of masked gradients: false alarms on plain victims, and signs found on shielded ones.
 
-    python benchmarks/gradient_signs.py --work WORK [--corpus tess tess-loso2 DATA/tess] \\
+    python benchmarks/gradient_signs.py --work WORK [--corpus tess tess-word DATA/tess] \\
         [--utterances 24] [--size 400] [--attack] [--out FILE.json]
 
 Extracts the features of each corpus (the demo always) with the demo encoder into WORK, trains every
@@ -150,11 +150,10 @@ def attacked(
         known = victim(batch.x, batch.lengths).argmax(1) == labels
     found = ss.attack("sigma-autoattack", victim, batch, labels, BUDGET).success[known]
     control = ss.attack("sparse-rs", victim, batch, labels, BUDGET, queries=500).success[known]
-    line = record("sigma-autoattack - sparse-rs", f"{name}: {int(found.sum())} and "
-                  f"{int(control.sum())} of {int(known.sum())}",
-                  float(found.float().mean() - control.float().mean()), "", at_least=0.0)  # fmt: skip
-    print(line["setting"], flush=True)
-    return line
+    setting = f"{name}: {int(found.sum())} and {int(control.sum())} of {int(known.sum())}"
+    print(setting, flush=True)
+    lead = float(found.float().mean() - control.float().mean())
+    return record("sigma-autoattack - sparse-rs", setting, lead, "", at_least=0.0)
 
 
 def main() -> None:
