@@ -181,7 +181,7 @@ def test_an_honest_attack_is_not_changed_by_the_verification(
     name: str, conv_victim: WrappedVictim, utterances: Inputs
 ) -> None:
     batch, labels = utterances
-    attack = ss.make_attack(name)
+    attack = ss.make_attack(name, max_passes=60)
     target = (labels + 1) % 3
     budget = ss.Budget(count=5, epsilon=2.0)
     for goal in (None, target):
