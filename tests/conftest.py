@@ -57,26 +57,6 @@ settings.load_profile("suite")
 # Results of checked recordings are cached outside the user's own cache.
 os.environ.setdefault("SIGMA_SER_CACHE", str(Path(tempfile.gettempdir()) / "sigma-ser-tests"))
 
-# The shape checker makes searches of many short steps ten times slower. Their later calls repeat
-# the earlier ones, so each test checks its first calls only.
-CHECKED_CALLS = 3_000
-
-
-class FirstCalls(type(jaxtyping.config)):  # type: ignore[misc]
-    """The configuration of the shape checker, which is switched off after some calls of a test."""
-
-    left = CHECKED_CALLS
-
-    @property
-    def jaxtyping_disable(self) -> bool:
-        """Read once by each call of a checked function."""
-        self.left -= 1
-        return self.left < 0
-
-
-if not jaxtyping.config.jaxtyping_disable:
-    jaxtyping.config.__class__ = FirstCalls
-
 # Tests are slow if they use a fixture that runs a study or trains victims by the command line, or
 # a member that needs many passes. Other slow tests carry the marker themselves.
 SLOW_FIXTURES = {
@@ -135,12 +115,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = set(getattr(item, "fixturenames", ()))
         if in_slow_file or SLOW_FIXTURES & fixtures or SLOW_MEMBERS & members:
             item.add_marker("slow")
-
-
-@pytest.fixture(autouse=True)
-def first_calls() -> None:
-    """Check the shapes of the first calls of every test."""
-    jaxtyping.config.left = CHECKED_CALLS
 
 
 @pytest.fixture(scope="session")
