@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import sigma_ser as ss
+from sigma_ser.attacks.active_set import ActiveSet
 from sigma_ser.attacks.dual_averaging import DualAveraging
 from sigma_ser.attacks.gradient_checks import GradientCheck
 from sigma_ser.attacks.sparse_autoattack import SigmaAutoAttack
@@ -217,6 +218,33 @@ def test_sigma_autoattack_makes_no_further_pass_on_a_plain_victim(head: nn.Modul
     second = alone(victim, batch, labels, BUDGET)
     assert torch.equal(first.x_adv, second.x_adv)
     assert torch.equal(first.forwards, second.forwards)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class Searched(SparseRS):
+    """A search without gradients that raises the margin to a share of what gradients reached."""
+
+    share: float = 1.0
+
+    def search(self, active: ActiveSet) -> None:
+        clean = active.observed_margin(active.problem.clean_logits[active.rows])
+        active.best_margin = clean + self.share * (active.best_margin - clean)
+
+
+@pytest.mark.parametrize(("share", "suspected"), [(0.9, False), (1.05, False), (1.3, True)])
+def test_a_search_leads_if_it_raises_the_margin_much_further(
+    head: nn.Module, share: float, suspected: bool
+) -> None:
+    """Past fault: on plain victims a lead in the last digits cost 2,700 further passes."""
+    batch, labels = sample()
+    small = ss.Budget(count=1, epsilon=0.1)
+    members = (DualAveraging(steps=3, rounds=1), Searched(share=share))
+    attack = dataclasses.replace(ENSEMBLE, members=members, masked_members=(SparseRS(queries=5),))
+    found = attack(ss.wrap(head), batch, labels, small)
+    alone = dataclasses.replace(attack, masked_members=())(ss.wrap(head), batch, labels, small)
+    left = ~found.success
+    assert left.any()
+    assert (found.forwards - alone.forwards)[left].tolist() == [5 * suspected] * int(left.sum())
 
 
 @pytest.mark.parametrize("attack", ["oneshot", "dual-averaging", "spgd", "sparse-rs", "homotopy"])
