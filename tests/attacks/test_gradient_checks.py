@@ -77,6 +77,11 @@ SHIELDS: dict[str, tuple[str, Shield]] = {
     "saturated logits": ("zero-gradient", lambda m, x, n: torch.tanh(m(x, n) * 1000)),
     "straight-through logits": ("wrong-slope", lambda m, x, n: straight_through(m(x, n), 2)),
     "straight-through features": ("wrong-slope", lambda m, x, n: m(straight_through(x, 4), n)),
+    # Past fault: moves that cross many small steps look like a slope.
+    "fine straight-through features": (
+        "wrong-slope",
+        lambda m, x, n: m(straight_through(x, 600), n),
+    ),
     "opposite gradient": ("wrong-slope", lambda m, x, n: m(2 * x.detach() - x, n)),
     "noisy features": ("random", lambda m, x, n: m(noisy(x, 0.5), n)),
     "noisy logits": ("random", lambda m, x, n: noisy(m(x, n), 0.01)),

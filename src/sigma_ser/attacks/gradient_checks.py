@@ -21,6 +21,7 @@ from sigma_ser.explainers.request import check_integers
 from sigma_ser.victims.one_by_one import OneByOne
 
 from .dual_averaging import DualAveraging
+from .finite_differences import contradicted
 from .reselect import Reselect
 from .sparse_rs import SparseRS
 from .spgd import SparsePGD
@@ -39,14 +40,6 @@ _SURVIVORS, _QUERIES = 16, 200
 # The large bound: ten times the one asked for, and at least ten standard deviations.
 _LARGE_FACTOR, _LARGE_LEAST = 10.0, 10.0
 _EPS = torch.finfo(torch.float32).eps
-# Finite differences: elements moved, one-sided changes of the margin relative to the largest
-# logit, largest move in units of scale, smallest change that float32 resolves, and by which factor
-# a difference may deviate from the gradient.
-_MOVED = 16
-_CHANGES = (2.0**-15, 2.0**-11)
-_LARGEST_MOVE = 0.05
-_RESOLVED = 32 * _EPS
-_DEVIATION = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,37 +232,10 @@ class _Probe:
         return reach < _EPS * self.largest
 
     def wrong_slope(self) -> float | None:
-        """Share of utterances whose central differences contradict the gradient, of those tested.
-
-        The elements of largest gain move by amounts that change the margin well above the
-        resolution of float32; the difference must be the predicted one within a factor of four at
-        one of the amounts.
-        """
+        """Share of utterances whose central differences contradict the gradient, of those tested."""
         if self.gradient is None:
             return None
-        gain = (self.gradient.abs() * self.scale).flatten(1)
-        moved = min(_MOVED, int(self.batch.lengths.min()) * self.batch.x.shape[2])
-        top = gain.topk(moved, dim=1)
-        direction = torch.zeros_like(gain).scatter(1, top.indices, 1.0).view_as(self.gradient)
-        direction = direction * torch.sign(self.gradient) * self.scale
-        tested = torch.zeros_like(self.largest, dtype=torch.bool)
-        agreed = tested.clone()
-        for change in _CHANGES:
-            amount = change * self.largest / top.values.sum(1).clamp(min=1e-30)
-            step = amount.clamp(max=_LARGEST_MOVE)[:, None, None] * direction
-            ahead, behind = self.batch.x + step, self.batch.x - step
-            with torch.no_grad():
-                found = self._margin(ahead).double() - self._margin(behind).double()
-            # The move that float32 made of the step.
-            move = ahead.double() - behind.double()
-            predicted = (self.gradient.double() * move).flatten(1).sum(1)
-            resolved = predicted > _RESOLVED * self.largest
-            ratio = found / predicted.clamp(min=1e-300)
-            tested |= resolved
-            agreed |= resolved & (ratio > 1 / _DEVIATION) & (ratio < _DEVIATION)
-        if not bool(tested.any()):
-            return None
-        return float((tested & ~agreed).sum() / tested.sum())
+        return contradicted(self._margin, self.gradient, self.batch, self.scale, self.largest)
 
     def unbounded(self) -> float | None:
         """Success rate of a gradient attack that may change every element by a large amount."""
