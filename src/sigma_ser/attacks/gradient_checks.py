@@ -232,7 +232,7 @@ class _Probe:
         return reach < _EPS * self.largest
 
     def wrong_slope(self) -> float | None:
-        """Share of utterances whose central differences contradict the gradient, of those tested."""
+        """Share of tested utterances whose central differences contradict the gradient."""
         if self.gradient is None:
             return None
         return contradicted(self._margin, self.gradient, self.batch, self.scale, self.largest)
