@@ -295,34 +295,6 @@ def test_an_ensemble_of_gradient_attacks_alone_needs_a_gradient(head: nn.Module)
         ss.attack("sparse-autoattack", victim, batch, labels, BUDGET, members=members)
 
 
-class BatchStatistics(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(CHANNELS, track_running_stats=False)
-        self.out = nn.Linear(CHANNELS, CLASSES)
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        # The third moment: the first two are the same for every normalised utterance.
-        return self.out(self.norm(x.transpose(1, 2)).pow(3).mean(2))  # type: ignore[no-any-return]
-
-
-def test_batch_normalisation_without_running_statistics_sees_each_utterance_alone() -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        victim = ss.wrap(BatchStatistics().eval())
-    batch, _ = sample()
-    lengths = torch.arange(UTTERANCES) % 5 + FRAMES - 4
-    batch = ss.FeatureBatch(batch.x, lengths)
-    labels = victim(batch.x, batch.lengths).argmax(1)
-    large = ss.Budget(sparsity=0.3, epsilon=4.0)
-    result = ss.attack("dual-averaging", victim, batch, labels, large)
-    assert result.success.any()
-    for row in range(UTTERANCES):
-        one = result.features(batch).select(torch.tensor([row]))
-        assert victim(one.x, one.lengths).argmax(1) == result.prediction[row]
-    assert ss.check_gradients(victim, batch, labels, BUDGET).batch_dependent == 0.0
-
-
 def test_one_by_one_gives_the_logits_of_each_utterance_alone(head: nn.Module) -> None:
     victim, (batch, _) = shielded(head, "batch statistics"), sample()
     together = OneByOne(victim)(batch.x, batch.lengths)
