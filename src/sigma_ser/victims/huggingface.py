@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from sigma_ser.core.errors import EncoderError, VictimError
 from sigma_ser.core.features import valid_frames
 from sigma_ser.encoders.layers import resolve_layer
-from sigma_ser.encoders.source import find_source, load_checked
+from sigma_ser.encoders.pretrained import load_checked
+from sigma_ser.encoders.source import find_source
 
 from .pooling import mean_pool
 
