@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sigma_ser.core.errors import EncoderError
@@ -18,6 +18,11 @@ _LAYERS = 1000
 # Tied parameters are counted more than once in the model and once in the file.
 _TIED = 4
 _SMALL = 1 << 20
+# Parts of the names of fields that are dimensions of a tensor.
+_WIDTHS = (
+    "size", "dim", "d_model", "hidden", "channel", "embed", "position", "head", "bins", "bucket",
+    "group", "kernel",
+)  # fmt: skip
 
 
 def load_checked(source: Source, model_class: str) -> Any:
@@ -83,7 +88,7 @@ def check_size(source: Source, model_class: str) -> None:
     if source.pickled:
         return
     sizes = tensor_sizes(source.weights)
-    check_layers(source, len(sizes))
+    check_config(source, sizes)
     maker: Any = getattr(transformers, model_class)
     try:
         with quiet_transformers(), torch.device("meta"):
@@ -102,18 +107,30 @@ def check_size(source: Source, model_class: str) -> None:
         )
 
 
-def check_layers(source: Source, tensors: int) -> None:
-    """Check that a config does not name more layers than there are tensors in the weight files.
+def check_config(source: Source, sizes: Sequence[int]) -> None:
+    """Check that no field of a config is larger than the weights can be.
+
+    Building a model of a billion layers takes for ever, and some modules reserve memory even on the
+    `meta` device.
+
+    Args:
+        source: of the config.
+        sizes: the number of elements of each tensor in the weight files.
 
     Raises:
         EncoderError: names the field of the config.
     """
     for name, value in config_fields(source.config):
-        many = isinstance(value, int) and value > max(tensors, _LAYERS)
-        if many and "layers" in name:
+        layers = "layers" in name
+        if not layers and not any(part in name for part in _WIDTHS):
+            continue
+        limit = max(len(sizes), _LAYERS) if layers else max(sum(sizes), _SMALL)
+        numbers = value if isinstance(value, list) else [value]
+        if any(isinstance(number, int) and number > limit for number in numbers):
             raise EncoderError(
                 f"{name} in {source.folder / 'config.json'} is {value}, and the weights have "
-                f"{tensors} tensors; download or export the model again"
+                f"{len(sizes)} tensors with {sum(sizes)} elements; download or export the model "
+                "again"
             )
 
 

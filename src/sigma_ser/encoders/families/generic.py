@@ -93,7 +93,7 @@ class Generic(Encoder):
         for name, value in config_fields(self.source.config):
             if name == "conv_stride" and isinstance(value, list) and all(map(is_count, value)):
                 yield math.prod(value)
-        hop = getattr(self._extractor, "hop_length", None)
+        hop: Any = getattr(self._extractor, "hop_length", None)
         if is_count(hop):
             yield hop
         yield _MEL_HOP

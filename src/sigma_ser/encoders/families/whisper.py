@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sigma_ser.core.errors import EncoderError
 from sigma_ser.core.registry import register
 from sigma_ser.encoders.family import Encoder
-from sigma_ser.encoders.pretrained import check_layers
+from sigma_ser.encoders.pretrained import check_config
 from sigma_ser.encoders.source import is_count
 
 # Two mel frames of 160 samples make one frame of the encoder.
@@ -54,7 +54,7 @@ class Whisper(Encoder):
             name: value for name, value in self.source.config.items() if name != "model_type"
         }
         tensors = self.source.tensors()
-        check_layers(self.source, len(tensors))
+        check_config(self.source, [value.numel() for value in tensors.values()])
         try:
             # Without memory: the weights may be smaller than the config says.
             with torch.device("meta"):
