@@ -74,13 +74,13 @@ def test_a_threshold_makes_two_classes_of_one_output(
     source = configured(folder, problem_type=kind, **named)
     victim = ss.load_victim(source, layer=1, threshold={"valence": value})
     assert victim.class_names == ("low-valence", "high-valence")
-    logits = victim(x, torch.tensor(lengths))
+    logits = victim(x, lengths)
     torch.testing.assert_close(logits, torch.stack([-expected, expected], 1))
     renamed = ss.load_victim(
         source, layer=1, threshold={"valence": value}, class_names=["sad", "happy"]
     )
     assert renamed.class_names == ("sad", "happy")
-    batch = ss.FeatureBatch(x, torch.tensor(lengths))
+    batch = ss.FeatureBatch(x, lengths)
     attack = ss.make_attack("dual-averaging", steps=2)
     result = attack(victim, batch, logits.argmax(1), ss.Budget(sparsity=0.2, epsilon=1.0))
     assert (result.x_adv != x).any()
@@ -119,5 +119,5 @@ def test_a_model_of_transformers_is_named_with_its_prefix(
     with pytest.raises(VictimError, match=f"use hf:{folder}$"):
         ss.load_victim(folder)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(VictimError, match="no folder lab/model; .*use hf:lab/model$"):
+    with pytest.raises(VictimError, match=r"no folder lab/model; .*use hf:lab/model$"):
         ss.load_victim("lab/model")
