@@ -65,7 +65,7 @@ def test_the_folders_of_a_run_are_arguments_of_every_command(
     # Past fault: the corpus of a run's features had no registered name.
     victim, features = layout.victim("linear"), layout.features("a")
     trained = values(
-        "train", features, *_SPLIT, "--head", "linear", "--fold", "part-1", "--set", "epochs=1",
+        "train", features, *_SPLIT, "--head", "linear", "--fold", "random-1", "--set", "epochs=1",
         "--out", tmp_path / "victims",
     )  # fmt: skip
     assert trained["victims"][0]["test_utterances"] > 0
@@ -78,8 +78,21 @@ def test_the_folders_of_a_run_are_arguments_of_every_command(
         "--bank", tmp_path / "bank",
     )  # fmt: skip
     assert explained["explainers"][0]["maps"] == 2
-    attacked = values("attack", victim, features, "oneshot", "--utterances", 2)
-    assert attacked["features"] == str(features)
+
+
+def test_an_attack_takes_the_folders_of_a_run(
+    layout: RunLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[object] = []
+
+    def record(victim: str, features: Path, *_: object, **__: object) -> None:
+        found.extend([victim, features])
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("sigma_ser.study.attack.attack_study", record)
+    victim, features = layout.victim("linear"), layout.features("a")
+    assert str(run("attack", victim.parent, features.parent, "oneshot").exception) == "enough"
+    assert found == [str(victim), features]
 
 
 def test_a_corpus_without_a_registered_name_is_given(layout: RunLayout, tmp_path: Path) -> None:
@@ -103,11 +116,10 @@ def test_swapped_arguments_are_given_in_the_right_order(command: str, layout: Ru
         assert str(swapped.exception).endswith(right)
 
 
-def test_victims_before_features_in_every_help() -> None:
-    for command in ("evaluate", "explain", "attack"):
-        usage = run(command, "--help").stdout
-        assert 0 < usage.index("VICTIM") < usage.index("FEATURES")
-    assert "FEATURES" in run("train", "--help").stdout
+@pytest.mark.parametrize("command", ["evaluate", "explain", "attack"])
+def test_victims_come_before_features_in_the_usage(command: str) -> None:
+    usage = run(command, "--help").stdout.lower()
+    assert 0 < usage.index("{victim}") < usage.index("{features}")
 
 
 def test_folders_that_do_not_determine_the_argument_are_refused(
