@@ -48,7 +48,7 @@ def test_each_configuration_obeys_the_laws_of_encoders(name: str, tiny: Tiny) ->
 
 
 def test_a_batch_norm_before_the_positions_is_never_padded(tiny: Tiny, wave: Wave) -> None:
-    # Past fault: its bias turned padding into values that the convolution spread (a change of 2.2, not 1e-5).
+    # Past fault: its bias turned padding into values that the convolution spread.
     encoder = load_encoder(tiny("hubert", conv_pos_batch_norm=True))
     waves = [wave(16_000, 1), wave(15_000, 2)]
     for together, alone in zip(
