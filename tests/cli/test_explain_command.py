@@ -34,7 +34,7 @@ def test_the_bank_is_filled_once_and_quality_is_measured(
     trained: tuple[str, str, str], tmp_path: Path
 ) -> None:
     store, victim, _ = trained
-    call = [store, victim, "gradient", "deeplift", "attention"]
+    call = [victim, store, "gradient", "deeplift", "attention"]
     call += ["--bank", str(tmp_path / "bank"), "--utterances", "6", "--quality", "3", "--json"]
     first = CliRunner().invoke(app, call)
     assert first.exit_code == 0, first.output
@@ -55,7 +55,7 @@ def test_one_utterance_is_drawn_with_its_audio(
 ) -> None:
     store, victim, name = trained
     out = tmp_path / "one.png"
-    call = [store, victim, "gradient", "--bank", str(tmp_path / "bank")]
+    call = [victim, store, "gradient", "--bank", str(tmp_path / "bank")]
     call += ["--utterances", "1", "--quality", "0", "--plot", name, "--out", str(out)]
     result = CliRunner().invoke(app, [*call, "--corpus", "demo"])
     assert result.exit_code == 0, result.output

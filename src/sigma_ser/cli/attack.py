@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .arguments import FEATURES_HELP, VICTIM_HELP, check_order, features_folder, victim_source
+
 if TYPE_CHECKING:
     from sigma_ser.evaluate.notes import NoteIndex
     from sigma_ser.study.run import Study
@@ -27,13 +29,8 @@ _FIGURES = (
 
 
 def attack(
-    victim: Annotated[
-        str,
-        typer.Argument(
-            help="Folder of a trained victim, hf:<id or folder>, or package.module:Name."
-        ),
-    ],
-    features: Annotated[Path, typer.Argument(help="Feature store that `sigma-ser extract` wrote.")],
+    victim: Annotated[str, typer.Argument(help=VICTIM_HELP)],
+    features: Annotated[Path, typer.Argument(help=FEATURES_HELP)],
     attacks: Annotated[
         list[str] | None,
         typer.Argument(
@@ -126,8 +123,12 @@ def attack(
     if mask_victim is not None and not explainer:
         raise ConfigError("--mask-victim needs --explainer, the method that explains that victim")
     chosen = None if ids is None else _ids(ids)
+    check_order("attack", victim, features)
+    victim = victim_source(victim)
+    mask_victim = None if mask_victim is None else victim_source(mask_victim)
     if corpus is not None:
         _extract(features, corpus, root, victim)
+    features = features_folder(features)
     values = attack_study(
         victim, features, names, sparsity=budgets[0], epsilon=budgets[1], granularity=granularity,
         explainers=explainer or [], scopes=scope or [1, 8], mask_victim=mask_victim,
@@ -183,9 +184,10 @@ def _check(
 
 def _ids(path: Path) -> list[str]:
     from sigma_ser.core.errors import ConfigError
+    from sigma_ser.core.json_text import parse_json
 
     try:
-        names = json.loads(path.read_text("utf-8"))
+        names = parse_json(path.read_text("utf-8"))
     except (OSError, ValueError) as fault:
         raise ConfigError(f"--ids {path} cannot be read as a JSON list ({fault})") from fault
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -1,4 +1,4 @@
-"""`sigma-ser evaluate VICTIM STORE`: classification scores per class and per speaker."""
+"""`sigma-ser evaluate VICTIM FEATURES`: classification scores per class and per speaker."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .arguments import (
+    CORPUS_HELP,
+    FEATURES_HELP,
+    VICTIM_HELP,
+    check_order,
+    corpus_of,
+    features_folder,
+    victim_source,
+    victim_view,
+)
+
 if TYPE_CHECKING:
     from sigma_ser.core.contracts import Victim
-    from sigma_ser.encoders.store import FeatureStore
 
 
 def evaluate(
-    victim: Annotated[
-        str,
-        typer.Argument(
-            help="The folder of a trained victim, hf:<id or folder>, or package.module:Name."
-        ),
-    ],
-    store: Annotated[
-        Path, typer.Argument(help="Folder of a feature store; `sigma-ser extract` writes one.")
-    ],
+    victim: Annotated[str, typer.Argument(help=VICTIM_HELP)],
+    features: Annotated[Path, typer.Argument(help=FEATURES_HELP)],
     *,
     protocol: Annotated[
         str | None,
@@ -40,6 +43,7 @@ def evaluate(
         str, typer.Option(help="Part of the fold: `test`, `validation` or `train`.")
     ] = "test",
     split_seed: Annotated[int, typer.Option(help="Random seed of the protocol.")] = 0,
+    corpus: Annotated[str | None, typer.Option(help=CORPUS_HELP)] = None,
     root: Annotated[
         Path | None, typer.Option(help="Folder of the corpus, for scores per speaker.")
     ] = None,
@@ -68,21 +72,23 @@ def evaluate(
     if part not in PARTS:
         raise ConfigError(f"--part must be one of {', '.join(PARTS)}, got {part!r}")
     names = None if class_names is None else class_names.split(",")
+    check_order("evaluate", victim, features)
+    victim, features = victim_source(victim), features_folder(features)
     model = ss.load_victim(victim, layer=_layer(layer), class_names=names)
-    features = _features_of(model, ss.FeatureStore(store))
-    name = features.card["corpus"]["name"]
-    ids, speakers = list(features.ids), None
-    if protocol is not None or root is not None or name == "demo":
-        corpus = ss.load_corpus(name, root)
-        speakers = {one.id: one.speaker for one in corpus.utterances}
+    store = victim_view(model, ss.FeatureStore(features))
+    ids, speakers = list(store.ids), None
+    named = (protocol, corpus, root) != (None, None, None)
+    if named or store.card["corpus"]["name"] == "demo":
+        recordings = corpus_of(store, corpus, root)
+        speakers = {one.id: one.speaker for one in recordings.utterances}
         if protocol is not None:
-            folds = ss.make_folds(corpus, protocol, seed=split_seed)
+            folds = ss.make_folds(recordings, protocol, seed=split_seed)
             ids = list(getattr(_fold(folds, fold, model), part))
-    scores = evaluation.evaluate(model, features, ids, speakers=speakers)
+    scores = evaluation.evaluate(model, store, ids, speakers=speakers)
     seen = exposure(model, ids)
     notes = [{"code": "training-recordings", "text": seen.text}] if seen.text else []
     scores = {
-        "victim": victim, "store": str(store), "part": part if protocol else "all", **scores,
+        "victim": victim, "store": str(features), "part": part if protocol else "all", **scores,
         "notes": notes,
     }  # fmt: skip
     if as_json:
@@ -96,16 +102,6 @@ def evaluate(
 
 def _layer(text: str) -> int | str:
     return int(text) if text.removeprefix("-").isdigit() else text
-
-
-def _features_of(victim: Victim, store: FeatureStore) -> FeatureStore:
-    """The features that the victim receives, with its layer weights applied."""
-    from sigma_ser.victims.checkpoint import TrainedVictim
-
-    if isinstance(victim, TrainedVictim):
-        return victim.view(store)
-    weights = getattr(victim, "layer_weights", None)
-    return store if weights is None else store.weighted(weights)
 
 
 def _fold(folds: list[Any], name: str | None, victim: Victim) -> Any:

@@ -1,4 +1,4 @@
-"""`sigma-ser explain STORE VICTIM`: fills the mask bank and measures explanation quality."""
+"""`sigma-ser explain VICTIM FEATURES`: fills the mask bank and measures explanation quality."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from .arguments import FEATURES_HELP, check_order, features_folder, victim_source, victim_view
 
 if TYPE_CHECKING:
     from sigma_ser.encoders.store import FeatureStore
@@ -20,10 +22,10 @@ _MEASURES = (
 
 
 def explain(
-    store: Annotated[
-        Path, typer.Argument(help="Folder of a feature store; `sigma-ser extract` writes one.")
+    victim: Annotated[
+        str, typer.Argument(help="Folder of the trained victim whose predictions are explained.")
     ],
-    victim: Annotated[Path, typer.Argument(help="Folder of the trained victim that is explained.")],
+    features: Annotated[Path, typer.Argument(help=FEATURES_HELP)],
     explainers: Annotated[
         list[str] | None,
         typer.Argument(
@@ -72,14 +74,16 @@ def explain(
     from sigma_ser.explainers.explanation import make_explainer
     from sigma_ser.victims.loading import load_victim
 
-    features, model = FeatureStore(store), load_victim(victim)
+    check_order("explain", victim, features)
+    model = load_victim(Path(victim_source(victim)))
+    store = victim_view(model, FeatureStore(features_folder(features)))
     names = explainers or ["gradient", "integrated-gradients"]
     made = {name: make_explainer(name) for name in names}
-    chosen = list(features.ids[:utterances])
+    chosen = list(store.ids[:utterances])
     lines: list[dict[str, Any]] = []
     for name, explainer in made.items():
         try:
-            measures = _measures(explainer, features, model, chosen, bank, explained, quality)
+            measures = _measures(explainer, store, model, chosen, bank, explained, quality)
         except ExplainerError as refusal:
             lines.append({"explainer": name, "refused": str(refusal)})
             continue
@@ -87,7 +91,7 @@ def explain(
     plotted = None
     if plot is not None:
         plotted = str(out)
-        _draw(plot, made, features, model, bank, explained, corpus, root, sparsity, out)
+        _draw(plot, made, store, model, bank, explained, corpus, root, sparsity, out)
     if as_json:
         typer.echo(json.dumps({"explainers": lines, "plot": plotted}))
         return

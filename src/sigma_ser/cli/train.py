@@ -1,4 +1,4 @@
-"""`sigma-ser train STORE`: train heads on the folds of a protocol."""
+"""`sigma-ser train FEATURES`: train heads on the folds of a protocol."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .arguments import CORPUS_HELP, FEATURES_HELP, corpus_of, features_folder
 from .progress import shown_progress
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _SCORES = ("uar", "uar_low", "uar_high", "accuracy", "macro_f1", "calibration_er
 
 
 def train(
-    store: Annotated[Path, typer.Argument(help="Feature store that `sigma-ser extract` wrote.")],
+    features: Annotated[Path, typer.Argument(help=FEATURES_HELP)],
     *,
     out: Annotated[
         Path, typer.Option(help="Output folder; each victim is written to its own subfolder.")
@@ -34,6 +35,7 @@ def train(
             "Repeatable. The default is mlp."
         ),
     ] = None,
+    corpus: Annotated[str | None, typer.Option(help=CORPUS_HELP)] = None,
     root: Annotated[
         Path | None, typer.Option(help="Folder of the corpus. The demo corpus needs none.")
     ] = None,
@@ -87,9 +89,9 @@ def train(
     import sigma_ser as ss
     from sigma_ser.core import registry
 
-    features = ss.FeatureStore(store)
-    corpus = ss.load_corpus(features.card["corpus"]["name"], root)
-    folds = _chosen(ss.make_folds(corpus, protocol, seed=split_seed), fold)
+    store = ss.FeatureStore(features_folder(features))
+    recordings = corpus_of(store, corpus, root)
+    folds = _chosen(ss.make_folds(recordings, protocol, seed=split_seed), fold)
     heads = list(registry.names("head")) if head == ["all"] else head or ["mlp"]
     for name in heads:
         registry.get("head", name)
@@ -100,7 +102,7 @@ def train(
         tasks = [(h, f, s) for h in heads for f in folds for s in seed or [0]]
         progress.stage("training", len(tasks))
         for name, one, number in tasks:
-            line = _one(features, one, name, number, head_settings, hardening, training, out)
+            line = _one(store, one, name, number, head_settings, hardening, training, out)
             lines.append(line)
             progress.note(
                 f"{name}, {one.name}, seed {number}: UAR {100 * line['uar']:.1f} % on "

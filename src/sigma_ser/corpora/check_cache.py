@@ -18,6 +18,7 @@ from typing import Any
 
 from sigma_ser.audio.recording import AudioFacts
 from sigma_ser.core.files import content_key
+from sigma_ser.core.json_text import parse_json
 
 from .reader import Verdict
 
@@ -141,7 +142,7 @@ def _verdict(row: Sequence[Any]) -> Verdict | None:
     """The verdict in a row; `None` if the row is not valid."""
     size, mtime_ns, facts, reason, message = row
     try:
-        values = None if facts is None else json.loads(facts)
+        values = None if facts is None else parse_json(facts)
         known = None if values is None else AudioFacts(
             **{**values, "warnings": tuple(values["warnings"])}
         )  # fmt: skip

@@ -7,8 +7,10 @@ from pathlib import Path
 from sigma_ser.core import registry
 from sigma_ser.execution.memory import bound_primitive_cache
 
-from .family import Encoder, Settings
+from .family import Encoder
+from .settings import Settings
 from .source import find_source
+from .weights import tensor_sizes
 
 __all__ = ["Encoder", "load_encoder"]
 
@@ -55,7 +57,9 @@ def load_encoder(
     """
     bound_primitive_cache()
     source = find_source(name_or_path, revision, allow_pickle)
-    source.check_headers()
+    if not source.pickled:
+        # A file that is not whole is an error now, and not when the model is loaded.
+        tensor_sizes(source.weights)
     family = source.model_type if source.model_type in registry.names("encoder") else "generic"
     settings = Settings(
         layer=layer,

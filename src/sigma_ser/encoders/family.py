@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -17,31 +18,17 @@ from torch import Tensor, nn
 
 from sigma_ser.audio.recording import SAMPLE_RATE
 from sigma_ser.core.errors import AudioError, EncoderError
-from sigma_ser.core.features import valid_frames
 from sigma_ser.core.files import content_key
 
 from .batches import Piece, cut, group_equal, group_padded
+from .forward import batch_features
 from .layers import HiddenStates, resolve_layer
+from .padding import TOLERANCE, padding_change
+from .settings import DTYPES, Settings
 from .source import Source
 
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 # Shared by all encoders, so that an encoder itself can be copied and pickled.
 _LOADING = threading.RLock()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How an encoder is applied; `load_encoder` documents each setting."""
-
-    layer: int | str = -1
-    device: str = "cpu"
-    dtype: str = "float32"
-    context: str | None = None
-    normalise: bool | None = None
-    chunk_seconds: float = 30.0
-    overlap_seconds: float = 2.0
-    batch_seconds: float | None = None
 
 
 class Encoder(ABC):
@@ -67,15 +54,10 @@ class Encoder(ABC):
     """Steps of the model's input from one frame to the next."""
     window: int = 400
     """Receptive field of one frame in steps of the model's input."""
+    padding_safe: bool = False
+    """Whether the architecture may be padded, if a measurement with the model confirms it."""
 
     def __init__(self, source: Source, settings: Settings) -> None:
-        if settings.dtype not in _DTYPES:
-            raise EncoderError(f"dtype must be one of {', '.join(_DTYPES)}, got {settings.dtype!r}")
-        if settings.chunk_seconds <= 2 * settings.overlap_seconds or settings.overlap_seconds < 0:
-            raise EncoderError(
-                f"chunk_seconds ({settings.chunk_seconds:g}) must be more than twice "
-                f"overlap_seconds ({settings.overlap_seconds:g}), which is at least 0"
-            )
         if settings.context is not None and settings.context not in self.contexts:
             known = ", ".join(self.contexts) or "none for this family, leave it out"
             raise EncoderError(f"context={settings.context!r} is not possible here: {known}")
@@ -83,9 +65,11 @@ class Encoder(ABC):
         self.settings = settings
         self.context = settings.context or next(iter(self.contexts), None)
         self.device = torch.device(settings.device)
-        self.dtype = _DTYPES[settings.dtype]
+        self.dtype = DTYPES[settings.dtype]
         self.layer = resolve_layer(settings.layer, self.layers)
         self._loaded: tuple[nn.Module, HiddenStates] | None = None
+        self._proven = False
+        source.check_rate()
         self.measure()
 
     # What a family defines.
@@ -123,17 +107,12 @@ class Encoder(ABC):
         """The number of frames that the model returns for an input of `size` steps."""
 
     def measure(self) -> None:  # noqa: B027 - most families have nothing to set
-        """Set hop, receptive field, stride and window where they depend on the model."""
+        """Set hop, receptive field, stride, window, `padding_safe` where the model decides."""
 
     @property
     @abstractmethod
     def width(self) -> int:
         """Channels of one hidden state."""
-
-    @property
-    def may_pad(self) -> bool:
-        """Whether features do not change under padding; True only where a test shows it."""
-        return False
 
     def preprocessing(self) -> dict[str, Any]:
         """The preprocessing of a wave, as plain data."""
@@ -155,10 +134,29 @@ class Encoder(ABC):
         """
         with _LOADING:
             if self._loaded is None:
-                model = self.build().to(self.device, self.dtype).eval().requires_grad_(False)
+                model = self.build().eval().requires_grad_(False)
                 self.source.check_unchanged()
-                self._loaded = model, HiddenStates(self.stack(model), self.layer)
+                loaded = model, HiddenStates(self.stack(model), self.layer)
+                self._proven = self.padding_safe and self._proof(loaded)
+                model.to(self.device, self.dtype)
+                self._loaded = loaded
             return self._loaded
+
+    @property
+    def may_pad(self) -> bool:
+        """Whether waves of different lengths may share a batch.
+
+        The architecture must permit it (`padding_safe`), and the loaded model must show on noise
+        that padding changes its features by at most 1e-5.
+        """
+        self.load()
+        return self._proven
+
+    def _proof(self, loaded: tuple[nn.Module, HiddenStates]) -> bool:
+        """Measure on the CPU in float32, so that batches are the same on every device."""
+        probe = copy.copy(self)
+        probe.device, probe.dtype, probe._loaded = torch.device("cpu"), torch.float32, loaded
+        return padding_change(probe) <= TOLERANCE
 
     def place(self, tensor: Tensor) -> Tensor:
         """A tensor on the device of the model, in its type."""
@@ -247,9 +245,8 @@ class Encoder(ABC):
     ) -> list[Float[Tensor, "_ D"]]:
         """The features of each wave.
 
-        Batches have waves of equal length, or padded ones where the conformance test of the family
-        shows that this changes features by at most 1e-5. If memory is insufficient, the batch is
-        halved.
+        Batches have waves of equal length, or padded ones where :attr:`may_pad` is true. If memory
+        is insufficient, the batch is halved.
 
         Args:
             waves: mono float32 at 16 kHz.
@@ -275,7 +272,9 @@ class Encoder(ABC):
         sizes = [len(inputs) for _, _, inputs in pieces]
         parts: list[Tensor | None] = [None] * len(pieces)
         for group in self._groups(sizes) if batched else [[row] for row in range(len(pieces))]:
-            for row, part in zip(group, self._encode([pieces[i][2] for i in group]), strict=True):
+            for row, part in zip(
+                group, batch_features(self, [pieces[i][2] for i in group]), strict=True
+            ):
                 piece = pieces[row][1]
                 parts[row] = part[piece.skip : piece.skip + piece.keep]
         whole: list[list[Tensor]] = [[] for _ in waves]
@@ -294,44 +293,6 @@ class Encoder(ABC):
     def _groups(self, sizes: Sequence[int]) -> list[list[int]]:
         budget = round(self.batch_seconds / self.frame_seconds) * self.stride
         return group_padded(sizes, budget) if self.may_pad else group_equal(sizes, budget)
-
-    def _encode(self, inputs: list[Tensor]) -> list[Float[Tensor, "_ D"]]:
-        """One batch, halved if memory is insufficient."""
-        try:
-            return self._encode_at_once(inputs)
-        except RuntimeError as error:
-            if not any(sign in str(error) for sign in _OUT_OF_MEMORY):
-                raise
-            if len(inputs) == 1:
-                raise EncoderError(
-                    f"there is not enough memory on {self.device} for one piece of audio; "
-                    "lower chunk_seconds, or use a smaller encoder"
-                ) from error
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        half = len(inputs) // 2
-        return [*self._encode(inputs[:half]), *self._encode(inputs[half:])]
-
-    def _encode_at_once(self, inputs: list[Tensor]) -> list[Float[Tensor, "_ D"]]:
-        sizes = [len(item) for item in inputs]
-        padded = len(set(sizes)) > 1
-        batch = nn.utils.rnn.pad_sequence(inputs, batch_first=True)
-        lengths = sizes if padded else None
-        _, hidden_states = self.load()
-        with torch.no_grad():
-            states = hidden_states(lambda: self.run(batch, lengths)).float().cpu()
-        if not bool(torch.isfinite(states).all()):
-            self._check_finite(states, [self.steps(size) for size in sizes])
-        # Clones, so that the features of one utterance do not keep the whole batch in memory.
-        return [row[: self.steps(size)].clone() for row, size in zip(states, sizes, strict=True)]
-
-    def _check_finite(self, states: Float[Tensor, "B T D"], frames: Sequence[int]) -> None:
-        valid = valid_frames(torch.tensor(frames), states.shape[1])[:, :, None]
-        if not bool(torch.isfinite(states.masked_fill(~valid, 0.0)).all()):
-            raise EncoderError(
-                f"{self.source.name} gave features that are not finite in {self.settings.dtype}; "
-                'use dtype="float32"'
-            )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.source.name!r}, layer={self.layer!r})"

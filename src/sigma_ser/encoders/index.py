@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core.errors import StoreError
 from sigma_ser.core.files import content_key
+from sigma_ser.core.json_text import parse_json
 from sigma_ser.core.records import Records
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         StoreError: if there is none, or it is of another format.
     """
     try:
-        card = json.loads((folder / CARD).read_text("utf-8"))
+        card = parse_json((folder / CARD).read_text("utf-8"))
     except FileNotFoundError as error:
         raise StoreError(
             f"{folder} is not a feature store (it has no {CARD}); make one with `sigma-ser extract`"
@@ -103,7 +104,7 @@ def read_table(folder: Path) -> tuple[pa.Table, dict[int, str]]:
         # `pq.read_table` would import pyarrow's datasets and pandas for the same.
         with pq.ParquetFile(path) as file:
             table = file.read().select([one.name for one in fields(IndexRow)])
-        digests = json.loads(table.schema.metadata[b"digests"])
+        digests = parse_json(table.schema.metadata[b"digests"])
         return table, {int(shard): digest for shard, digest in digests.items()}
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(folder, error) from error

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import hashlib
-import json
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from sigma_ser.audio.recording import SAMPLE_RATE
 from sigma_ser.core.errors import EncoderError, UnknownNameError
 
+from .weights import PICKLED, choose_weights, file_states, read_json
+
 EMBEDDED = {"demo": Path(__file__).parents[1] / "demo" / "encoder"}
-_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _BLOCK = 1 << 20
-# It masks frames in training only; fine-tuned models may lack it.
-_TRAINING_ONLY = "masked_spec_embed"
 
 
 @dataclass(frozen=True)
@@ -66,34 +63,47 @@ class Source:
                 f"{self.model_type!r} needs; download or export the model again"
             ) from error
 
+    def count(self, name: str) -> int:
+        """A field of the config that is a whole number above 0.
+
+        Raises:
+            EncoderError: if it is something else.
+        """
+        value = self.setting(name)
+        if not is_count(value):
+            raise EncoderError(
+                f"{name} in {self.folder / 'config.json'} must be a whole number above 0, got "
+                f"{value!r}; download or export the model again"
+            )
+        return int(value)
+
     def check_unchanged(self) -> None:
         """Check that the weight files are those that were found.
 
         Raises:
             EncoderError: if one was replaced or written to; its hash and its content could differ.
         """
-        if self.states != _states(self.weights):
+        if self.states != file_states(self.weights):
             raise EncoderError(
                 f"the weights in {self.folder} changed after the encoder was opened; "
                 "call load_encoder again"
             )
 
-    def check_headers(self) -> None:
-        """Check that every safetensors file has a whole header and all bytes that it announces.
+    def check_rate(self, rate: Any = None) -> None:
+        """Check that the model takes audio at the rate of this package.
+
+        Args:
+            rate: of the feature extractor in Hz; `None` reads it from the folder.
 
         Raises:
-            EncoderError: names the file.
+            EncoderError: if it takes another.
         """
-        from safetensors import SafetensorError, safe_open
-
-        for path in () if self.pickled else self.weights:
-            try:
-                with safe_open(path, framework="pt"):
-                    pass
-            except (SafetensorError, OSError) as error:
-                raise EncoderError(
-                    f"the weights {path} are damaged ({error}); download or export the model again"
-                ) from error
+        rate = self.preprocessor().get("sampling_rate", SAMPLE_RATE) if rate is None else rate
+        if rate != SAMPLE_RATE:
+            raise EncoderError(
+                f"{self.name} needs audio at {rate} Hz, but sigma-ser uses {SAMPLE_RATE} Hz; "
+                "choose another encoder"
+            )
 
     def digest(self) -> str:
         """SHA-256 over the weight files, in the order of their names.
@@ -134,9 +144,32 @@ class Source:
         return tensors
 
     def preprocessor(self) -> dict[str, Any]:
-        """The content of `preprocessor_config.json`, empty if there is none."""
-        path = self.folder / "preprocessor_config.json"
-        return _read_json(path) if path.is_file() else {}
+        """The settings of the feature extractor, empty if the folder has none.
+
+        As in `transformers`, the feature extractor in `processor_config.json` comes first, then
+        `preprocessor_config.json`.
+
+        Raises:
+            EncoderError: if one of the files cannot be read.
+        """
+        for name in ("processor_config.json", "preprocessor_config.json"):
+            path = self.folder / name
+            found = read_json(path) if path.is_file() else {}
+            inner = found.get("feature_extractor", found.get("audio_processor"))
+            if isinstance(inner, dict):
+                return inner
+            if inner is not None:
+                raise EncoderError(
+                    f"feature_extractor in {path} is not a JSON object; download the model again"
+                )
+            if name.startswith("pre"):
+                return found
+        return {}
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value of a config is a whole number above 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def find_source(
@@ -150,6 +183,11 @@ def find_source(
         UnknownNameError: if the name is neither embedded, nor a folder, nor looks like an id.
     """
     name = str(name_or_path)
+    if name.startswith("hf:"):
+        raise UnknownNameError(
+            f"encoders of the Hugging Face hub are named without hf:, so write "
+            f"{name.removeprefix('hf:')!r}; hf: is for victims"
+        )
     folder = EMBEDDED.get(name, Path(name_or_path).expanduser())
     if folder.is_dir():
         if revision is not None:
@@ -178,39 +216,9 @@ def _read_folder(name: str, folder: Path, revision: str | None, allow_pickle: bo
         raise EncoderError(
             f"{folder} has no config.json; give the folder that save_pretrained() wrote"
         )
-    config = _read_json(folder / "config.json")
-    safe = sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
-    if safe:
-        return Source(name, folder, config, tuple(safe), revision, states=_states(safe))
-    pickled = sorted({path for pattern in _PICKLED for path in folder.glob(pattern)})
-    if not pickled:
-        raise EncoderError(f"{folder} has no weights (*.safetensors); download the model again")
-    if not allow_pickle:
-        raise EncoderError(
-            f"{folder} has only pickled weights ({pickled[0].name}), which can run code when "
-            "opened; convert them to safetensors, or pass allow_pickle=True if you trust them"
-        )
-    return Source(
-        name, folder, config, tuple(pickled), revision, pickled=True, states=_states(pickled)
-    )
-
-
-def _states(paths: Iterable[Path]) -> tuple[tuple[int, ...], ...]:
-    """What changes with the content of each file: size, times and place on the disk."""
-    found = [path.stat() for path in paths]
-    return tuple((one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino) for one in found)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise EncoderError(
-            f"{path} is not readable JSON ({error}); download the model again"
-        ) from error
-    if not isinstance(value, dict):
-        raise EncoderError(f"{path} is not a JSON object; download the model again")
-    return value
+    config = read_json(folder / "config.json")
+    weights, pickled = choose_weights(folder, config, allow_pickle)
+    return Source(name, folder, config, weights, revision, pickled, file_states(weights))
 
 
 def _download(name: str, revision: str | None, allow_pickle: bool) -> tuple[Path, str]:
@@ -225,7 +233,7 @@ def _download(name: str, revision: str | None, allow_pickle: bool) -> tuple[Path
         RevisionNotFoundError,
     )
 
-    wanted = ["*.json", "*.safetensors", *(_PICKLED if allow_pickle else ())]
+    wanted = ["*.json", "*.safetensors", *(PICKLED if allow_pickle else ())]
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except GatedRepoError as error:
@@ -251,57 +259,3 @@ def _download(name: str, revision: str | None, allow_pickle: bool) -> tuple[Path
         ) from error
     # The folder of a snapshot is named by its commit.
     return folder, folder.name
-
-
-def load_checked(source: Source, model_class: str) -> Any:
-    """A `transformers` model with all of its weights, in float32.
-
-    Raises:
-        EncoderError: if the model cannot be loaded without its own code, or if a parameter would
-            stay random because it is not in the weight files.
-    """
-    import torch
-    import transformers
-    from safetensors import SafetensorError
-
-    try:
-        with quiet_transformers():
-            model, info = getattr(transformers, model_class).from_pretrained(
-                source.folder,
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=not source.pickled,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        first = str(error).strip().splitlines()[0].rstrip(".")
-        raise EncoderError(
-            f"{source.folder} ({source.model_type or 'no model_type'}) cannot be loaded as "
-            f"{model_class} ({first}); download or export the model again, "
-            "code that comes with a model is never run"
-        ) from error
-    absent = [*info.get("missing_keys", ()), *(key[0] for key in info.get("mismatched_keys", ()))]
-    missing = sorted(name for name in absent if not name.endswith(_TRAINING_ONLY))
-    if missing:
-        raise EncoderError(
-            f"the weights in {source.folder} lack {len(missing)} parameters of its model "
-            f"(first: {missing[0]}), which would stay random; download or export the model again"
-        )
-    return model
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Suppress progress bars and reports of `transformers`; faults are raised as errors."""
-    from transformers.utils import logging
-
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()

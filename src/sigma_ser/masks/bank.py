@@ -33,6 +33,7 @@ from sigma_ser.core.contracts import Explainer, Explanation, Victim
 from sigma_ser.core.errors import ExplainerError, StoreError
 from sigma_ser.core.features import FeatureBatch, content_ids
 from sigma_ser.core.files import content_key, write_json, write_tensors
+from sigma_ser.core.json_text import parse_json
 from sigma_ser.core.seeds import utterance_seeds
 from sigma_ser.core.topk import largest, topk_support
 from sigma_ser.explainers.explanation import explanation
@@ -322,7 +323,7 @@ class MaskBank:
 
         try:
             with safe_open(part, "pt") as file:
-                facts = json.loads(file.metadata()["maps"])
+                facts = parse_json(file.metadata()["maps"])
                 # The tensor stays memory-mapped, so slices are not copied.
                 self._parts[part] = _Part(file.get_tensor("maps"), file.get_tensor("marks").numpy())
         except (SafetensorError, OSError, TypeError, KeyError, ValueError) as fault:

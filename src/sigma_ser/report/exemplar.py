@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 
 from sigma_ser.core.errors import RunError, ShapeError
 from sigma_ser.core.files import tensor_errors, whole_file
+from sigma_ser.core.json_text import parse_json
 
 SAMPLE_RATE = 16_000
 _ARRAYS = (
@@ -134,7 +135,7 @@ class Exemplar:
         try:
             with safe_open(path, framework="numpy") as file:
                 arrays = {name: file.get_tensor(name) for name in _ARRAYS}
-                rest: dict[str, Any] = json.loads((file.metadata() or {})["exemplar"])
+                rest: dict[str, Any] = parse_json((file.metadata() or {})["exemplar"])
             rest["class_names"] = tuple(rest["class_names"])
             return cls(**rest, **arrays)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as fault:

@@ -6,7 +6,6 @@ the numbers evaluated here; entries are ranked by the latter.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 from sigma_ser.core.errors import RunError
 from sigma_ser.core.files import content_key, whole_file, write_json
+from sigma_ser.core.json_text import parse_json
 from sigma_ser.evaluate.rates import UTTERANCE
 
 from .caveats import CAVEATS, MASKED, caveats
@@ -130,7 +130,7 @@ def read_entry(path: Path) -> LeaderboardEntry:
         RunError: if the file is not a valid entry, or has a newer format.
     """
     try:
-        fields = json.loads(path.read_text("utf-8"))
+        fields = parse_json(path.read_text("utf-8"))
         lists = {"attacks": tuple(fields["attacks"]), "notes": tuple(fields.get("notes", ()))}
         entry = LeaderboardEntry(**{**fields, **lists})
         for numbers in (entry.evaluated, entry.reported or {}):

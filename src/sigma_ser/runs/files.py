@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from sigma_ser.core.errors import RunError
+from sigma_ser.core.json_text import parse_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -97,7 +97,7 @@ def read_part(path: Path, columns: pa.Schema) -> pa.Table:
 
 def _read(path: Path, advice: str) -> Any:
     try:
-        return json.loads(path.read_text("utf-8"))
+        return parse_json(path.read_text("utf-8"))
     except OSError as fault:
         raise RunError(f"{path} cannot be read ({fault.strerror}); {advice}") from fault
     except ValueError as fault:

@@ -58,24 +58,7 @@ def audit_study(
         SigmaError: if the model or the corpus cannot be used, or a trained victim does not say
             which recordings it was trained on, or was trained on everything that is given.
     """
-    given = Path(corpus)
-    known = corpus in registry.names("corpus")
-    reader = corpus if known else "manifest" if given.is_file() else "folders"
-    if not known and not given.exists():
-        if len(given.parts) > 1 or given.suffix:
-            raise ConfigError(
-                f"there is no file or folder {corpus}; give a manifest, a folder with one "
-                "subfolder per class, or a registered corpus"
-            )
-        try:
-            registry.get("corpus", corpus)  # lists near matches
-        except UnknownNameError as fault:
-            joint = " or" if str(fault).endswith("?") else "; or"
-            raise UnknownNameError(
-                f"{fault}{joint} give the path of a manifest or of a folder with one subfolder "
-                "per class"
-            ) from None
-    place = root if known else given
+    reader, place = corpus_place(corpus, root)
     recordings = load_corpus(reader, place)
     section, split = _encoder_of(model, recordings, encoder, layer, settings or {})
     victim = {"load": absolute_source(model), "name": source_title(model), **(settings or {})}
@@ -100,6 +83,37 @@ def audit_study(
             {"name": "random"},
         ],
     }
+
+
+def corpus_place(corpus: str, root: Path | None) -> tuple[str, Path | None]:
+    """The reader and the place of a corpus that a user names.
+
+    Args:
+        corpus: a registered corpus; a manifest file; or a folder of class folders.
+        root: folder of a registered corpus.
+
+    Raises:
+        ConfigError: if there is no such file or folder.
+        UnknownNameError: if it is neither registered nor a path.
+    """
+    given = Path(corpus)
+    if corpus in registry.names("corpus"):
+        return corpus, root
+    if not given.exists():
+        if len(given.parts) > 1 or given.suffix:
+            raise ConfigError(
+                f"there is no file or folder {corpus}; give a manifest, a folder with one "
+                "subfolder per class, or a registered corpus"
+            )
+        try:
+            registry.get("corpus", corpus)  # lists near matches
+        except UnknownNameError as fault:
+            joint = " or" if str(fault).endswith("?") else "; or"
+            raise UnknownNameError(
+                f"{fault}{joint} give the path of a manifest or of a folder with one subfolder "
+                "per class"
+            ) from None
+    return "manifest" if given.is_file() else "folders", given
 
 
 def verdict(rows: pl.DataFrame, uar: float, gradient_check: Mapping[str, Any] | None = None) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sigma_ser import __version__
 from sigma_ser.core.errors import RunError
 from sigma_ser.core.files import content_key, whole_file, write_json
+from sigma_ser.core.json_text import parse_json
 from sigma_ser.core.rows import schema
 from sigma_ser.corpora.leakage import leakage_report
 from sigma_ser.report.writer import write_report
@@ -215,7 +216,7 @@ def _leakage(inputs: Sequence[StudyInput]) -> list[dict[str, Any]]:
 def _read(path: Path) -> dict[str, Any]:
     """A JSON object; empty where it is missing or damaged, as it can be written again."""
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = parse_json(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -16,7 +16,8 @@ from sigma_ser.encoders.family import Encoder
 
 from .laws import inputs_unchanged, require, require_close
 
-_SECONDS = (0.5, 0.31, 0.31, 0.5, 0.1)
+# Two waves of similar length share a padded batch, where the encoder pads at all.
+_SECONDS = (0.5, 0.31, 0.3, 0.5, 0.1)
 
 
 def check_encoder(

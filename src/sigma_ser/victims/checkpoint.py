@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from sigma_ser.core import registry
 from sigma_ser.core.errors import CorpusError, VictimError
 from sigma_ser.core.files import content_key, whole_file, write_json
+from sigma_ser.core.json_text import parse_json
 from sigma_ser.corpora.folds import Fold
 from sigma_ser.encoders.store import FeatureStore
 
@@ -187,7 +187,7 @@ def read_card(folder: Path | str) -> VictimCard:
 def _read_card(folder: Path) -> tuple[VictimCard, str | None]:
     """The card and the SHA-256 digest of the weights that belong to it."""
     try:
-        described = json.loads(_read(folder, CARD))
+        described = parse_json(_read(folder, CARD))
         if not isinstance(described, dict):
             raise ValueError("it is not a JSON object")
     except ValueError as fault:

@@ -10,6 +10,7 @@ part is independent of padding if the attention is masked by the lengths.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -21,8 +22,10 @@ from torch import Tensor, nn
 from sigma_ser.core.errors import EncoderError, VictimError
 from sigma_ser.core.features import valid_frames
 from sigma_ser.encoders.layers import resolve_layer
-from sigma_ser.encoders.source import find_source, load_checked
+from sigma_ser.encoders.pretrained import load_checked
+from sigma_ser.encoders.source import find_source
 
+from .outputs import check_outputs, two_classes
 from .pooling import mean_pool
 
 # Families whose encoder is a positional convolution, a norm, and a stack of layers.
@@ -78,14 +81,19 @@ class RestOfClassifier(nn.Module):
 
 
 def load_classifier(
-    name_or_path: str | Path, layer: int | str, revision: str | None
-) -> tuple[RestOfClassifier, tuple[str, ...], Tensor | None]:
+    name_or_path: str | Path,
+    layer: int | str,
+    revision: str | None,
+    threshold: Mapping[str, float] | None = None,
+) -> tuple[nn.Module, tuple[str, ...], Tensor | None]:
     """Load the layers of a classifier after a hidden state.
 
     Args:
         name_or_path: a folder, or a Hugging Face id, with safetensors weights.
         layer: as for `load_encoder`; `"all"` for models with `use_weighted_layer_sum`.
         revision: branch, tag or commit on the hub.
+        threshold: for regression and multi-label models, the output that is attacked and the number
+            that divides its two classes; `None` for classifiers.
 
     Returns:
         The module in eval mode, its class names, and its layer weights `(L,)` (`None` for a model
@@ -93,7 +101,8 @@ def load_classifier(
 
     Raises:
         VictimError: if there is no such model, its weights do not fit, its family is not
-            supported, or the layer does not determine its logits.
+            supported, its outputs are not classes and no threshold is named, or the layer does not
+            determine its logits.
     """
     try:
         source = find_source(name_or_path, revision)
@@ -108,6 +117,7 @@ def load_classifier(
                 f"{source.name} has an adapter after its layers, which changes the frame rate; "
                 "pass the part to attack to ss.wrap"
             )
+        check_outputs(source.name, source.config, threshold)
         model = load_checked(source, "AutoModelForAudioClassification").eval()
         summed = bool(model.config.use_weighted_layer_sum)
         chosen = _chosen_layer(source.name, layer, model.config, summed)
@@ -115,7 +125,10 @@ def load_classifier(
         raise VictimError(str(fault)) from fault
     weights = model.layer_weights.detach().softmax(-1) if summed else None
     class_names = tuple(str(model.config.id2label[i]) for i in range(model.config.num_labels))
-    return RestOfClassifier(model, chosen).requires_grad_(False).eval(), class_names, weights
+    rest: nn.Module = RestOfClassifier(model, chosen)
+    if threshold is not None:
+        rest, class_names = two_classes(source.name, rest, source.config, class_names, threshold)
+    return rest.requires_grad_(False).eval(), class_names, weights
 
 
 def _chosen_layer(name: str, layer: int | str, config: Any, summed: bool) -> int | Literal["all"]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sigma_ser.core.contracts import Victim
 from sigma_ser.core.errors import VictimError
 
-from .checkpoint import TrainedVictim
+from .checkpoint import CARD, TrainedVictim
 from .victim import WrappedVictim, wrap
 
 _HUGGING_FACE = "hf:"
@@ -41,6 +41,7 @@ def load_victim(
     scale: float | Float[Tensor, "D"] = 1.0,
     revision: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    threshold: Mapping[str, float] | None = None,
 ) -> Victim: ...
 
 
@@ -53,6 +54,7 @@ def load_victim(
     scale: float | Float[Tensor, "D"] = 1.0,
     revision: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    threshold: Mapping[str, float] | None = None,
 ) -> Victim:
     """Load a victim.
 
@@ -74,6 +76,9 @@ def load_victim(
             victims not trained here.
         revision: for `hf:`, branch, tag or commit on the hub.
         settings: for `module:Name`, its keyword arguments.
+        threshold: for `hf:` models whose outputs are not classes, such as arousal and valence: one
+            output and the number that divides its two classes, `low-arousal` and `high-arousal` (or
+            `class_names`). It is in the unit of a regression, or the probability of a label.
 
     Returns:
         The victim; a :class:`TrainedVictim` for a folder.
@@ -95,10 +100,30 @@ OrderedDict; it must return a torch module (x, lengths) -> logits, or a victim
             mean=mean,
             scale=scale,
             revision=revision,
+            threshold=threshold,
         )
+    if threshold is not None:
+        raise VictimError(f"{name} is not a hf: model, and only those have a threshold; remove it")
     if isinstance(source, str) and _names_code(name):
         return _own_code(name, class_names, mean, scale, settings or {})
-    return TrainedVictim.load(source)
+    folder = Path(source)
+    if not (folder / CARD).exists():
+        _suggest_hugging_face(folder)
+    return TrainedVictim.load(folder)
+
+
+def _suggest_hugging_face(folder: Path) -> None:
+    """Raise an error if a source looks like a model of `transformers` without its prefix."""
+    if (folder / "config.json").is_file():
+        raise VictimError(
+            f"{folder} is a model of transformers and not a victim trained by sigma-ser; "
+            f"use {_HUGGING_FACE}{folder}"
+        )
+    if not folder.exists() and not folder.is_absolute() and len(folder.parts) == 2:
+        raise VictimError(
+            f"there is no folder {folder}; for a model of the Hugging Face hub, use "
+            f"{_HUGGING_FACE}{folder}"
+        )
 
 
 def _hugging_face(
@@ -109,10 +134,11 @@ def _hugging_face(
     mean: float | Tensor,
     scale: float | Tensor,
     revision: str | None,
+    threshold: Mapping[str, float] | None,
 ) -> Classifier:
     from .huggingface import load_classifier
 
-    module, own_names, weights = load_classifier(name, layer, revision)
+    module, own_names, weights = load_classifier(name, layer, revision, threshold)
     wrapped = wrap(module, class_names or own_names, mean, scale)
     victim = Classifier(module, wrapped.class_names, wrapped.mean, wrapped.scale)
     victim.layer_weights = weights

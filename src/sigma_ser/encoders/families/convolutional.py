@@ -14,18 +14,20 @@ from torch import Tensor, nn
 from sigma_ser.core.errors import EncoderError
 from sigma_ser.core.features import valid_frames
 from sigma_ser.encoders.family import Encoder
-from sigma_ser.encoders.source import load_checked
+from sigma_ser.encoders.pretrained import load_checked
+from sigma_ser.encoders.source import is_count
 
 
 class Convolutional(Encoder):
     """A `transformers` model of the wav2vec 2.0 kind: `input_values` in, hidden states out.
 
     Subclasses name the class of the model. Padding is allowed with layer norm in the front end
-    unless `padding_safe` is False. Group norm averages over time, padding included.
+    unless `padding_safe` is False, and if a measurement confirms it (:attr:`Encoder.may_pad`).
+    Group norm averages over time, padding included.
     """
 
     model_class: ClassVar[str]
-    padding_safe: ClassVar[bool] = True
+    padding_safe = True
 
     def build(self) -> nn.Module:
         """Load the model; a parameter that is not in the weight files is an error."""
@@ -40,17 +42,12 @@ class Convolutional(Encoder):
     @property
     def layers(self) -> int:
         """The number of transformer layers."""
-        return int(self.source.setting("num_hidden_layers"))
+        return self.source.count("num_hidden_layers")
 
     @property
     def width(self) -> int:
         """Channels of one hidden state."""
-        return int(self.source.setting("hidden_size"))
-
-    @property
-    def may_pad(self) -> bool:
-        """Whether the front end normalises each frame separately."""
-        return self.padding_safe and self.source.config.get("feat_extract_norm") == "layer"
+        return self.source.count("hidden_size")
 
     @property
     def normalise(self) -> bool:
@@ -60,8 +57,9 @@ class Convolutional(Encoder):
         preprocessor = self.source.preprocessor()
         if not preprocessor:
             raise EncoderError(
-                f"{self.source.folder} has no preprocessor_config.json, which says whether its "
-                "waves are normalised; pass normalise=True or False"
+                f"{self.source.folder} has neither processor_config.json nor "
+                "preprocessor_config.json, which say whether its waves are normalised; "
+                "pass normalise=True or False"
             )
         # The default of Wav2Vec2FeatureExtractor is to normalise.
         return bool(preprocessor.get("do_normalize", True))
@@ -100,7 +98,14 @@ class Convolutional(Encoder):
         return self.frames(size)
 
     def measure(self) -> None:
-        """Hop and receptive field of the stacked convolutions."""
+        """Hop and receptive field of the stacked convolutions.
+
+        Raises:
+            EncoderError: if an adapter follows the selected hidden state.
+        """
+        self.refuse_adapter()
+        front_end = self.source.config.get("feat_extract_norm")
+        self.padding_safe = self.padding_safe and front_end == "layer"
         hop, field = 1, 1
         for kernel, stride in self._convolutions:
             field += (kernel - 1) * hop
@@ -108,14 +113,31 @@ class Convolutional(Encoder):
         self.hop = self.stride = hop
         self.receptive_field = self.window = field
 
+    def refuse_adapter(self) -> None:
+        """Check that no adapter follows the selected hidden state.
+
+        An adapter shortens the output of the model, and the frames of the states before it are
+        counted by the front end alone.
+
+        Raises:
+            EncoderError: names the layers that can be selected.
+        """
+        last = not isinstance(self.layer, int) or self.layer == self.layers
+        if last and self.source.config.get("add_adapter"):
+            raise EncoderError(
+                f"{self.source.name} has an adapter after its transformer layers, which lowers the "
+                f"frame rate of its output; choose a layer from 0 to {self.layers - 1}"
+            )
+
     @cached_property
     def _convolutions(self) -> list[tuple[int, int]]:
         """Kernel and stride of each convolution."""
         kernels, strides = self.source.setting("conv_kernel"), self.source.setting("conv_stride")
-        try:
-            return [(int(one), int(two)) for one, two in zip(kernels, strides, strict=True)]
-        except (TypeError, ValueError) as error:
+        lists = isinstance(kernels, list | tuple) and isinstance(strides, list | tuple)
+        if not lists or len(kernels) != len(strides) or not all(map(is_count, kernels + strides)):
             raise EncoderError(
                 f"conv_kernel and conv_stride in {self.source.folder / 'config.json'} must be two "
-                "lists of integers of the same length; download or export the model again"
-            ) from error
+                "lists of integers of the same length, all above 0; download or export the model "
+                "again"
+            )
+        return list(zip(kernels, strides, strict=True))

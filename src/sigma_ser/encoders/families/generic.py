@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,10 +13,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sigma_ser.audio.recording import SAMPLE_RATE
-from sigma_ser.core.errors import EncoderError
+from sigma_ser.core.errors import AudioError, EncoderError
 from sigma_ser.core.registry import register
 from sigma_ser.encoders.family import Encoder
-from sigma_ser.encoders.source import load_checked, quiet_transformers
+from sigma_ser.encoders.forward import batch_states, check_finite
+from sigma_ser.encoders.pretrained import config_fields, load_checked, quiet_transformers
+from sigma_ser.encoders.source import is_count
+
+# Samples of the waves that are measured: the first two are short, and the last shows the hop.
+_MEASURED = (2 * SAMPLE_RATE, 3 * SAMPLE_RATE + 1, 10 * SAMPLE_RATE)
+# The usual step of mel spectrograms, 10 ms.
+_MEL_HOP = 160
 
 
 @register("encoder", "generic")
@@ -24,8 +31,8 @@ class Generic(Encoder):
     """Features of `AutoModel`, fed by `AutoFeatureExtractor`, one whole utterance at a time.
 
     There is no padding and no cutting of long utterances, since their effect on an unknown model is
-    unknown. The hop is measured on one and two seconds of silence. Code that comes with a model is
-    never run.
+    unknown. The number of frames is measured on noise of three lengths; the hop is the multiple of
+    a configured stride that agrees with them. Code that comes with a model is never run.
     """
 
     family = "generic"
@@ -63,17 +70,33 @@ class Generic(Encoder):
         return max(fitting, key=lambda stack: sum(p.numel() for p in stack.parameters()))
 
     def measure(self) -> None:
-        """Hop and an upper bound of the receptive field, from two short runs."""
-        short, long = (self._one(np.zeros(seconds * SAMPLE_RATE, np.float32)) for seconds in (1, 2))
-        more = len(long) - len(short)
-        if more < 1:
+        """Hop and an upper bound of the receptive field, from the frames of noise.
+
+        Raises:
+            EncoderError: if the number of frames does not grow with the length of the audio.
+        """
+        # Some feature extractors divide by the standard deviation, which silence does not have.
+        noise = 0.1 * np.random.default_rng(0).standard_normal(max(_MEASURED), dtype=np.float32)
+        features = [self._one(noise[:samples]) for samples in _MEASURED]
+        counts = {n: len(found) for n, found in zip(_MEASURED, features, strict=True)}
+        grid = frame_grid(counts, self._strides())
+        if grid is None:
             raise EncoderError(
                 f"the output of the {self.source.model_type} model does not grow with the length "
                 "of its input, so it has no frames; choose an encoder with frames"
             )
-        self.hop = round(SAMPLE_RATE / more)
-        self.receptive_field = max(1, SAMPLE_RATE - (len(short) - 1) * self.hop)
-        self._width = short.shape[1] // (self.layers + 1 if self.layer == "all" else 1)
+        self.hop, self.receptive_field = grid
+        self._width = features[0].shape[1] // (self.layers + 1 if self.layer == "all" else 1)
+
+    def _strides(self) -> Iterator[int]:
+        """Samples of which the hop may be a multiple, the most certain first."""
+        for name, value in config_fields(self.source.config):
+            if name == "conv_stride" and isinstance(value, list) and all(map(is_count, value)):
+                yield math.prod(value)
+        hop: Any = getattr(self._extractor, "hop_length", None)
+        if is_count(hop):
+            yield hop
+        yield _MEL_HOP
 
     @property
     def width(self) -> int:
@@ -91,7 +114,7 @@ class Generic(Encoder):
 
     def frames(self, samples: int) -> int:
         """The approximate number of frames of a wave."""
-        return max(0, math.floor((samples - self.receptive_field) / self.hop) + 1)
+        return max(0, (samples - self.receptive_field) // self.hop + 1)
 
     def steps(self, size: int) -> int:
         """An input step is a sample."""
@@ -116,11 +139,23 @@ class Generic(Encoder):
         return [self._one(wave) for wave in waves]
 
     def _one(self, wave: Float[np.ndarray, "N"]) -> Float[Tensor, "T D"]:
-        _, hidden_states = self.load()
-        with torch.no_grad():
-            states = hidden_states(lambda: self.run(self.prepare(wave)[None], None))
-        self._check_finite(states, [states.shape[1]])
-        return states[0].float().cpu()
+        try:
+            states = batch_states(self, [self.prepare(wave)])
+        except (IndexError, RuntimeError, ValueError) as error:
+            if len(wave) >= SAMPLE_RATE:
+                raise
+            raise self._too_short(wave) from error
+        if not states.shape[1]:
+            raise self._too_short(wave)
+        check_finite(self, states, [states.shape[1]])
+        return states[0]
+
+    def _too_short(self, wave: Float[np.ndarray, "N"]) -> AudioError:
+        return AudioError(
+            f"a wave of {len(wave)} samples is too short for this {self.source.model_type} "
+            "encoder; leave the recording out",
+            reason="too-short",
+        )
 
     def _no_stack(self) -> EncoderError:
         return EncoderError(
@@ -137,15 +172,41 @@ class Generic(Encoder):
                 extractor = AutoFeatureExtractor.from_pretrained(
                     self.source.folder, local_files_only=True, trust_remote_code=False
                 )
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # transformers raises errors of many types
             raise EncoderError(
                 f"{self.source.folder} has no feature extractor that transformers can load; "
                 "add its preprocessor_config.json"
             ) from error
-        rate = getattr(extractor, "sampling_rate", SAMPLE_RATE)
-        if rate != SAMPLE_RATE:
-            raise EncoderError(
-                f"{self.source.name} needs audio at {rate} Hz, but sigma-ser uses {SAMPLE_RATE} Hz;"
-                " choose another encoder"
-            )
+        self.source.check_rate(getattr(extractor, "sampling_rate", None))
         return extractor
+
+
+def frame_grid(counts: Mapping[int, int], strides: Iterable[int]) -> tuple[int, int] | None:
+    """The hop and the receptive field that explain how many frames some waves have.
+
+    A stack of strided layers has `(samples - field) // hop + 1` frames, where `hop` is a multiple
+    of the stride of its first part. A quotient of counts alone is wrong by up to a frame.
+
+    Args:
+        counts: the number of frames by the number of samples, of at least two waves.
+        strides: samples of which the hop may be a multiple, the most certain first.
+
+    Returns:
+        The hop, and the largest receptive field, at least 1, in samples. Where no stride fits, they
+        are estimates. `None` if the number of frames does not grow.
+
+    >>> frame_grid({32_000: 26, 160_000: 126}, [160])
+    (1280, 1)
+    """
+    shortest, longest = min(counts), max(counts)
+    more = counts[longest] - counts[shortest]
+    if more < 1:
+        return None
+    quotient = (longest - shortest) / more
+    for stride in strides:
+        hop = stride * max(1, round(quotient / stride))
+        fields = [samples - (frames - 1) * hop for samples, frames in counts.items()]
+        if max(fields) - min(fields) < hop:
+            return hop, max(1, min(fields))
+    hop = round(quotient)
+    return hop, max(1, min(samples - (frames - 1) * hop for samples, frames in counts.items()))

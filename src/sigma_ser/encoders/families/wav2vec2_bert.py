@@ -10,8 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sigma_ser.core.errors import EncoderError
 from sigma_ser.core.features import valid_frames
 from sigma_ser.core.registry import register
+from sigma_ser.encoders.source import is_count
 
 from .convolutional import Convolutional
 
@@ -22,21 +24,17 @@ _WINDOW, _HOP = 400, 160
 class Wav2Vec2Bert(Convolutional):
     """Features of a `Wav2Vec2BertModel`: two mel frames of 10 ms make one input step."""
 
+    # Layer norms, causal convolutions and an attention mask: padding has no effect.
     family = "wav2vec2-bert"
     model_class = "Wav2Vec2BertModel"
     hop = 2 * _HOP
     receptive_field = _WINDOW + _HOP
     stride = window = 1
 
-    @property
-    def may_pad(self) -> bool:
-        """True: layer norms, causal convolutions and the mask exclude padding."""
-        return True
-
     def preprocessing(self) -> dict[str, Any]:
         """The mel spectrogram, each bin normalised over the utterance."""
         # The default of SeamlessM4TFeatureExtractor.
-        return {"mel_bins": int(self.source.preprocessor().get("feature_size", 80))}
+        return {"mel_bins": self.source.preprocessor().get("feature_size", 80)}
 
     def prepare(self, wave: Float[np.ndarray, "N"]) -> Float[Tensor, "T M"]:
         """Log-mel features without the last mel frame of an odd number."""
@@ -61,7 +59,22 @@ class Wav2Vec2Bert(Convolutional):
         return last
 
     def measure(self) -> None:
-        """The mel spectrogram fixes hop and receptive field."""
+        """The mel spectrogram fixes hop and receptive field.
+
+        Raises:
+            EncoderError: if the feature extractor makes other inputs than the model takes, or an
+                adapter follows the selected hidden state.
+        """
+        self.refuse_adapter()
+        preprocessor = self.source.preprocessor()
+        bins, stride = preprocessor.get("num_mel_bins", 80), preprocessor.get("stride", 2)
+        width = self.source.count("feature_projection_input_dim")
+        if stride != 2 or not is_count(bins) or 2 * bins != width:
+            raise EncoderError(
+                f"the feature extractor of {self.source.name} makes inputs of {bins!r} mel bins in "
+                f"{stride!r} mel frames, and its model takes {width} numbers of 2 mel frames; "
+                "download or export the model again"
+            )
 
     @cached_property
     def _mel(self) -> Any:

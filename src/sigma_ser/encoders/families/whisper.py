@@ -14,9 +14,13 @@ from torch import Tensor, nn
 from sigma_ser.core.errors import EncoderError
 from sigma_ser.core.registry import register
 from sigma_ser.encoders.family import Encoder
+from sigma_ser.encoders.pretrained import check_config
+from sigma_ser.encoders.source import is_count
 
 # Two mel frames of 160 samples make one frame of the encoder.
 _HOP = 320
+# Of the mel spectrogram, in samples; larger values are errors in a file, and need much memory.
+_LONGEST_WINDOW = 4096
 # The encoder in a whole model, in a model without head, and alone.
 _PREFIXES = ("model.encoder.", "encoder.", "")
 
@@ -38,32 +42,47 @@ class Whisper(Encoder):
     receptive_field = 400
 
     def build(self) -> nn.Module:
-        """The encoder, whatever else is in the weight files."""
+        """The encoder, whatever else is in the weight files.
+
+        Raises:
+            EncoderError: if config and weights do not fit.
+        """
         from transformers import WhisperConfig
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
         settings = {
             name: value for name, value in self.source.config.items() if name != "model_type"
         }
-        model: nn.Module = WhisperEncoder(WhisperConfig(**settings))
         tensors = self.source.tensors()
+        check_config(self.source, [value.numel() for value in tensors.values()])
+        try:
+            # Without memory: the weights may be smaller than the config says.
+            with torch.device("meta"):
+                model: nn.Module = WhisperEncoder(WhisperConfig(**settings))
+        except Exception as error:  # transformers validates configs with errors of many types
+            raise EncoderError(
+                f"{self.source.folder / 'config.json'} does not describe a Whisper model "
+                f"({error}); download or export the model again"
+            ) from error
         prefix = next(p for p in _PREFIXES if any(name.startswith(p) for name in tensors))
         chosen = {
-            name.removeprefix(prefix): value
+            name.removeprefix(prefix): value.float()
             for name, value in tensors.items()
             if name.startswith(prefix)
         }
-        wanted = model.state_dict()
-        faults = sorted(
-            (wanted.keys() ^ chosen.keys())
-            | {name for name in wanted.keys() & chosen if wanted[name].shape != chosen[name].shape}
+        sizes, found = (
+            {name: tuple(value.shape) for name, value in state.items()}
+            for state in (model.state_dict(), chosen)
         )
+        faults = sorted(name for name in sizes | found if sizes.get(name) != found.get(name))
         if faults:
+            first = faults[0]
             raise EncoderError(
-                f"the weights in {self.source.folder} do not fit its config.json "
-                f"({len(faults)} parameters, first: {faults[0]}); download or export them again"
+                f"the weights in {self.source.folder} do not fit its config.json ({len(faults)} "
+                f"parameters, first: {first} is {found.get(first, 'absent')} in the weights and "
+                f"{sizes.get(first, 'absent')} in the model); download or export them again"
             )
-        model.load_state_dict(chosen)
+        model.load_state_dict(chosen, assign=True)
         return model
 
     def stack(self, model: nn.Module) -> nn.ModuleList:
@@ -75,24 +94,41 @@ class Whisper(Encoder):
     @property
     def layers(self) -> int:
         """The number of transformer layers."""
-        return int(self.source.setting("encoder_layers"))
+        return self.source.count("encoder_layers")
 
     @property
     def width(self) -> int:
         """Channels of one hidden state."""
-        return int(self.source.setting("d_model"))
+        return self.source.count("d_model")
 
     @property
     def longest(self) -> int:
         """The number of frames that have positional embeddings."""
-        return int(self.source.setting("max_source_positions"))
+        return self.source.count("max_source_positions")
 
     def preprocessing(self) -> dict[str, Any]:
         """The mel spectrogram."""
         return {
-            "mel_bins": int(self.source.config.get("num_mel_bins", 80)),
-            "n_fft": int(self.source.preprocessor().get("n_fft", 400)),
+            "mel_bins": self.source.config.get("num_mel_bins", 80),
+            "n_fft": self.source.preprocessor().get("n_fft", 400),
         }
+
+    def measure(self) -> None:
+        """Check the mel spectrogram, which fixes hop and receptive field.
+
+        Raises:
+            EncoderError: if the feature extractor makes another spectrogram.
+        """
+        size, hop = self.preprocessing()["n_fft"], self.source.preprocessor().get("hop_length", 160)
+        if hop != _HOP // 2 or not is_count(size) or not hop <= size <= _LONGEST_WINDOW:
+            raise EncoderError(
+                f"the feature extractor of {self.source.name} has a hop of {hop!r} and a window of "
+                f"{size!r} samples; the hop must be {_HOP // 2} and the window from {_HOP // 2} to "
+                f"{_LONGEST_WINDOW} samples, so choose another encoder"
+            )
+        self.source.count("max_source_positions")
+        if "num_mel_bins" in self.source.config:
+            self.source.count("num_mel_bins")
 
     def prepare(self, wave: Float[np.ndarray, "N"]) -> Float[Tensor, "M"]:
         """The wave, padded with silence to whole frames."""
