@@ -10,7 +10,7 @@ from typing import Any
 
 from sigma_ser.core import registry
 from sigma_ser.core.errors import CorpusError
-from sigma_ser.core.files import content_key
+from sigma_ser.core.files import content_key, parsed_json
 
 from .corpus import Corpus
 
@@ -72,7 +72,7 @@ class Fold:
             CorpusError: if the text is something else.
         """
         try:
-            value = json.loads(text)
+            value = parsed_json(text)
             return cls(value["name"], *(value[part] for part in PARTS))
         except (ValueError, KeyError, TypeError) as error:
             raise CorpusError(

@@ -140,9 +140,11 @@ class Source:
 
 
 def find_source(
-    name_or_path: str | Path, revision: str | None = None, allow_pickle: bool = False
+    name_or_path: str | Path, revision: str | None = None, allow_pickle: bool | None = False
 ) -> Source:
     """Find an encoder: `"demo"`, a folder, or a Hugging Face id, which may be downloaded.
+
+    `allow_pickle=None` refuses pickled weights for callers that have no such setting.
 
     Raises:
         EncoderError: if there is no network, no such repository, no access, no config, no weights,
@@ -173,7 +175,9 @@ def find_source(
     return _read_folder(name, folder, commit, allow_pickle)
 
 
-def _read_folder(name: str, folder: Path, revision: str | None, allow_pickle: bool) -> Source:
+def _read_folder(
+    name: str, folder: Path, revision: str | None, allow_pickle: bool | None
+) -> Source:
     if not (folder / "config.json").is_file():
         raise EncoderError(
             f"{folder} has no config.json; give the folder that save_pretrained() wrote"
@@ -186,9 +190,10 @@ def _read_folder(name: str, folder: Path, revision: str | None, allow_pickle: bo
     if not pickled:
         raise EncoderError(f"{folder} has no weights (*.safetensors); download the model again")
     if not allow_pickle:
+        choice = "" if allow_pickle is None else ", or pass allow_pickle=True if you trust them"
         raise EncoderError(
             f"{folder} has only pickled weights ({pickled[0].name}), which can run code when "
-            "opened; convert them to safetensors, or pass allow_pickle=True if you trust them"
+            f"opened; convert them to safetensors{choice}"
         )
     return Source(
         name, folder, config, tuple(pickled), revision, pickled=True, states=_states(pickled)
@@ -213,7 +218,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _download(name: str, revision: str | None, allow_pickle: bool) -> tuple[Path, str]:
+def _download(name: str, revision: str | None, allow_pickle: bool | None) -> tuple[Path, str]:
     """The local snapshot of a hub repository and its commit."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
