@@ -230,7 +230,7 @@ def test_damage_is_found_named_and_repaired(
 
 def test_no_flipped_bit_of_card_or_index_passes_unnoticed(copy: Path) -> None:
     rng = random.Random(3)
-    card, (entries, digests) = read_card(copy), read_index(copy)
+    card, entries = read_card(copy), list(read_index(copy)[0])
     for name in ("store.json", "index.parquet") * 40:
         whole = (copy / name).read_bytes()
         changed = bytearray(whole)
@@ -238,8 +238,8 @@ def test_no_flipped_bit_of_card_or_index_passes_unnoticed(copy: Path) -> None:
         (copy / name).write_bytes(changed)
         with contextlib.suppress(DamagedStoreError):
             assert read_card(copy) == card
-            found, found_digests = read_index(copy)
-            assert (list(found), found_digests) == (list(entries), digests)
+            # A changed digest of a shard is found when the shard is read.
+            assert list(read_index(copy)[0]) == entries
         (copy / name).write_bytes(whole)
 
 

@@ -65,9 +65,10 @@ def read_card(folder: Path) -> dict[str, Any]:
         raise _damaged_card(folder, "has changed since it was written")
     if card.get("format") != FORMAT:
         raise StoreError(f"{folder} was written in another format of feature stores; extract again")
-    lacking = [key for key in _CARD_KEYS if key not in card]
-    if lacking:
-        raise _damaged_card(folder, f"has no {lacking[0]!r}")
+    differing = sorted(card.keys() ^ {"format", *_CARD_KEYS})
+    if differing:
+        what = "an unknown" if differing[0] in card else "no"
+        raise _damaged_card(folder, f"has {what} key {differing[0]!r}")
     return card
 
 
