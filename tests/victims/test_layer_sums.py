@@ -44,7 +44,8 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
                                "dim": LAYERS * WIDTH, "frame_seconds": 0.02}  # fmt: skip
     corpus = {"name": "toy", "key": "k", "labels": CLASSES}
     write_json(folder / CARD, {"format": 1, "corpus": corpus, "encoder": encoder,
-                               "encoder_key": "e", "dtype": "float32", "shards": 1, "shard_size": 100})  # fmt: skip
+                               "encoder_key": "e", "dtype": "float32", "shards": 1,
+                               "shard_size": 100})  # fmt: skip
     return FeatureStore(folder)
 
 
