@@ -124,7 +124,7 @@ def test_a_task_whose_result_alone_was_lost_is_done(tmp_path: Path) -> None:
     layout = RunLayout(tmp_path)
     scheduler = Scheduler(layout, Loses(), Silent())
     setting = Setting("corpus", "protocol", "encoder", "0", "features", tmp_path, 0.02)
-    fold = Fold("fold", (), (), ())
+    fold = Fold("fold", (), (), ("a",))
     steps = [VictimStep(key, setting, key, fold, "mlp", {}, {}, 0) for key in ("one", "two")]
     scheduler.stage("victims", [VictimTask(layout, step) for step in steps])
     assert scheduler.failures == []
