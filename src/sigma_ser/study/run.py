@@ -27,11 +27,10 @@ from sigma_ser.runs.provenance import environment
 from sigma_ser.runs.repairs import read_repairs, repair
 from sigma_ser.runs.status import RecordedProgress
 
-from .checks import check_names
 from .config import StudyConfig
 from .exemplars import exemplar_tasks
 from .inputs import StudyInput, open_inputs, plan_study
-from .loading import LoadedStudy, load_study, parse_study
+from .loading import LoadedStudy, check_names, load_study, parse_study
 from .report import collect, provenance, report_run, victim_scores
 from .scheduler import Scheduler, read_failures, stages
 from .tracking import track
