@@ -37,7 +37,7 @@ def written(folder: Path) -> dict[Path, int]:
         path: path.stat().st_mtime_ns
         for room in ROOMS
         for path in (folder / room).rglob("*")
-        if path.is_file() and not path.name.startswith(".")
+        if path.is_file() and not any(one.startswith(".") for one in path.parts)
     }
 
 
@@ -81,7 +81,7 @@ def main() -> None:
 
 def prove(folder: Path, kills: int, rng: random.Random) -> None:
     values: dict[str, Any] = scale.study(
-        scale.manifest(folder, 1, 84),
+        scale.manifest(folder, scale.demo_recordings(84)),
         budgets={"sparsity": [0.002 * (1 + n) for n in range(2 * kills)], "epsilon": [0.5]},
         attacks=[{"name": "oneshot", "explainers": ["gradient"]}],
         evaluation={"batch_size": 4, "utterances": 8, "exemplars": 0},
@@ -122,7 +122,7 @@ def prove(folder: Path, kills: int, rng: random.Random) -> None:
     assert {path: now[path] for path in kept} == kept
     assert again.failures == []
     assert_frame_equal(again.rows.drop(TIMING_COLUMNS), calm.rows.drop(TIMING_COLUMNS))
-    unfinished = [path for path in (folder / "killed").rglob(".*") if path.suffix == ".parquet"]
+    unfinished = [path for path in (folder / "killed").rglob(".*") if path.name != ".lock"]
     print(json.dumps({"kills": killed, "kept": len(kept), "files": len(now), "rows": len(calm.rows),
                       "left half-written": len(unfinished), "equal": True}))  # fmt: skip
 

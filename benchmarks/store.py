@@ -21,13 +21,12 @@ import torch
 from safetensors.torch import save_file
 
 from measuring import record, write_records
-from sigma_ser.core.files import write_json
+from sigma_ser.core.files import file_digest, write_json
 from sigma_ser.encoders.index import (
     CARD,
     FORMAT,
     INDEX,
     IndexRow,
-    file_digest,
     shard_path,
     write_index,
 )

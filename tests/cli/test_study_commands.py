@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import sigma_ser as ss
 from sigma_ser.cli import audit, diff, gc, run, status
 from sigma_ser.core.errors import ConfigError, RunError
+from sigma_ser.core.files import content_key
 from sigma_ser.demo import corpus_path
 from sigma_ser.study.audit import audit_study
 
@@ -241,6 +242,7 @@ def test_an_audit_attacks_no_training_utterance_of_the_victim(
     card = json.loads((victim / "card.json").read_text("utf-8"))
     for name in ("fold_key", "seal"):
         del card[name]
+    card["seal"] = content_key(card)
     (victim / "card.json").write_text(json.dumps(card), "utf-8")
     with pytest.raises(
         ConfigError, match=r"did not record that .* fold .* name that split in a study"

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 import sigma_ser as ss
 from sigma_ser.core import registry
-from sigma_ser.core.files import content_key, safe_name, whole_file
+from sigma_ser.core.files import (
+    content_key,
+    remove_unfinished,
+    safe_name,
+    unfinished,
+    whole_file,
+    write_json,
+)
+from sigma_ser.core.json_text import parse_json
 from sigma_ser.core.settings import parse_assignment, parse_call
 
 
@@ -63,6 +74,10 @@ def test_a_taken_name_is_refused_and_a_reloaded_module_is_not() -> None:
         ({"steps": 2.5}, "steps of the .* must be a whole number, got 2.5"),
         ({"steps": True}, "steps of the .* must be a whole number, got True"),
         ({"share": "all"}, "share of the .* must be a number, got 'all'"),
+        ({"share": math.nan}, "share of the .* must be finite, got nan"),
+        ({"share": math.inf}, "share of the .* must be finite, got inf"),
+        ({"steps": 2**63}, "steps of the .* must fit 64 bits, got 9223372036854775808"),
+        ({"share": 2**63}, "share of the .* must fit 64 bits"),
     ],
 )
 def test_settings_are_checked_alike_for_every_kind(settings: dict[str, object], said: str) -> None:
@@ -142,6 +157,40 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         write_half()
     assert [path.read_text() for path in target.parent.iterdir()] == ["old"]
+
+
+def test_what_killed_writers_leave_is_recognised_and_removed(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "a" / "part.safetensors") as aside:
+        aside.write_text("half")
+        (aside.parent / ".tmpXyZ012").touch()  # as safetensors has it
+        (left,) = unfinished(tmp_path)
+        assert aside.is_relative_to(left)
+        remove_unfinished(tmp_path, older_than=60.0)
+        assert aside.exists()
+        kept = tmp_path / "b" / left.name
+        kept.mkdir(parents=True)
+        remove_unfinished(tmp_path, below=False)
+        assert kept.exists()
+        remove_unfinished(tmp_path / "b")
+        assert not kept.exists()
+    (tmp_path / "a" / ".tmpAb01cD").touch()  # of earlier versions
+    (tmp_path / "a" / ".lock").touch()
+    remove_unfinished(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [".lock", "part.safetensors"]
+
+
+def test_a_write_removes_what_was_abandoned_beside_it(tmp_path: Path) -> None:
+    old, fresh = tmp_path / ".a.json.0a1b2c3d", tmp_path / ".a.json.4e5f6a7b"
+    for path in (old, fresh):
+        path.mkdir()
+    os.utime(old, (time.time() - 7200, time.time() - 7200))
+    write_json(tmp_path / "b.json", {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [fresh.name, "b.json"]
+
+
+def test_json_without_end_is_no_recursion_error() -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json("[" * 100_000)
 
 
 def test_keys_depend_on_content_alone() -> None:

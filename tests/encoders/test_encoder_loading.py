@@ -252,8 +252,11 @@ def test_pickled_weights_are_read_only_when_the_user_insists(copy: Path, wave: W
     expected = load_encoder(copy).encode([wave(4000)])[0]
     torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
     (copy / "model.safetensors").unlink()
-    with pytest.raises(EncoderError, match="only pickled weights"):
+    with pytest.raises(EncoderError, match=r"only pickled weights .* allow_pickle=True"):
         load_encoder(copy)
+    # A caller without this setting does not offer it.
+    with pytest.raises(EncoderError, match=r"convert them to safetensors$"):
+        find_source(copy, allow_pickle=None)
     assert torch.equal(load_encoder(copy, allow_pickle=True).encode([wave(4000)])[0], expected)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pickle
@@ -20,11 +21,11 @@ import pytest
 import torch
 
 from sigma_ser.audio.reading import read_audio
-from sigma_ser.core.errors import StoreError
+from sigma_ser.core.errors import DamagedStoreError, StoreError
 from sigma_ser.corpora.corpus import Corpus
 from sigma_ser.encoders.encoder import Encoder, load_encoder
 from sigma_ser.encoders.extraction import extract
-from sigma_ser.encoders.index import shard_path
+from sigma_ser.encoders.index import read_card, read_index, shard_path
 from sigma_ser.encoders.moments import Moments
 from sigma_ser.encoders.store import FeatureStore
 from sigma_ser.execution.executor import Executor, entered, load_executor
@@ -214,15 +215,43 @@ def test_damage_is_found_named_and_repaired(
     shard_path(copy, 4).unlink()
     store = FeatureStore(copy)
     assert sorted(store.damaged()) == [1, 2, 4]
-    for shard in (2, 4):
+    for shard, what in ((1, "has changed"), (2, "has changed|damaged"), (4, "missing")):
         lost = next(entry.id for entry in store._entries.values() if entry.shard == shard)
-        with pytest.raises(StoreError, match=f"part-0000{shard}.* missing or damaged"):
+        with pytest.raises(DamagedStoreError, match=f"part-0000{shard}.* ({what})") as raised:
             store.batch([lost])
+        assert raised.value.path == shard_path(copy, shard)
     extract(corpus, encoder, copy, shard_size=5)
     # What is missing comes back by itself; checking every byte is asked for.
     assert sorted(FeatureStore(copy).damaged()) == [1, 2]
     repaired = extract(corpus, encoder, copy, shard_size=5, repair=True)
     assert not repaired.damaged()
+    assert contents(copy) == contents(finished.folder)
+
+
+def test_no_flipped_bit_of_card_or_index_passes_unnoticed(copy: Path) -> None:
+    rng = random.Random(3)
+    card, entries = read_card(copy), list(read_index(copy)[0])
+    for name in ("store.json", "index.parquet") * 40:
+        whole = (copy / name).read_bytes()
+        changed = bytearray(whole)
+        changed[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        (copy / name).write_bytes(changed)
+        with contextlib.suppress(DamagedStoreError):
+            assert read_card(copy) == card
+            # A changed digest of a shard is found when the shard is read.
+            assert list(read_index(copy)[0]) == entries
+        (copy / name).write_bytes(whole)
+
+
+def test_what_a_killed_extraction_leaves_is_cleared_by_the_next(
+    corpus: Corpus, encoder: Encoder, finished: FeatureStore, copy: Path
+) -> None:
+    # A folder of `whole_file`, a file inside that safetensors began, and that of earlier versions.
+    for name in (".index.parquet.0a1b2c3d/index.parquet", "shards/.tmpAb3dE9",
+                 "shards/.part-00001.safetensors.89abcdef/.tmpAb3dE9"):  # fmt: skip
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).write_bytes(b"half")
+    extract(corpus, encoder, copy, shard_size=5)
     assert contents(copy) == contents(finished.folder)
 
 

@@ -14,10 +14,11 @@ import polars as pl
 import pytest
 
 from sigma_ser.core.rows import CELL_COLUMNS
-from sigma_ser.report.cells import POOLED_COLUMNS, page_cells
+from sigma_ser.report.cells import POOLED_COLUMNS, budgets_of, page_cells
 from sigma_ser.report.comparison import break_even
 from sigma_ser.report.inputs import ReportInputs
 from sigma_ser.report.page import render_page
+from sigma_ser.report.tables import write_tables
 from sigma_ser.report.writer import write_report
 
 Rows = Callable[..., pl.DataFrame]
@@ -206,6 +207,20 @@ def test_hostile_names_are_text(
     ].count("script")
     assert not [a for _, attributes in tags for a in attributes if a.startswith("on")]
     assert all((a.get("src") or "data:").startswith("data:") for _, a in tags)
+
+
+def test_hostile_names_are_text_in_markdown(make_rows: Rows, tmp_path: Path) -> None:
+    name = "a|b *c* <img src=x> `d` [e](f) \\n~g~\n\n# h"
+    rows = make_rows(utterances=14, victims=(name,))
+    cells = page_cells(rows)
+    write_tables(tmp_path, rows, cells, budgets_of(cells))
+    text = (tmp_path / "results.md").read_text("utf-8")
+    escaped = r"a\|b \*c\* \<img src=x\> \`d\` \[e\](f) \\n\~g\~ \# h"
+    head, _, *lines = text.splitlines()
+    assert lines
+    assert all(escaped in line for line in lines)
+    # As many cells as headings, and no line that is not one of the table.
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {head.count("|")}
 
 
 def test_the_page_asks_for_nothing_from_elsewhere(make_rows: Rows, make_inputs: Inputs) -> None:

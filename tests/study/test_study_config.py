@@ -291,3 +291,55 @@ def test_what_does_not_fit_together_is_refused_before_any_work(
     with pytest.raises(ss.SigmaError, match=said):
         ss.run(small_study | change, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("evaluation.seed=9223372036854775808", "evaluation.seed: .*less than 9223372036854775808"),
+        ("evaluation.seed=-1", "evaluation.seed: .*greater than or equal to 0"),
+        ("victims.0.seeds=[18446744073709551616]", "victims.0.seeds.0: .*less than"),
+        ("attacks.0.seeds=[18446744073709551616]", "attacks.0.seeds.0: .*less than"),
+        ("corpus.seed=9223372036854775808", "corpus.seed: .*less than"),
+        ("budgets.epsilon=[inf]", "budgets.epsilon.0: .*less than or equal to 1000000"),
+        ("budgets.epsilon=[1e30]", "budgets.epsilon.0: .*less than or equal to 1000000"),
+        ("budgets.epsilon=[nan]", "budgets.epsilon.0"),
+        ("budgets.sparsity=[nan]", "budgets.sparsity.0"),
+        ("attacks.0.scopes=[9223372036854775808]", "attacks.0.scopes.0"),
+        ("attacks.0.steps=9223372036854775808", "steps of the attack 'pgd' must fit 64 bits"),
+        ("attacks.0.step_size=inf", "step_size of the attack 'pgd' must be finite, got inf"),
+        ('attacks.0.loss=["margin"]', "attack 'pgd' does not accept"),
+        ('attacks=[{name = "dual-averaging", losses = 3}]', "'dual-averaging' does not accept"),
+        ("consistency.settings={steps = 0.5}", "steps of the explainer .* must be a whole number"),
+        ("consistency.settings={step = 3}", "no setting 'step'"),
+        ("victims.0.head_settings={hidden = 0}", "head 'mlp' .*hidden.* has an empty"),
+        ("victims.0.head_settings={dropout = 2.0}", "dropout"),
+        ("victims.0.head_settings={dropout = nan}", "dropout of the head .* must be finite"),
+        ("victims.0.learning_rate=inf", "learning_rate of training must be finite"),
+    ],
+)
+def test_values_out_of_their_domain_are_refused_before_any_work(
+    tmp_path: Path, change: str, said: str
+) -> None:
+    with pytest.raises(ss.SigmaError, match=said):
+        ss.run(_written(tmp_path, GOOD), out=tmp_path / "run", overrides=[change])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a = " + "[" * 5000, ".".join("a" for _ in range(5000)) + " = 1", "[" + "a." * 5000 + "a]"],
+)
+def test_a_study_that_is_nested_without_end_is_one_sentence(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ss.errors.ConfigError, match=r"nested too deeply|not valid TOML"):
+        config_of(_written(tmp_path, text))
+    with pytest.raises(ss.errors.ConfigError, match="nested too deeply"):
+        config_of(_written(tmp_path, GOOD), overrides=["attacks.0.steps=" + "[" * 5000])
+
+
+def test_values_that_are_nested_without_end_are_one_sentence() -> None:
+    values: dict[str, Any] = {}
+    for _ in range(5000):
+        values = {"a": values}
+    with pytest.raises(ss.errors.ConfigError, match="nested too deeply"):
+        config_of_values(values)

@@ -189,17 +189,6 @@ def test_two_runs_in_one_folder_do_not_meet(
         ss.run(small_study, out=finished.folder)
 
 
-def test_a_damaged_part_is_named(
-    finished: ss.Study, small_study: dict[str, Any], tmp_path: Path
-) -> None:
-    folder = tmp_path / "damaged"
-    shutil.copytree(finished.folder, folder)
-    part = next(folder.glob("attacks/*/part-*.parquet"))
-    part.write_bytes(part.read_bytes()[:100])
-    with pytest.raises(ss.SigmaError, match=part.name):
-        ss.run(small_study, out=folder)
-
-
 def test_a_random_map_of_another_victim_is_the_same_map_and_not_attacked_again(
     finished: ss.Study,
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import sigma_ser as ss
+from sigma_ser.core.files import content_key
 from sigma_ser.victims.checkpoint import TrainedVictim
 from sigma_ser.victims.settings import AdversarialTraining
 from sigma_ser.victims.training import train, trained_before
@@ -46,8 +47,8 @@ def test_a_victim_is_saved_with_its_fold(victim, fold, folder: Path) -> None:
 def test_a_victim_of_an_earlier_version_is_one_without_a_fold(victim, folder: Path) -> None:
     path = victim.save(folder) / "card.json"
     card = json.loads(path.read_text("utf-8"))
-    del card["fold_key"], card["seal"]
-    path.write_text(json.dumps(card), "utf-8")
+    del card["fold_key"]
+    reseal(path, card)
     (folder / "fold.json").unlink()
     assert ss.load_victim(folder).fold is None
 
@@ -83,9 +84,29 @@ def test_a_card_that_does_not_fit_is_refused(victim, folder: Path, change, messa
     card = json.loads(path.read_text("utf-8"))
     change(card)
     # As another version would have written it; a changed byte is another test.
-    card.pop("seal")
-    path.write_text(json.dumps(card), "utf-8")
+    reseal(path, card)
     with pytest.raises(ss.SigmaError, match=message):
+        ss.load_victim(folder)
+
+
+def reseal(path: Path, card: dict) -> None:
+    card.pop("seal")
+    path.write_text(json.dumps({**card, "seal": content_key(card)}), "utf-8")
+
+
+def test_a_card_without_its_seal_is_refused(victim, folder: Path) -> None:
+    path = victim.save(folder) / "card.json"
+    card = json.loads(path.read_text("utf-8"))
+    del card["seal"]
+    path.write_text(json.dumps(card), "utf-8")
+    with pytest.raises(ss.errors.VictimError, match=r"card\.json has no seal; train again"):
+        ss.load_victim(folder)
+
+
+def test_a_card_that_is_nested_without_end_is_one_sentence(victim, folder: Path) -> None:
+    path = victim.save(folder) / "card.json"
+    path.write_text("[" * 100_000, "utf-8")
+    with pytest.raises(ss.errors.VictimError, match=r"card\.json is damaged .*nested too deeply"):
         ss.load_victim(folder)
 
 

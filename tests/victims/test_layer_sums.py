@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import sigma_ser as ss
-from sigma_ser.core.files import write_json
+from sigma_ser.core.files import file_digest, write_json
 from sigma_ser.corpora.folds import Fold
 from sigma_ser.encoders.index import CARD, INDEX, IndexRow, shard_path, table_of, write_index
 from sigma_ser.encoders.store import FeatureStore
@@ -39,12 +39,13 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
     from safetensors.torch import save_file
 
     save_file({"features": torch.cat(blocks)}, path)
-    write_index(folder / INDEX, [table_of(entries)], {0: ""})
+    write_index(folder / INDEX, [table_of(entries)], {0: file_digest(path)})
     encoder: dict[str, Any] = {"name": "toy", "layer": "all", "layers": LAYERS - 1, "weights": "w",
                                "dim": LAYERS * WIDTH, "frame_seconds": 0.02}  # fmt: skip
     corpus = {"name": "toy", "key": "k", "labels": CLASSES}
     write_json(folder / CARD, {"format": 1, "corpus": corpus, "encoder": encoder,
-                               "encoder_key": "e", "dtype": "float32", "shards": 1})  # fmt: skip
+                               "encoder_key": "e", "dtype": "float32", "shards": 1,
+                               "shard_size": 100})  # fmt: skip
     return FeatureStore(folder)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -86,8 +88,19 @@ def root(
     """Saliency-guided sparse attacks on speech emotion recognisers."""
 
 
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """End as Ctrl-C does on SIGTERM, which batch systems send at the end of the time of a job."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
+    raise KeyboardInterrupt
+
+
 def run_command_line() -> None:
-    """Run the command line; a `SigmaError` is printed as one sentence with exit status 2."""
+    """Run the command line; a `SigmaError` is printed as one sentence with exit status 2.
+
+    SIGINT (Ctrl-C) and SIGTERM end it alike, with status 130 and 143: workers are stopped, and a
+    run records that it was stopped.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
     except SigmaError as fault:
@@ -100,4 +113,5 @@ def run_command_line() -> None:
         if isinstance(ended, SystemExit) and ended.code != 130:
             raise
         typer.echo("sigma-ser: interrupted; completed results are kept", err=True)
-        sys.exit(130)
+        # `_terminate` has removed itself.
+        sys.exit(143 if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL else 130)

@@ -18,12 +18,14 @@ def status(
 ) -> None:
     """Show the state of a run (running, finished, failed or stopped) and its progress."""
     from sigma_ser.runs.layout import RunLayout
+    from sigma_ser.runs.repairs import read_repairs
     from sigma_ser.runs.status import read_status
     from sigma_ser.study.scheduler import read_failures
 
     layout = RunLayout(run)
     state = read_status(layout)
     state["failures"] = len(read_failures(layout)) if state["state"] == "finished" else 0
+    state["repaired"] = [one["file"] for one in read_repairs(layout)]
     if as_json:
         typer.echo(json.dumps(state))
         return
@@ -39,6 +41,11 @@ def status(
         case _:
             took = state["updated"] - state["started"]
             typer.echo(f"finished in {took:.0f} s, {state['failures']} shards failed")
+    if state["repaired"]:
+        typer.echo(
+            f"{len(state['repaired'])} damaged files were made again: "
+            f"{', '.join(state['repaired'])}"
+        )
     for stage in state["stages"]:
         typer.echo(_line(stage))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class SigmaError(Exception):
     """Base of all errors of this package; the message is one sentence for the user."""
@@ -69,3 +71,22 @@ class ConfigError(SigmaError):
 
 class RunError(SigmaError):
     """A run folder that cannot be written, is in use, or is damaged."""
+
+
+class DamagedError(SigmaError):
+    """A file that cannot be read, or has changed since it was written; `path` is the file."""
+
+    def __init__(self, message: str, path: Path) -> None:
+        super().__init__(message, path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class DamagedStoreError(DamagedError, StoreError):
+    """A damaged file of a feature store or a mask bank."""
+
+
+class DamagedRunError(DamagedError, RunError):
+    """A damaged file of a run folder."""

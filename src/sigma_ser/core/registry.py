@@ -116,14 +116,23 @@ def make(
     Raises:
         UnknownNameError: if there is no such kind or name; the message lists near matches.
         SigmaError: of the type that belongs to the kind (`AttackError` for an attack), if a
-            setting is unknown, has the wrong type or is missing.
+            setting is unknown, has the wrong type or is missing, or the member does not accept it.
 
     >>> make("attack", "random", {"draws": 3})
     RandomCorner(draws=3)
     """
     member = get(kind, name)
     check(kind, name, settings, *given, **supplied)
-    return member(*given, **supplied, **(settings or {}))
+    try:
+        return member(*given, **supplied, **(settings or {}))
+    except SigmaError:
+        raise
+    except (TypeError, ValueError, OverflowError, RuntimeError, MemoryError) as fault:
+        # A member need not check every value that its annotations allow.
+        chosen = ", ".join(f"{name}={value!r}" for name, value in (settings or {}).items())
+        raise _KINDS[kind].error(
+            f"the {kind} {name!r} does not accept these settings ({chosen[:200]}): {fault}"
+        ) from fault
 
 
 def check(

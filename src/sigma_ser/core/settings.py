@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from numbers import Integral, Real
@@ -11,6 +12,8 @@ from typing import Any
 
 from .errors import ConfigError, SigmaError
 
+# Rows, seeds and tensors hold whole numbers in 64 bits.
+_INTEGERS = 2**63
 # Annotations may be text; the range of a value is checked by the member itself.
 # Numbers of numpy count as numbers, too.
 _TYPES: dict[str, tuple[type, str]] = {
@@ -87,13 +90,17 @@ def _check_type(
     kind, described = expected
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise error(f"{setting} of {what} must be {described}, got {value!r}")
+    if isinstance(value, Integral) and not -_INTEGERS <= int(value) < _INTEGERS:
+        raise error(f"{setting} of {what} must fit 64 bits, got {value!r}")
+    if isinstance(value, Real) and not math.isfinite(value):
+        raise error(f"{setting} of {what} must be finite, got {value!r}")
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
     """Parse `key=value`: a dotted key, and a value in TOML or else plain text.
 
     Raises:
-        ConfigError: if there is no key or no equals sign.
+        ConfigError: if there is no key or no equals sign, or the value is nested too deeply.
 
     >>> parse_assignment("budgets.epsilon=[0.5, 1]"), parse_assignment("name=first run")
     (('budgets.epsilon', [0.5, 1]), ('name', 'first run'))
@@ -105,6 +112,8 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         parsed = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
         return key, value
+    except RecursionError:
+        raise ConfigError(f"the value of {key} is nested too deeply; simplify it") from None
     return key, parsed["value"] if len(parsed) == 1 else value
 
 

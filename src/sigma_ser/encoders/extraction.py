@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sigma_ser.audio.recording import SAMPLE_RATE
 from sigma_ser.core.errors import EncoderError, StoreError
-from sigma_ser.core.files import whole_file, write_json
+from sigma_ser.core.files import remove_unfinished, whole_file
 from sigma_ser.core.locks import exclusive
 from sigma_ser.core.records import Records
 from sigma_ser.core.utterance import Utterance
@@ -30,6 +30,7 @@ from .index import (
     shard_path,
     store_key,
     table_of,
+    write_card,
     write_index,
 )
 from .read_ahead import ReadAhead
@@ -170,13 +171,7 @@ def _only_writer(folder: Path, card: dict[str, Any]) -> Iterator[None]:
         f"another process is extracting into {folder}; wait for it, or choose another folder"
     )
     with exclusive(folder / ".lock", busy):
-        # Partial files of a killed process.
-        for aside in (
-            *folder.glob(".store.*.json"),
-            *folder.glob(".index.*.parquet"),
-            *folder.glob("shards/.part-*.safetensors"),
-        ):
-            aside.unlink(missing_ok=True)
+        remove_unfinished(folder)
         yield
 
 
@@ -191,7 +186,7 @@ def _claim(folder: Path, card: dict[str, Any]) -> None:
                 "choose an empty or new folder"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / CARD, card)
+        write_card(folder, card)
         return
     old = read_card(folder)
     if (store_key(old), old["shard_size"]) == (store_key(card), card["shard_size"]):

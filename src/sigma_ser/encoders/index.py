@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sigma_ser.core.errors import StoreError
-from sigma_ser.core.files import content_key
+from sigma_ser.core.errors import DamagedStoreError, StoreError
+from sigma_ser.core.files import content_key, write_json
 from sigma_ser.core.json_text import parse_json
 from sigma_ser.core.records import Records
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 CARD, INDEX = "store.json", "index.parquet"
-_BLOCK = 1 << 20
+_CARD_KEYS = ("corpus", "encoder", "encoder_key", "dtype", "shards", "shard_size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +39,6 @@ def shard_path(folder: Path, shard: int) -> Path:
     return folder / "shards" / f"part-{shard:05d}.safetensors"
 
 
-def file_digest(path: Path) -> str:
-    """The checksum of a file: BLAKE2b, 32 hexadecimal digits."""
-    whole = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            whole.update(block)
-    return whole.hexdigest()
-
-
 def store_key(card: dict[str, Any]) -> str:
     """The key of a store with this card."""
     return content_key([card["corpus"]["key"], card["encoder_key"], card["dtype"], card["format"]])
@@ -61,16 +51,31 @@ def read_card(folder: Path) -> dict[str, Any]:
         StoreError: if there is none, or it is of another format.
     """
     try:
-        card = parse_json((folder / CARD).read_text("utf-8"))
+        card = parse_json((folder / CARD).read_bytes())
     except FileNotFoundError as error:
         raise StoreError(
             f"{folder} is not a feature store (it has no {CARD}); make one with `sigma-ser extract`"
         ) from error
     except (OSError, ValueError) as error:
-        raise StoreError(f"{folder / CARD} cannot be read ({error}); extract again") from error
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise _damaged_card(folder, f"cannot be read ({error})") from error
+    if not isinstance(card, dict):
+        raise _damaged_card(folder, "is not a JSON object")
+    seal = card.pop("seal", None)
+    # Cards of earlier versions have no seal.
+    if seal is not None and seal != content_key(card):
+        raise _damaged_card(folder, "has changed since it was written")
+    if card.get("format") != FORMAT:
         raise StoreError(f"{folder} was written in another format of feature stores; extract again")
+    differing = sorted(card.keys() ^ {"format", *_CARD_KEYS})
+    if differing:
+        what = "an unknown" if differing[0] in card else "no"
+        raise _damaged_card(folder, f"has {what} key {differing[0]!r}")
     return card
+
+
+def write_card(folder: Path, card: dict[str, Any]) -> None:
+    """Write `store.json` with a seal, from which a changed card is recognised."""
+    write_json(folder / CARD, {**card, "seal": content_key(card)})
 
 
 def read_index(folder: Path) -> tuple[Records[IndexRow], dict[int, str]]:
@@ -102,11 +107,11 @@ def read_table(folder: Path) -> tuple[pa.Table, dict[int, str]]:
         return table_of([]), {}
     try:
         # `pq.read_table` would import pyarrow's datasets and pandas for the same.
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read().select([one.name for one in fields(IndexRow)])
         digests = parse_json(table.schema.metadata[b"digests"])
         return table, {int(shard): digest for shard, digest in digests.items()}
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(folder, error) from error
 
 
@@ -133,11 +138,20 @@ def write_index(path: Path, tables: Iterable[pa.Table], digests: dict[int, str])
     # In one chunk, so that the bytes do not depend on the order of the shards.
     whole = pa.concat_tables([table_of([]), *tables]).combine_chunks()
     metadata = {"digests": json.dumps({str(key): digests[key] for key in sorted(digests)})}
-    pq.write_table(whole.replace_schema_metadata(metadata), path)
+    pq.write_table(whole.replace_schema_metadata(metadata), path, write_page_checksum=True)
 
 
-def _damaged(folder: Path, error: Exception) -> StoreError:
-    return StoreError(
+def _damaged(folder: Path, error: Exception) -> DamagedStoreError:
+    return DamagedStoreError(
         f"{folder / INDEX} is damaged ({error}); delete it and run the study or the extraction "
-        "again, which computes the features again"
+        "again, which computes the features again",
+        folder / INDEX,
+    )
+
+
+def _damaged_card(folder: Path, what: str) -> DamagedStoreError:
+    return DamagedStoreError(
+        f"{folder / CARD} {what}; restore it, or delete the folder {folder} and run the study or "
+        "the extraction again, which computes the features again",
+        folder / CARD,
     )

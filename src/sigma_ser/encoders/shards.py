@@ -13,12 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigma_ser.core.errors import AudioError, StoreError
-from sigma_ser.core.files import tensor_errors, whole_file
+from sigma_ser.core.files import file_digest, write_tensors
 from sigma_ser.core.utterance import Utterance
 
 from .encoder import load_encoder
 from .family import Encoder
-from .index import IndexRow, file_digest, shard_path
+from .index import IndexRow, shard_path
 from .read_ahead import ReadAhead, Waves
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -89,8 +89,6 @@ def encode_shard(
         groups: rows of the shard with their waves.
         tick: called with the number of utterances after each encoded group.
     """
-    from safetensors.torch import save_file
-
     features: dict[int, Tensor] = {}
     samples: dict[int, int] = {}
     faults: dict[int, str] = {}
@@ -126,11 +124,13 @@ def encode_shard(
     # The empty tensor is for a shard of which no recording can be read.
     empty = torch.zeros(0, encoder.dim, dtype=DTYPES[task.dtype])
     joined = torch.cat([empty, *(features[row] for row in sorted(features))])
-    path = shard_path(task.folder, task.shard)
-    with whole_file(path) as aside, tensor_errors(path):
-        save_file({"features": joined}, aside)
-        digest = file_digest(aside)
-    return ShardReport(task.shard, tuple(entries), digest)
+    digests: list[str] = []
+    write_tensors(
+        shard_path(task.folder, task.shard),
+        {"features": joined},
+        seal=lambda _, whole: digests.append(file_digest(whole)),
+    )
+    return ShardReport(task.shard, tuple(entries), digests[0])
 
 
 def _stored(states: Float[Tensor, "T D"], dtype: str, name: str) -> Tensor:

@@ -173,9 +173,11 @@ def is_count(value: Any) -> bool:
 
 
 def find_source(
-    name_or_path: str | Path, revision: str | None = None, allow_pickle: bool = False
+    name_or_path: str | Path, revision: str | None = None, allow_pickle: bool | None = False
 ) -> Source:
     """Find an encoder: `"demo"`, a folder, or a Hugging Face id, which may be downloaded.
+
+    `allow_pickle=None` refuses pickled weights for callers that have no such setting.
 
     Raises:
         EncoderError: if there is no network, no such repository, no access, no config, no weights,
@@ -211,7 +213,9 @@ def find_source(
     return _read_folder(name, folder, commit, allow_pickle)
 
 
-def _read_folder(name: str, folder: Path, revision: str | None, allow_pickle: bool) -> Source:
+def _read_folder(
+    name: str, folder: Path, revision: str | None, allow_pickle: bool | None
+) -> Source:
     if not (folder / "config.json").is_file():
         raise EncoderError(
             f"{folder} has no config.json; give the folder that save_pretrained() wrote"
@@ -221,7 +225,7 @@ def _read_folder(name: str, folder: Path, revision: str | None, allow_pickle: bo
     return Source(name, folder, config, weights, revision, pickled, file_states(weights))
 
 
-def _download(name: str, revision: str | None, allow_pickle: bool) -> tuple[Path, str]:
+def _download(name: str, revision: str | None, allow_pickle: bool | None) -> tuple[Path, str]:
     """The local snapshot of a hub repository and its commit."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (

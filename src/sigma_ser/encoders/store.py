@@ -21,12 +21,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sigma_ser.core.errors import StoreError
+from sigma_ser.core.errors import DamagedStoreError, StoreError
 from sigma_ser.core.features import FeatureBatch, pad
-from sigma_ser.core.files import content_key
+from sigma_ser.core.files import content_key, file_digest
 from sigma_ser.core.keyed import Keyed
 
-from .index import IndexRow, file_digest, read_card, read_index, shard_path, store_key
+from .index import IndexRow, read_card, read_index, shard_path, store_key
 from .moments import Moments, Statistics
 
 
@@ -142,7 +142,9 @@ class FeatureStore:
                 f"{len(weights)} weights do not fit a store of {self.layers} layers; "
                 'extract with layer="all", and give one weight for each hidden state'
             )
-        return _WeightedStore(self.folder, weights)
+        view = _WeightedStore(self.folder, weights)
+        view._maps = self._maps  # shards that were checked and mapped already
+        return view
 
     def labels(self, ids: Sequence[str]) -> Int[Tensor, "B"]:
         """The class index of each utterance: a position in `class_names`."""
@@ -229,19 +231,23 @@ class FeatureStore:
         from safetensors import SafetensorError, safe_open
 
         try:
+            # Read once in full before it is mapped: a changed value would change results.
+            changed = file_digest(path) != self._digests.get(shard)
             with safe_open(path, framework="pt") as file:
                 features: Tensor = file.get_tensor("features")
         except (SafetensorError, OSError) as error:
-            raise StoreError(
-                f"the shard {path} is missing or damaged ({error}); "
-                "delete it and run the study or the extraction again, which computes it again"
-            ) from error
-        if len(features) != self._frames_of_shard[shard]:
-            raise StoreError(
-                f"the shard {path} does not fit the index; delete it and run the study or the "
-                "extraction again, which computes it again"
-            )
+            raise _damaged(path, f"is missing or damaged ({error})") from error
+        if changed or len(features) != self._frames_of_shard[shard]:
+            raise _damaged(path, "has changed since it was written")
         return features
+
+
+def _damaged(path: Path, what: str) -> DamagedStoreError:
+    return DamagedStoreError(
+        f"the shard {path} {what}; delete it and run the study or the extraction again, which "
+        "computes it again",
+        path,
+    )
 
 
 class _WeightedStore(FeatureStore):

@@ -14,7 +14,7 @@ PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def choose_weights(
-    folder: Path, config: dict[str, Any], allow_pickle: bool
+    folder: Path, config: dict[str, Any], allow_pickle: bool | None
 ) -> tuple[tuple[Path, ...], bool]:
     """Choose the weight files as `transformers` does.
 
@@ -26,7 +26,8 @@ def choose_weights(
     Args:
         folder: of the model.
         config: its `config.json`.
-        allow_pickle: whether pickled weights may be chosen where there are no others.
+        allow_pickle: whether pickled weights may be chosen where there are no others; `None` where
+            the user cannot choose, so that the error does not offer it.
 
     Returns:
         The files in the order of their names, and whether they are pickled.
@@ -49,9 +50,10 @@ def choose_weights(
         if not files:
             continue
         if pickled and not allow_pickle:
+            choice = "" if allow_pickle is None else ", or pass allow_pickle=True if you trust them"
             raise EncoderError(
                 f"{folder} has only pickled weights ({files[0].name}), which can run code when "
-                "opened; convert them to safetensors, or pass allow_pickle=True if you trust them"
+                f"opened; convert them to safetensors{choice}"
             )
         if folder / stem in files:
             return (folder / stem,), pickled

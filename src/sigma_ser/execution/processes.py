@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -97,6 +98,7 @@ class Processes:
         pool = _Pool(function, min(self.workers, len(queue)), self.devices)
         running: dict[Future[Result], int] = {}
         lost: list[int] = []
+        done = False
         try:
             while (queue and not lost) or running:
                 # Only as many as there are workers, so that few tasks are suspects when one dies.
@@ -117,9 +119,10 @@ class Processes:
                         yield position, result
                 if not running and pool.broken:
                     break
+            done = True
         finally:
             # Also on an exception, on KeyboardInterrupt, and when the caller stops early.
-            pool.close(at_once=bool(running))
+            pool.close(at_once=not done)
         return lost
 
     def __repr__(self) -> str:
@@ -153,7 +156,9 @@ class _Pool:
 
     def submit(self, task: Any) -> Future[Any]:
         try:
-            return self._pool.submit(_apply, task)
+            # A worker that the pool does not know of would start without its semaphores.
+            with _signals_deferred():
+                return self._pool.submit(_apply, task)
         except BrokenProcessPool:
             self.broken = True
             raise
@@ -164,6 +169,24 @@ class _Pool:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._stay.close()
         self._leave.close()
+
+
+@contextlib.contextmanager
+def _signals_deferred() -> Iterator[None]:
+    """Handle SIGINT and SIGTERM after the block, where Python code handles them at all."""
+    deferred: list[int] = []
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(signal.getsignal(number)):
+                handlers[number] = signal.signal(number, lambda one, _: deferred.append(one))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for first in deferred[:1]:
+            signal.raise_signal(first)
 
 
 # The function of this worker process, set once when the worker starts.

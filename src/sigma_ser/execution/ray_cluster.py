@@ -78,10 +78,13 @@ class Ray:
                     result: Result = ray.get(done)
                 except ray.exceptions.RayTaskError as fault:
                     raise fault.cause from None
-                except _deaths(ray) as fault:
+                except ray.exceptions.RayError as fault:
+                    # Ray has started the task again where its worker or machine died. What remains
+                    # are repeated deaths, and results or machines that were lost for good.
                     raise LostTaskError(
-                        f"the worker of task {position + 1} of {len(tasks)} died "
-                        f"{self.retries + 1} times; check for a lack of memory, or use the "
+                        f"task {position + 1} of {len(tasks)} was lost by Ray "
+                        f"({type(fault).__name__}), after {self.retries} retries where its worker "
+                        "died; check for a lack of memory and for lost machines, or use the "
                         "inline executor to see the cause",
                         position,
                     ) from fault
@@ -148,12 +151,6 @@ def _host_and_port(address: str, here: str) -> tuple[str, str]:
     with contextlib.suppress(OSError):
         host = socket.gethostbyname(host)
     return here if host.startswith("127.") else host, "" if scheme else port
-
-
-def _deaths(ray: Any) -> tuple[type[Exception], ...]:
-    """The errors that Ray raises when a worker or its machine is lost for good."""
-    names = ("WorkerCrashedError", "RaySystemError", "OutOfMemoryError", "NodeDiedError")
-    return tuple(getattr(ray.exceptions, name) for name in names)
 
 
 # The function that this worker process has entered. Ray reuses workers for many tasks.

@@ -18,53 +18,29 @@ rounded to float16 as well, so a map does not depend on whether it was computed 
 from __future__ import annotations
 
 import dataclasses
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float16, Int, Int16
+from jaxtyping import Bool, Float, Float16, Int
 from torch import Tensor
 
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.contracts import Explainer, Explanation, Victim
 from sigma_ser.core.errors import ExplainerError, StoreError
 from sigma_ser.core.features import FeatureBatch, content_ids
-from sigma_ser.core.files import content_key, write_json, write_tensors
-from sigma_ser.core.json_text import parse_json
+from sigma_ser.core.files import FileRecord, content_key, write_json
 from sigma_ser.core.seeds import utterance_seeds
 from sigma_ser.core.topk import largest, topk_support
 from sigma_ser.explainers.explanation import explanation
 from sigma_ser.explainers.ranking import ranking_scale
 
-from .half import bracket, magnitudes, marks_of, rounded_to_half
+from .bank_parts import BankPart, StoredMap, read_part, write_part
+from .half import bracket, magnitudes, rounded_to_half
 from .topk import units_in_scope
 
 _SOURCE = "source.json"
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One file of the bank, mapped into memory."""
-
-    maps: Float16[Tensor, "N D"]
-    marks: Int16[np.ndarray, "M 129"]
-
-
-@dataclass(frozen=True)
-class _StoredMap:
-    """Position of a map in its part, and the passes of its explanation."""
-
-    part: Path
-    row: int
-    first: int
-    frames: int
-    peak: float
-    forwards: int
-    backwards: int
-    completeness: float | None
 
 
 class MaskBank:
@@ -78,6 +54,8 @@ class MaskBank:
             encoder and layer.
         fingerprint: hash of the victim's weights; `None` uses `victim.fingerprint`.
         seed: random seed of stochastic explainers; `None` derives their seeds from the ids only.
+        record: records each part that is written, and checks each part when it is first used;
+            `None` neither records nor checks.
 
     Raises:
         ExplainerError: if the victim has no fingerprint and none is given.
@@ -93,6 +71,7 @@ class MaskBank:
         features: str,
         fingerprint: str | None = None,
         seed: int | None = None,
+        record: FileRecord | None = None,
     ) -> None:
         fingerprint = fingerprint or getattr(victim, "fingerprint", None)
         if fingerprint is None:
@@ -115,12 +94,13 @@ class MaskBank:
         self.explainer = explainer
         self.victim = victim
         self.seed = seed
-        self._stored: dict[str, _StoredMap] = {}
-        self._parts: dict[Path, _Part] = {}
+        self._record = record
+        self._places: dict[str, Path] = {}
+        self._parts: dict[Path, BankPart] = {}
         self.refresh()
 
     def __len__(self) -> int:
-        return len(self._stored)
+        return len(self._places)
 
     def __repr__(self) -> str:
         return f"MaskBank({str(self.folder)!r}, {len(self)} maps)"
@@ -151,12 +131,16 @@ class MaskBank:
             StoreError: if a part is damaged.
         """
         names = _names(batch, labels)
-        missing = [row for row, name in enumerate(names) if name not in self._stored]
+        missing = [row for row, name in enumerate(names) if name not in self._places]
         if missing:
             self.refresh()
-            missing = [row for row in missing if names[row] not in self._stored]
+            missing = [row for row in missing if names[row] not in self._places]
         if not missing:
             return 0
+        # A part without the name of one of its maps is damaged, and not incomplete.
+        for name in names:
+            if name in self._places:
+                self._entry(name)
         rows = torch.tensor(missing, device=batch.device)
         part, classes = batch.select(rows), labels.to(batch.device)[rows]
         new = explanation(self.explainer, self.victim, part, classes, seeds=self.seeds(part))
@@ -200,7 +184,7 @@ class MaskBank:
             StoreError: if a part is damaged, or a stored map has another number of frames.
         """
         self.fill(batch, labels)
-        stored = [self._stored[name] for name in _names(batch, labels)]
+        stored = [self._entry(name)[0] for name in _names(batch, labels)]
         saliency = self._maps(batch, labels)
         peaks = saliency.new_tensor([one.peak for one in stored])
         saliency = saliency * peaks[:, None, None]
@@ -279,59 +263,49 @@ class MaskBank:
         return maps.to(batch.device)
 
     def _map(self, name: str, length: int) -> Float16[Tensor, "T D"]:
-        stored = self._stored[name]
+        stored, part = self._entry(name)
         if stored.frames != length:
             raise StoreError(
                 f"the bank {self.folder} holds a map of {stored.frames} frames for {name!r}, which "
                 f"now has {length}; the features have changed, so give another features="
             )
-        return self._parts[stored.part].maps[stored.first : stored.first + stored.frames]
+        return part.maps[stored.first : stored.first + stored.frames]
 
     def _bracket(self, name: str, size: int, k: int) -> tuple[int, int] | None:
         """Two stored magnitudes, as bits, that bound the `k`-th largest magnitude of a map."""
-        stored = self._stored[name]
-        return bracket(self._parts[stored.part].marks[stored.row], size, k)
+        stored, part = self._entry(name)
+        return bracket(part.marks[stored.row], size, k)
+
+    def _entry(self, name: str) -> tuple[StoredMap, BankPart]:
+        """A stored map with the part it is in, which is checked when it is first used."""
+        path = self._places[name]
+        if self._record is not None:
+            self._record.check(path)
+        part = self._parts[path]
+        return part.entries[name], part
 
     def _write(self, batch: FeatureBatch, names: list[str], new: Explanation) -> None:
         scale = ranking_scale(self.explainer.kind, self.victim, batch)
         halves, peaks = rounded_to_half(
             (new.saliency if scale is None else new.saliency * scale).cpu()
         )
-        lengths = batch.lengths.tolist()
-        facts, first = {}, 0
-        for row, (name, length) in enumerate(zip(names, lengths, strict=True)):
-            facts[name] = {
-                "row": row,
-                "first": first,
-                "frames": length,
-                "peak": float(peaks[row]),
-                "forwards": int(new.forwards[row]),
-                "backwards": int(new.backwards[row]),
-                "completeness": None if new.completeness is None else float(new.completeness[row]),
-            }
-            first += length
-        maps = [halves[row, :length] for row, length in enumerate(lengths)]
-        tensors = {"maps": torch.cat(maps), "marks": torch.stack([marks_of(one) for one in maps])}
+        maps = {
+            name: halves[row, :length]
+            for row, (name, length) in enumerate(zip(names, batch.lengths.tolist(), strict=True))
+        }
+        gaps = [None] * len(names) if new.completeness is None else new.completeness.tolist()
+        passes = list(zip(new.forwards.tolist(), new.backwards.tolist(), gaps, strict=True))
+        seal = None if self._record is None else self._record.seal
         if not (self.folder / _SOURCE).exists():
             write_json(self.folder / _SOURCE, self.source)
-        part = self.folder / f"part-{content_key(names)}.safetensors"
-        write_tensors(part, tensors, {"maps": json.dumps(facts)})
-        self._open(part)
+        path = self.folder / f"part-{content_key(names)}.safetensors"
+        write_part(path, maps, peaks, passes, seal)
+        self._open(path)
 
-    def _open(self, part: Path) -> None:
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(part, "pt") as file:
-                facts = parse_json(file.metadata()["maps"])
-                # The tensor stays memory-mapped, so slices are not copied.
-                self._parts[part] = _Part(file.get_tensor("maps"), file.get_tensor("marks").numpy())
-        except (SafetensorError, OSError, TypeError, KeyError, ValueError) as fault:
-            raise StoreError(
-                f"{part} is damaged ({fault}); delete it, and its maps are computed again"
-            ) from fault
-        for name, fact in facts.items():
-            self._stored.setdefault(name, _StoredMap(part, **fact))
+    def _open(self, path: Path) -> None:
+        self._parts[path] = part = read_part(path)
+        for name in part.entries:
+            self._places.setdefault(name, path)
 
 
 def _names(batch: FeatureBatch, labels: Int[Tensor, "B"]) -> list[str]:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from sigma_ser.core.errors import RunError, ShapeError
-from sigma_ser.core.files import tensor_errors, whole_file
+from sigma_ser.core.errors import DamagedRunError, ShapeError
+from sigma_ser.core.files import Seal, write_tensors
 from sigma_ser.core.json_text import parse_json
 
 SAMPLE_RATE = 16_000
@@ -110,25 +110,32 @@ class Exemplar:
         """Right before and wrong after."""
         return self.prediction_before == self.label != self.prediction_after
 
-    def save(self, path: Path) -> None:
-        """Write one safetensors file: the arrays, and everything else as JSON in its metadata."""
-        from safetensors.numpy import save_file
+    def save(self, path: Path, seal: Seal | None = None) -> None:
+        """Write one safetensors file: the arrays, and everything else as JSON in its metadata.
 
-        arrays = {name: np.ascontiguousarray(_compact(getattr(self, name))) for name in _ARRAYS}
+        Args:
+            path: of the file.
+            seal: as for :func:`sigma_ser.core.files.whole_file`.
+        """
+        import torch
+
+        arrays = {
+            name: torch.from_numpy(np.ascontiguousarray(_compact(getattr(self, name))))
+            for name in _ARRAYS
+        }
         rest = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
             if field.name not in _ARRAYS
         }
-        with whole_file(path) as aside, tensor_errors(path):
-            save_file(arrays, aside, metadata={"exemplar": json.dumps(rest, ensure_ascii=False)})
+        write_tensors(path, arrays, {"exemplar": json.dumps(rest, ensure_ascii=False)}, seal)
 
     @classmethod
     def load(cls, path: Path) -> Exemplar:
         """Read what `save` wrote.
 
         Raises:
-            RunError: if the file is missing or is not an exemplar.
+            DamagedRunError: if the file is missing or is not an exemplar.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -139,9 +146,10 @@ class Exemplar:
             rest["class_names"] = tuple(rest["class_names"])
             return cls(**rest, **arrays)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as fault:
-            raise RunError(
+            raise DamagedRunError(
                 f"{path} cannot be read as an exemplar ({fault}); delete it and run again: "
-                "it is computed again, and the rest is kept"
+                "it is computed again, and the rest is kept",
+                path,
             ) from fault
 
 

@@ -8,11 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sigma_ser.core.errors import RunError
+from sigma_ser.core.errors import DamagedRunError, RunError
 from sigma_ser.core.rows import read_rows
 from sigma_ser.evaluate.notes import NoteIndex, degenerate
+from sigma_ser.runs.digests import Digests
 from sigma_ser.runs.files import read_object, read_objects
 from sigma_ser.runs.layout import RunLayout
+from sigma_ser.runs.repairs import read_repairs
 
 from .exemplar import Exemplar
 
@@ -38,6 +40,7 @@ class ReportInputs:
         exemplars: attacked utterances in full.
         replays: perturbations replayed on other victims, the columns of `replays.parquet`.
         seconds: wall time of the whole run, where known.
+        repairs: files that were found damaged and were made again; see `read_repairs`.
     """
 
     name: str
@@ -51,6 +54,7 @@ class ReportInputs:
     exemplars: Sequence[Exemplar] = ()
     replays: pl.DataFrame | None = None
     seconds: float | int | None = None
+    repairs: Sequence[Mapping[str, Any]] = ()
 
     @cached_property
     def notes(self) -> NoteIndex:
@@ -59,7 +63,8 @@ class ReportInputs:
 
 
 _AGAIN = "run its study again, which is quick where everything is finished"
-_VICTIM_KEYS = ("name", "fold", "uar", "confusion")
+_PROVENANCE_KEYS = {"leakage": list, "corpus": dict, "encoder": dict}
+_VICTIM_KEYS = {"name": str, "fold": str, "uar": (int, float), "confusion": list}
 # What identifies the cell of an exemplar.
 _CELL = ("utterance", "victim", "attack", "explainer", "scope", "sparsity", "epsilon")
 
@@ -82,8 +87,12 @@ def load_inputs(folder: Path) -> ReportInputs:
                 f"{folder} is not the folder of a finished run (it has no {path.name}); give the "
                 "folder of a finished run, or finish this run with sigma-ser run"
             )
+    digests = Digests(layout)
+    for path in (layout.rows, layout.replays, layout.provenance, layout.study, layout.study_text,
+                 layout.victims, layout.environment, layout.repairs):  # fmt: skip
+        digests.check(path)
     rows = read_rows(layout.rows)
-    known = read_object(layout.provenance, ("leakage", "corpus", "encoder"), _AGAIN)
+    known = read_object(layout.provenance, _PROVENANCE_KEYS, _AGAIN)
     stamp = read_object(layout.page_stamp, (), _AGAIN) if layout.page_stamp.is_file() else {}
     return ReportInputs(
         name=str(read_object(layout.study, ("name",), _AGAIN)["name"]),
@@ -94,16 +103,20 @@ def load_inputs(folder: Path) -> ReportInputs:
         encoder_card=known["encoder"],
         environment=read_object(layout.environment, (), _AGAIN),
         study_text=_text(layout.study_text),
-        exemplars=_exemplars(layout, rows),
+        exemplars=_exemplars(layout, digests, rows),
         replays=_replays(layout),
         seconds=stamp.get("seconds"),
+        repairs=read_repairs(layout),
     )
 
 
-def _exemplars(layout: RunLayout, rows: pl.DataFrame) -> list[Exemplar]:
+def _exemplars(layout: RunLayout, digests: Digests, rows: pl.DataFrame) -> list[Exemplar]:
     """The exemplars of the rows; those of an earlier state of the study may lie there too."""
     known = set(rows.select(_CELL).unique().iter_rows())
-    found = [Exemplar.load(path) for path in sorted(layout.exemplars.glob("*.safetensors"))]
+    paths = sorted(layout.exemplars.glob("*.safetensors"))
+    for path in paths:
+        digests.check(path)
+    found = [Exemplar.load(path) for path in paths]
     return [one for one in found if tuple(getattr(one, key) for key in _CELL) in known]
 
 
@@ -115,7 +128,9 @@ def _replays(layout: RunLayout) -> pl.DataFrame | None:
     try:
         return pl.read_parquet(layout.replays, glob=False)
     except (OSError, pl.exceptions.PolarsError) as fault:
-        raise RunError(f"{layout.replays} is damaged ({fault}); {_AGAIN}") from fault
+        raise DamagedRunError(
+            f"{layout.replays} is damaged ({fault}); {_AGAIN}", layout.replays
+        ) from fault
 
 
 def _text(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
@@ -25,6 +25,7 @@ from .replays import replay_matrices
 from .result_table import table_headings, table_rows
 from .svg import marker
 
+_MOST_REPAIRS = 10
 # A line takes about 1.5 kB of the page.
 _MOST_CELLS = 3000
 _FILTERS = ("percent", "share", "decimal", "count", "duration")
@@ -117,6 +118,7 @@ def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
             "Corpus": inputs.corpus_card,
             "Encoder": inputs.encoder_card,
             "Environment": inputs.environment,
+            "Damaged files that were made again": _repaired(inputs.repairs),
         },
         "study_text": inputs.study_text,
         "seconds": inputs.seconds,
@@ -131,6 +133,14 @@ def _shown(cells: list[Cell], here: list[Cell], panels: Sequence[str]) -> list[C
         cells = sorted(cells, key=lambda cell: cell["cell"] not in linked)[:_MOST_CELLS]
     place = {panel: number for number, panel in enumerate(panels)}
     return sorted(cells, key=lambda cell: place.get(cell["panel"], len(place)))
+
+
+def _repaired(repairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How many files were repaired, and which, the first ones by name."""
+    names = [one["file"] for one in repairs]
+    shown = ", ".join(names[:_MOST_REPAIRS])
+    more = f" and {len(names) - _MOST_REPAIRS} more" if len(names) > _MOST_REPAIRS else ""
+    return {"number": len(names), "files": shown + more} if names else {}
 
 
 def _is_at(cell: Cell, budget: tuple[float, float] | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ _COLUMNS: tuple[tuple[str, str, int], ...] = (
     ("passes_total", "Passes", 1),
 )
 _NONE: Mapping[str, float] = {}
+# CommonMark 2.4: a backslash before ASCII punctuation makes it plain text. Characters that have a
+# meaning at the start of a line only are left alone.
+_MD_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~#$&!])")
 _TEX_ESCAPES = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -79,8 +83,8 @@ def markdown(cells: Sequence[Cell], p_values: Mapping[str, float] = _NONE) -> st
     lines = [[*heading, "Notes"], [*rule, "---"]] if noted else [heading, rule]
     for cell, best in _marked(cells):
         rate = f"**{_rate(cell)}**" if best else _rate(cell)
-        name, method = (str(cell[k]).replace("|", "\\|") for k in ("panel", "method"))
-        remarks = [_codes(cell["notes"], ", ")] if noted else []
+        name, method = (md(str(cell[key])) for key in ("panel", "method"))
+        remarks = [md(_codes(cell["notes"], ", "))] if noted else []
         lines.append([name, method, rate, _p(cell, p_values), *_numbers(cell, columns), *remarks])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -114,6 +118,15 @@ def tex(text: str) -> str:
     '50 \\\\% of a\\\\_b'
     """
     return text.translate(_TEX_ESCAPES)
+
+
+def md(text: str) -> str:
+    """Text for a cell of a Markdown table, with the special characters of Markdown escaped.
+
+    >>> md("a|b *c* <d>")
+    'a\\\\|b \\\\*c\\\\* \\\\<d\\\\>'
+    """
+    return _MD_SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
 def _codes(notes: Sequence[Note], separator: str = " ") -> str:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sigma_ser.core.errors import RunError
-from sigma_ser.core.files import write_json
+from sigma_ser.core.files import remove, unfinished, write_json
 from sigma_ser.core.rows import read_rows
 
+from .digests import Digests
 from .files import MAKE_ANEW, read_object
 from .layout import STEP_FOLDERS, RunLayout, exemplar_key
 
 _AGAIN = "again, which is quick where everything is finished"
-# Names of files that are being written; see `core.files.whole_file`.
-_PARTIAL = re.compile(r"^\..+\.[0-9a-f]{8}(\.[a-z]+)?$")
 
 
 @dataclass(frozen=True)
@@ -30,21 +26,19 @@ class Garbage:
     bytes: int
 
 
-def write_plan(layout: RunLayout, study: str, needs: Mapping[str, Sequence[str]]) -> None:
+def write_plan(
+    layout: RunLayout, digests: Digests, study: str, needs: Mapping[str, Sequence[str]]
+) -> None:
     """Record what a study needs.
 
     Args:
         layout: of the run folder.
+        digests: of the same folder.
         study: name of the study.
         needs: names of artefacts, for each of `STEP_FOLDERS` and for `saliency`.
     """
-    write_json(layout.plan, {"study": study, "needs": {key: list(needs[key]) for key in needs}})
-
-
-def remove_partial_files(layout: RunLayout) -> None:
-    """Remove half-written files of killed processes; only while the folder is locked."""
-    for path in _partial_files(layout.folder):
-        path.unlink(missing_ok=True)
+    values = {"study": study, "needs": {key: list(needs[key]) for key in needs}}
+    write_json(layout.plan, values, digests.seal)
 
 
 def find_garbage(layout: RunLayout) -> Garbage:
@@ -59,16 +53,20 @@ def find_garbage(layout: RunLayout) -> Garbage:
             f"{layout.folder} is not a run folder of this version (it has no {layout.plan.name}); "
             f"run the study {_AGAIN}"
         )
-    needs = read_object(layout.plan, ["needs"], f"run the study {_AGAIN}")["needs"]
-    if not isinstance(needs, dict) or not {*STEP_FOLDERS, "saliency"} <= needs.keys():
+    digests = Digests(layout)
+    digests.check(layout.plan)
+    needs = read_object(layout.plan, {"needs": dict}, f"run the study {_AGAIN}")["needs"]
+    lists = [needs.get(name) for name in (*STEP_FOLDERS, "saliency")]
+    if not all(isinstance(one, list) for one in lists):
         raise RunError(
             f"{layout.plan} was written by another version of sigma-ser; run the study {_AGAIN}"
         )
-    found = list(_partial_files(layout.folder))
+    found = list(unfinished(layout.folder))
     for name in STEP_FOLDERS:
         entries = _children(layout.folder / name)
         found += [path for path in entries if path.name not in needs[name]]
-    found += _unused_maps(layout, needs)
+    found += _unused_maps(layout, digests, needs)
+    digests.check(layout.rows)
     found += _unused_exemplars(layout, needs)
     # What lies inside a folder that is removed is not listed again.
     once = {path for path in found if not set(path.parents) & set(found)}
@@ -78,20 +76,18 @@ def find_garbage(layout: RunLayout) -> Garbage:
 def remove_garbage(garbage: Garbage) -> None:
     """Remove what was found; only while the folder is locked."""
     for path in garbage.paths:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove(path)
 
 
-def _unused_maps(layout: RunLayout, needs: Mapping[str, Any]) -> Iterator[Path]:
+def _unused_maps(layout: RunLayout, digests: Digests, needs: Mapping[str, Any]) -> Iterator[Path]:
     banks = set()
     for step in _children(layout.explained):
         if step.name not in needs["saliency"]:
             yield step
             continue
         for part in step.glob("part-*.json"):
-            banks.add(read_object(part, ["bank"], MAKE_ANEW)["bank"])
+            digests.check(part)
+            banks.add(read_object(part, {"bank": str}, MAKE_ANEW)["bank"])
     for path in _children(layout.mask_banks):
         # The banks of universal maps are only read when those are computed.
         if path != layout.explained and path.name not in banks:
@@ -107,13 +103,6 @@ def _unused_exemplars(layout: RunLayout, needs: Mapping[str, Any]) -> Iterator[P
     for path in _children(layout.exemplars):
         if path.stem not in kept:
             yield path
-
-
-def _partial_files(folder: Path) -> Iterator[Path]:
-    for place, _, names in os.walk(folder):
-        for name in names:
-            if _PARTIAL.match(name):
-                yield Path(place) / name
 
 
 def _children(folder: Path) -> list[Path]:

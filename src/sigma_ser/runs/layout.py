@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +73,51 @@ class RunLayout:
         """Tasks that could not be computed."""
         return self.folder / "failures.json"
 
+    @property
+    def digests(self) -> Path:
+        """Folder with the digests of all files, one file for each process that has written."""
+        return self.folder / "digests"
+
+    @property
+    def digests_joined(self) -> Path:
+        """The digests of the processes of earlier calls."""
+        return self.digests / "joined.txt"
+
+    @property
+    def repairs(self) -> Path:
+        """Files that were found damaged and were made again."""
+        return self.folder / "repairs.json"
+
     # Artefacts of the steps.
+
+    def artefacts(self) -> Iterator[Path]:
+        """All files that later calls read; shards of features are checked by their own index."""
+        for name in (*STEP_FOLDERS, self.mask_banks.name, self.exemplars.name):
+            for path in sorted((self.folder / name).rglob("*")):
+                shard = self.is_feature(path) and path.parent.name == "shards"
+                if path.is_file() and not shard and not path.name.startswith("."):
+                    yield path
+        for path in (self.rows, self.replays, self.collected, self.repairs):
+            if path.is_file():
+                yield path
+
+    def is_feature(self, path: Path) -> bool:
+        """Whether a file belongs to a feature store of the run."""
+        return path.is_relative_to(self.folder / "features")
+
+    def made_with(self, path: Path) -> Path:
+        """The file or folder that must be removed so that a run makes a file again."""
+        match path.relative_to(self.folder).parts:
+            case ("victims", name, *_):
+                return self.victim(name)
+            case ("features", name, "store.json"):
+                # Nothing else says which features these are.
+                return self.features(name)
+            case ("attacks", _, name) if name.startswith("perturbations-"):
+                # While the rows of the part are there, the attack is not run again.
+                rows = path.with_name(name.replace("perturbations-", "part-"))
+                return rows.with_suffix(".parquet")
+        return path
 
     def features(self, name: str) -> Path:
         """Folder of a feature store."""
@@ -183,6 +228,12 @@ class RunLayout:
     def page(self) -> Path:
         """The HTML page."""
         return self.folder / "report" / "index.html"
+
+    def report_files(self) -> Iterator[Path]:
+        """The page, and the files of its tables, figures and statistics."""
+        for folder in (self.analysis, self.tables, self.figures):
+            yield from (path for path in sorted(folder.rglob("*")) if path.is_file())
+        yield self.page
 
     @property
     def page_stamp(self) -> Path:

@@ -12,12 +12,16 @@ from sigma_ser.core.errors import RunError
 from sigma_ser.core.files import write_json
 from sigma_ser.core.progress import Progress
 
-from .files import read_object
+from .files import lacking, read_object
 from .layout import RunLayout
 from .lock import is_locked
 
-_KEYS = ("state", "process", "host", "started", "updated", "reason", "stages")
-_STAGE_KEYS = ("name", "total", "cached", "done", "began")
+_NUMBER = (int, float)
+_KEYS = {
+    "state": str, "process": int, "host": str, "started": _NUMBER, "updated": _NUMBER,
+    "reason": (str, type(None)), "stages": list,
+}  # fmt: skip
+_STAGE_KEYS = {"name": str, "total": int, "cached": int, "done": int, "began": _NUMBER}
 _EVERY = 1.0  # seconds between two writes
 
 
@@ -110,7 +114,7 @@ def read_status(layout: RunLayout) -> dict[str, Any]:
         )
     values = read_object(path, _KEYS, "run the study again, which rewrites it")
     for stage in values["stages"]:
-        if not set(_STAGE_KEYS) <= set(stage):
+        if lacking(stage, _STAGE_KEYS):
             raise RunError(f"{path} is damaged; run the study again, which rewrites it")
     if values["state"] == "running" and not is_locked(layout.folder):
         values["state"] = "stopped"

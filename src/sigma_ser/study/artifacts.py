@@ -18,15 +18,16 @@ from torch import Tensor
 
 from sigma_ser.attacks.gradient_checks import GradientCheck
 from sigma_ser.core.contracts import Victim
-from sigma_ser.core.errors import ConfigError, RunError, VictimError
+from sigma_ser.core.errors import ConfigError, DamagedRunError, VictimError
 from sigma_ser.core.files import content_key, safe_name
 from sigma_ser.encoders.store import FeatureStore
 from sigma_ser.execution.memory import Slack
 from sigma_ser.explainers.explanation import make_explainer
 from sigma_ser.masks.bank import MaskBank
+from sigma_ser.runs.digests import Digests
 from sigma_ser.runs.files import MAKE_ANEW, read_object
 from sigma_ser.runs.layout import RunLayout
-from sigma_ser.victims.checkpoint import TrainedVictim, fingerprint
+from sigma_ser.victims.checkpoint import CARD, TrainedVictim, fingerprint
 from sigma_ser.victims.loading import load_victim
 from sigma_ser.victims.victim import usable_scale
 
@@ -34,7 +35,7 @@ from .steps import GradientStep, SaliencyStep, Setting, UniversalStep, VictimSte
 
 
 class Artifacts:
-    """Opens the artefacts of one run, each once, and keeps the latest ones open.
+    """Opens the artefacts of one run, each once, checked, and keeps the latest ones open.
 
     A worker enters one for all of its tasks; nothing stays open after it.
 
@@ -44,12 +45,13 @@ class Artifacts:
 
     def __init__(self, layout: RunLayout) -> None:
         self.layout = layout
+        self.digests = Digests(layout)
         self._slack = Slack()
         # As many as the tasks of one worker take turns with.
         self._store = lru_cache(maxsize=4)(FeatureStore)
         self._victim = lru_cache(maxsize=8)(self._open_victim)
         self._bank = lru_cache(maxsize=16)(self._open_bank)
-        self._seconds = lru_cache(maxsize=16)(_read_seconds)
+        self._seconds = lru_cache(maxsize=16)(self._read_seconds)
 
     def __enter__(self) -> Artifacts:
         return self
@@ -93,6 +95,7 @@ class Artifacts:
         path = None if step is None else self.layout.gradient_check(step.key)
         if path is None or not path.exists():
             return None
+        self.digests.check(path)
         names = [one.name for one in fields(GradientCheck)]
         return GradientCheck.from_record(read_object(path, names, MAKE_ANEW))
 
@@ -120,12 +123,15 @@ class Artifacts:
         store = self.store(step.setting)
         if step.source is None:
             folder = self.layout.victim(step.folder)
+            for path in sorted(folder.glob("*")):
+                self.digests.check(path)
             try:
                 trained = TrainedVictim.load(folder)
             except VictimError as fault:
-                raise RunError(
+                raise DamagedRunError(
                     f"{fault}: to train it again, delete the folder {folder} and run again; the "
-                    "rest is kept"
+                    "rest is kept",
+                    folder / CARD,
                 ) from fault
             return trained, trained.view(store)
         loaded = open_source(step.source, step.setting.layer, step.training)
@@ -150,7 +156,16 @@ class Artifacts:
             features=victim.setting.features,
             fingerprint=fingerprint_of(opened),
             seed=seed,
+            record=self.digests,
         )
+
+    def _read_seconds(self, folder: Path, parts: int) -> Mapping[str, float | None]:
+        del parts  # part of the cache key: a further part changes the result
+        seconds: dict[str, float | None] = {}
+        for part in sorted(folder.glob("part-*.json")):
+            self.digests.check(part)
+            seconds |= read_object(part, {"seconds": dict}, MAKE_ANEW)["seconds"]
+        return seconds
 
 
 def open_source(source: str, layer: str, settings: Mapping[str, Any]) -> Victim:
@@ -212,11 +227,3 @@ def _remedy(step: VictimStep, shared: Sequence[str]) -> str:
     if shared:
         return kept
     return "use a victim that was trained on these classes, or a corpus that has the victim's"
-
-
-def _read_seconds(folder: Path, parts: int) -> Mapping[str, float | None]:
-    del parts  # part of the cache key: a further part changes the result
-    seconds: dict[str, float | None] = {}
-    for part in sorted(folder.glob("part-*.json")):
-        seconds |= read_object(part, ["seconds"], MAKE_ANEW)["seconds"]
-    return seconds

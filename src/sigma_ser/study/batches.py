@@ -121,6 +121,7 @@ def _mask(here: StepBatch, mask: MaskStep, budget: Budget, scope: int) -> Bool[T
     batch = here.batch
     if mask.universal is not None:
         path = here.artifacts.layout.universal(mask.universal.key)
+        here.artifacts.digests.check(path)
         saliency = unfold(read_tensors(path)["map"], batch.lengths)
         return topk_mask(saliency, batch.lengths, budget, scope)
     if mask.source == CONSENSUS:

@@ -154,7 +154,9 @@ def _consistency(
         clean=bank.explain(here.batch, here.labels).saliency,
         seeds=bank.seeds(here.batch),
     )
-    floors = read_tensors(task.layout.floor(step.floor.key, task.part))
+    path = task.layout.floor(step.floor.key, task.part)
+    here.artifacts.digests.check(path)
+    floors = read_tensors(path)
     scores |= {name: values[here.rows] for name, values in floors.items()}
     kept = ["mask_mass"] + [
         f"{metric}{suffix}" for metric in CONSISTENCY_METRICS for suffix in ("", "_own", "_floor")

@@ -19,8 +19,11 @@ from pydantic import (
 from sigma_ser.core.budget import Granularity
 from sigma_ser.core.files import safe_name
 
-Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+# In units of standard deviations; beyond, perturbed features and their squares leave float32.
+Epsilon = Annotated[float, Field(ge=0, le=1e6)]
+# Rows hold seeds in 64 bits with a sign.
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Layer = int | Literal["mean", "all"]
 Item = TypeVar("Item")
 
@@ -69,7 +72,7 @@ class CorpusSection(_OpenSection):
     root: Path | None = Field(None, description="folder of the corpus; relative to the study file")
     protocol: OneOrMore[str] = Field(description="one, or a list: each is run")
     protocol_settings: dict[str, Any] = {}
-    seed: int = Field(0, description="of the split, where the protocol draws one")
+    seed: Seed = Field(0, description="of the split, where the protocol draws one")
     folds: Distinct[int] | None = Field(
         None, min_length=1, description="numbers of the folds to run; all by default"
     )
@@ -93,7 +96,7 @@ class AdversarialSection(_OpenSection):
 
     attack: str
     sparsity: Share = 0.01
-    epsilon: Positive = 0.5
+    epsilon: Annotated[Epsilon, Field(gt=0)] = 0.5
     share: Share = Field(0.5, description="weight of the adversarial loss")
 
 
@@ -106,7 +109,7 @@ class VictimSection(_OpenSection):
     head: str | None = Field(None, description="name of a head to train")
     load: str | None = Field(None, description="instead of a head: any source of `load_victim`")
     name: str | None = Field(None, description="name in the rows; that of the head by default")
-    seeds: Distinct[int] = Field([0], min_length=1)
+    seeds: Distinct[Seed] = Field([0], min_length=1)
     head_settings: dict[str, Any] = {}
     adversarial: AdversarialSection | None = Field(
         None, description="adversarial training with this attack"
@@ -135,7 +138,7 @@ class BudgetSection(_Section):
     """Budgets: every combination of these values is one."""
 
     sparsity: list[Share] = Field([0.01], min_length=1)
-    epsilon: list[Annotated[float, Field(ge=0)]] = Field([0.5], min_length=1)
+    epsilon: list[Epsilon] = Field([0.5], min_length=1)
     granularity: list[Granularity] = Field(["element"], min_length=1)
 
 
@@ -145,7 +148,7 @@ class AttackSection(_OpenSection):
     name: str
     native: StrictBool = Field(True, description="also run it with a support of its own choice")
     explainers: list[str] = Field([], description="also run it inside the masks of these")
-    scopes: list[Annotated[int, Field(ge=1)]] = Field([1], min_length=1)
+    scopes: list[Annotated[int, Field(ge=1, le=10**9)]] = Field([1], min_length=1)
     mask_sources: list[str] = Field(
         [OWN],
         min_length=1,
@@ -153,7 +156,7 @@ class AttackSection(_OpenSection):
         "victim; `consensus` of all victims; `universal`, one map for a victim; or "
         "`victim@encoder:layer`, whose frames carry over",
     )
-    seeds: Distinct[int] | None = Field(
+    seeds: Distinct[Seed] | None = Field(
         None, description="of its randomness; the study's by default"
     )
 
@@ -181,7 +184,7 @@ class EvaluationSection(_Section):
         None, min_length=1, description="attack exactly these utterances of the test part"
     )
     batch_size: int = Field(32, ge=1)
-    seed: int = 0
+    seed: Seed = 0
     exemplars: int = Field(3, ge=0, description="number of utterances shown in full in the report")
     replay: StrictBool = Field(
         False, description="also replay each perturbation on every other victim of its fold"

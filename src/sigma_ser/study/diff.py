@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sigma_ser.core.errors import RunError
 from sigma_ser.core.rows import CELL_COLUMNS, TIMING_COLUMNS, read_rows
 from sigma_ser.evaluate.result_names import cell_names, flattened, victim_names
+from sigma_ser.runs.digests import Digests
 from sigma_ser.runs.files import read_object, read_objects
 from sigma_ser.runs.layout import RunLayout
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _ADVICE = "run its study again, which is quick where everything is finished"
-_VICTIM_KEYS = ("fold", "name", "uar")
+_VICTIM_KEYS = {"fold": str, "name": str, "uar": (int, float)}
 _KEYS = [name for name in CELL_COLUMNS if name != "attack_settings"]
 
 
@@ -93,6 +94,9 @@ def compare_runs(first: Path, second: Path) -> Difference:
                 f"{layout.folder} is not the folder of a finished run (it has no "
                 f"{layout.rows.name}); give one, or finish it with sigma-ser run"
             )
+        digests = Digests(layout)
+        for path in (layout.study, layout.environment, layout.victims, layout.rows):
+            digests.check(path)
     studies = [read_object(one.study, (), _ADVICE) for one in layouts]
     surroundings = [read_object(one.environment, (), _ADVICE) for one in layouts]
     victims = [read_objects(one.victims, _VICTIM_KEYS, _ADVICE) for one in layouts]

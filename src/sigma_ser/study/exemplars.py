@@ -9,7 +9,10 @@ import torch
 from sigma_ser.audio.reading import read_utterance
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.passes import per_channel
+from sigma_ser.core.rows import schema
 from sigma_ser.report.exemplar import Exemplar
+from sigma_ser.runs.digests import Digests
+from sigma_ser.runs.files import read_part
 from sigma_ser.runs.layout import RunLayout, exemplar_key
 
 from .artifacts import Artifacts
@@ -21,7 +24,9 @@ from .tasks import PartTask
 _CONDITION = ("attack", "explainer", "mask_source", "scope", "sparsity", "epsilon")
 
 
-def exemplar_tasks(plan: Plan, layout: RunLayout, flipped: Mapping[str, int]) -> list[PartTask]:
+def exemplar_tasks(
+    plan: Plan, layout: RunLayout, digests: Digests, flipped: Mapping[str, int]
+) -> list[PartTask]:
     """The utterances that the page shows, known once the attacks are done.
 
     The cell is the strongest one inside the mask of an explanation, or the strongest of all where
@@ -30,10 +35,12 @@ def exemplar_tasks(plan: Plan, layout: RunLayout, flipped: Mapping[str, int]) ->
     Args:
         plan: of the study, whose attacks are done.
         layout: of its run folder.
+        digests: of the same folder.
         flipped: number of misclassified utterances of each cell, by its key; cells without rows
             are left out.
     """
     import polars as pl
+    import pyarrow as pa
 
     evaluation = plan.study.evaluation
     done = [step for step in plan.attacks if step.key in flipped]
@@ -42,7 +49,11 @@ def exemplar_tasks(plan: Plan, layout: RunLayout, flipped: Mapping[str, int]) ->
     guided = [step for step in done if step.guided]
     best = max(guided or done, key=lambda step: flipped[step.key])
     files = (layout.attack(best.key, number) for number, _ in plan.parts(best))
-    rows = pl.read_parquet([path for path in files if path.exists()]).filter("correct_before")
+    tables = []
+    for path in (one for one in files if one.exists()):
+        digests.check(path)
+        tables.append(read_part(path, schema()))
+    rows = pl.DataFrame(pa.concat_tables(tables)).filter("correct_before")
     ordered = rows.sort("success", "utterance", descending=[True, False])
     # One of each emotion before a second of any.
     ordered = ordered.with_columns(turn=pl.int_range(pl.len()).over("label")).sort(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sigma_ser.audio.recording import SAMPLE_RATE
-from sigma_ser.core.errors import ConfigError, StoreError
+from sigma_ser.core.errors import ConfigError, DamagedStoreError, StoreError
 from sigma_ser.core.files import safe_name
 from sigma_ser.core.progress import Progress
 from sigma_ser.core.utterance import Utterance
@@ -18,8 +18,9 @@ from sigma_ser.corpora.folds import Fold, make_folds
 from sigma_ser.corpora.reader import Card
 from sigma_ser.encoders.encoder import Encoder, load_encoder
 from sigma_ser.encoders.extraction import extract
-from sigma_ser.encoders.index import CARD, shard_path
+from sigma_ser.encoders.index import CARD, INDEX, shard_path
 from sigma_ser.encoders.store import FeatureStore
+from sigma_ser.runs.digests import Digests
 from sigma_ser.runs.layout import RunLayout
 from sigma_ser.victims.checkpoint import TrainedVictim
 
@@ -116,7 +117,10 @@ def open_inputs(config: StudyConfig, layout: RunLayout) -> list[StudyInput]:
 
 
 def plan_study(
-    config: StudyConfig, inputs: Sequence[StudyInput], progress: Progress | None
+    config: StudyConfig,
+    inputs: Sequence[StudyInput],
+    progress: Progress | None,
+    digests: Digests | None = None,
 ) -> Plan:
     """Plan a study; with a progress, the missing features are extracted first.
 
@@ -124,11 +128,12 @@ def plan_study(
         config: of the study.
         inputs: from `open_inputs`.
         progress: is informed of the extraction; `None` plans without features, as a dry run does.
+        digests: of the run folder that holds the features.
 
     Raises:
         SigmaError: if features cannot be extracted, or a loaded victim does not fit them.
     """
-    stores = [None if progress is None else _extracted(one, progress) for one in inputs]
+    stores = [None if progress is None else _extracted(one, progress, digests) for one in inputs]
     loaded: dict[str, str] = {}
     for section in config.victims:
         for one, store in zip(inputs, stores, strict=True):
@@ -209,7 +214,7 @@ def _check_fit(victim: Any, store: FeatureStore) -> None:
         )
 
 
-def _extracted(one: StudyInput, progress: Progress) -> FeatureStore:
+def _extracted(one: StudyInput, progress: Progress, digests: Digests | None) -> FeatureStore:
     progress.stage("features", len(one.corpus))
     before = 0
 
@@ -219,9 +224,18 @@ def _extracted(one: StudyInput, progress: Progress) -> FeatureStore:
         before = done
 
     store = _finished(one)
+    index = [one.folder / name for name in (CARD, INDEX)]
     if store is None:
         assert one.encoder is not None
-        return extract(one.corpus, one.encoder, out=one.folder, progress=advance)
+        store = extract(one.corpus, one.encoder, out=one.folder, progress=advance)
+        # While shards are added the index changes, so it is recorded once it is complete.
+        if digests is not None:
+            for path in index:
+                digests.record(path)
+        return store
+    if digests is not None:
+        for path in index:
+            digests.check(path)
     advance(len(one.corpus), len(one.corpus))
     return store
 
@@ -230,7 +244,14 @@ def _finished(one: StudyInput) -> FeatureStore | None:
     """The features, if none is missing: then the encoder need not be loaded."""
     if one.encoder is None:
         return FeatureStore(one.folder)
-    if not (one.folder / CARD).exists():
+    path = one.folder / CARD
+    if not path.exists():
+        if any(not path.name.startswith(".") for path in one.folder.glob("*")):
+            raise DamagedStoreError(
+                f"{path} is missing, which says whose features these are; delete {one.folder} and "
+                "run again: the features are computed again",
+                path,
+            )
         return None
     store = FeatureStore(one.folder)
     card, shards = store.card, range(int(store.card["shards"]))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 
 from sigma_ser.attacks.factory import make_attack
@@ -26,6 +29,9 @@ from sigma_ser.victims.settings import TrainingSettings
 from .config import AttackSection, StudyConfig, VictimSection
 from .mask_sources import check_sources, check_victim_names
 from .tracking import check_tracking
+
+# Length of the utterance on which a head is tried, that of a few seconds of speech.
+_FRAMES = 200
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,13 @@ def load_study(path: Path | str, overrides: Sequence[str] = ()) -> LoadedStudy:
     Raises:
         ConfigError: names the file, the key and its line.
     """
+    with _bounded(str(path)):
+        return _load(Path(path), overrides)
+
+
+def _load(path: Path, overrides: Sequence[str]) -> LoadedStudy:
     sources: list[Source] = []
-    values = _read(Path(path), sources, ())
+    values = _read(path, sources, ())
     own, *included = sources
     text = own.text + "".join(
         f"\n# included: {source.path.name}\n"
@@ -66,9 +77,18 @@ def parse_study(
     values: Mapping[str, Any], overrides: Sequence[str] = (), *, base: Path | None = None
 ) -> LoadedStudy:
     """A study from plain values; relative folders in it are relative to `base`, where given."""
-    merged: dict[str, Any] = _anchored(_plain(values), base) if base else _plain(values)
-    text = json.dumps(values, indent=2, default=str)
-    return _study(merged, Places(merged, (), overrides), text)
+    with _bounded("the study"):
+        merged: dict[str, Any] = _anchored(_plain(values), base) if base else _plain(values)
+        text = json.dumps(values, indent=2, default=str)
+        return _study(merged, Places(merged, (), overrides), text)
+
+
+@contextlib.contextmanager
+def _bounded(what: str) -> Iterator[None]:
+    try:
+        yield
+    except RecursionError:
+        raise ConfigError(f"{what} is nested too deeply to be read; simplify it") from None
 
 
 def check_names(study: LoadedStudy) -> Executor:
@@ -96,7 +116,7 @@ def check_names(study: LoadedStudy) -> Executor:
         _check_attack(section, number, config, places)
     if config.consistency.explainer is not None:
         with places.errors_at("consistency", "explainer"):
-            _make_explainer(config, config.consistency.explainer)
+            _make_explainer(config, config.consistency.explainer, config.consistency.settings)
     for number, encoder in enumerate(config.encoder or ()):
         with places.errors_at("encoder", number, keys=encoder.settings):
             _check_keywords(load_encoder, "encoder", encoder.settings)
@@ -229,8 +249,10 @@ def _check_attack(section: AttackSection, number: int, config: StudyConfig, plac
             _make_explainer(config, name)
 
 
-def _make_explainer(config: StudyConfig, name: str) -> None:
-    settings = dict(config.explainers.get(name, {}))
+def _make_explainer(
+    config: StudyConfig, name: str, further: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    settings = {**config.explainers.get(name, {}), **further}
     make_explainer(str(settings.pop("name", name)), **settings)
 
 
@@ -243,13 +265,25 @@ def _check_victim(victim: VictimSection, number: int, places: Places) -> None:
     with places.errors_at(*place, "head"):
         registry.get("head", victim.head)
     with places.errors_at(*place, "head_settings"):
-        make_head(victim.head, 2, 2, victim.head_settings)
+        _check_head(victim.head, victim.head_settings)
     with places.errors_at(*place, keys=victim.settings):
         _check_training(victim.settings)
     if victim.adversarial is not None:
         settings = victim.adversarial.settings
         with places.errors_at(*place, "adversarial", keys=settings, name="attack"):
             make_attack(victim.adversarial.attack, **settings)
+
+
+def _check_head(name: str, settings: Mapping[str, Any]) -> None:
+    """Make a head and call it once, so that settings which do not work together cost no work."""
+    head = make_head(name, 2, 2, settings).eval()
+    try:
+        with torch.inference_mode():
+            head(torch.zeros(2, _FRAMES, 2), torch.tensor([_FRAMES, _FRAMES // 2]))
+    except (TypeError, ValueError, RuntimeError, IndexError) as fault:
+        raise ConfigError(
+            f"the head {name!r} does not work with head_settings {dict(settings)}: {fault}"
+        ) from fault
 
 
 def _check_training(settings: Mapping[str, Any]) -> None:

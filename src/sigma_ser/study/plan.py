@@ -11,14 +11,11 @@ from typing import TYPE_CHECKING, Any
 from sigma_ser import __version__
 from sigma_ser.core import registry
 from sigma_ser.core.budget import Budget
-from sigma_ser.core.errors import ConfigError
 from sigma_ser.core.files import content_key
-from sigma_ser.core.records import Records
-from sigma_ser.core.seeds import derive_seed
-from sigma_ser.core.utterance import Utterance
 
 from .config import CONSENSUS, UNIVERSAL, AttackSection, StudyConfig
 from .mask_sources import mask_owners
+from .samples import attacked_parts, checked_part, unattacked_part
 from .steps import (
     AttackStep,
     FloorStep,
@@ -37,14 +34,6 @@ from .steps import (
 if TYPE_CHECKING:
     from sigma_ser.corpora.corpus import Corpus
     from sigma_ser.corpora.folds import Fold
-
-
-# Utterances of one file of results: small enough to lose little, large enough to be few.
-PART_UTTERANCES = 256
-# Number of utterances behind a universal map: more of them change it little.
-UNIVERSAL_UTTERANCES = 128
-# Attacked utterances on which the gradients of a victim are checked.
-CHECKED_UTTERANCES = 32
 
 
 @dataclass(frozen=True)
@@ -186,16 +175,13 @@ class _Planner:
 
     def _gradient_check(self, victim: VictimStep) -> GradientStep | None:
         """The check at the largest budget, on utterances of all lengths."""
-        sample = [one for part in self.samples[victim.sample] for one in part]
-        if not sample:
+        part = checked_part(self.samples[victim.sample])
+        if not part:
             return None
-        count = min(len(sample), CHECKED_UTTERANCES)
-        checked = [sample[place * len(sample) // count] for place in range(count)]
         budget = max(
             budgets_of(self.study), key=lambda one: (float(one.epsilon), one.sparsity or 0.0)
         )
-        key = self.key("gradients", victim.key, _plain(budget), [one.id for one in checked])
-        part = Records.of(Utterance, iter(checked))
+        key = self.key("gradients", victim.key, _plain(budget), [one.id for one in part])
         return self.gradients.setdefault(key, GradientStep(key, victim, budget, part))
 
     def _conditions(
@@ -277,51 +263,3 @@ def versions() -> dict[str, str]:
     import torch
 
     return {"sigma-ser": __version__, "torch": torch.__version__, "machine": platform.machine()}
-
-
-def attacked_parts(study: StudyConfig, corpus: Corpus, fold: Fold) -> tuple[Part, ...]:
-    """The attacked test utterances, of similar length in each part, in an order fixed by content.
-
-    The order follows the recordings and not their frames, so it is the same for every encoder.
-
-    Raises:
-        ConfigError: if `evaluation.ids` names an utterance outside the test part.
-    """
-    evaluation = study.evaluation
-    if evaluation.ids is not None:
-        unknown = set(evaluation.ids) - set(fold.test)
-        if unknown:
-            raise ConfigError(
-                f"evaluation.ids: {min(unknown)!r} is not in the test part of fold {fold.name}"
-            )
-        ids = list(evaluation.ids)
-    else:
-        ids = _stratified(corpus, fold.test, evaluation.utterances, evaluation.seed)
-    chosen = _by_length(corpus, ids)
-    return tuple(
-        chosen[start : start + PART_UTTERANCES] for start in range(0, len(chosen), PART_UTTERANCES)
-    )
-
-
-def unattacked_part(study: StudyConfig, corpus: Corpus, fold: Fold) -> Part:
-    """Utterances for a universal map: of the validation part, or the training part without one."""
-    ids = fold.validation or fold.train
-    kept = _stratified(corpus, ids, UNIVERSAL_UTTERANCES, study.evaluation.seed)
-    return _by_length(corpus, kept)
-
-
-def _by_length(corpus: Corpus, ids: Sequence[str]) -> Records[Utterance]:
-    ordered = sorted(ids, key=lambda name: (corpus[name].seconds, name))
-    return Records.of(Utterance, (corpus[name] for name in ordered))
-
-
-def _stratified(corpus: Corpus, ids: Sequence[str], wanted: int | None, seed: int) -> list[str]:
-    if wanted is None or wanted >= len(ids):
-        return list(ids)
-    by_class: dict[str, list[str]] = {}
-    for name in sorted(ids, key=lambda name: derive_seed("sample", seed, name)):
-        by_class.setdefault(corpus[name].label, []).append(name)
-    turns = itertools.chain.from_iterable(
-        itertools.zip_longest(*(by_class[label] for label in sorted(by_class)))
-    )
-    return list(itertools.islice((name for name in turns if name is not None), wanted))

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from sigma_ser import __version__
 from sigma_ser.core.errors import RunError
-from sigma_ser.core.files import content_key, whole_file, write_json
+from sigma_ser.core.files import content_key, file_digest, whole_file, write_json
 from sigma_ser.core.json_text import parse_json
 from sigma_ser.core.rows import schema
 from sigma_ser.corpora.leakage import leakage_report
 from sigma_ser.report.writer import write_report
+from sigma_ser.runs.digests import Digests
 from sigma_ser.runs.files import MAKE_ANEW, read_object, read_part
 from sigma_ser.runs.layout import RunLayout
+from sigma_ser.runs.repairs import note_repairs, read_repairs
 
 from .inputs import StudyInput
 from .scheduler import read_failures
@@ -31,13 +33,12 @@ if TYPE_CHECKING:
 class Collected:
     """What `rows.parquet` holds.
 
-    `key` is a hash of its contents, `flipped` the number of misclassified utterances of each cell,
-    and `sizes` the bytes of the files that were written: one that was truncated is written again.
+    `key` is a hash of its contents, and `flipped` the number of misclassified utterances of each
+    cell.
     """
 
     key: str
     flipped: Mapping[str, int]
-    sizes: Mapping[str, int]
 
 
 def provenance(inputs: Sequence[StudyInput]) -> dict[str, Any]:
@@ -56,65 +57,91 @@ def provenance(inputs: Sequence[StudyInput]) -> dict[str, Any]:
     return plain
 
 
-def victim_scores(plan: Plan, layout: RunLayout) -> list[dict[str, Any]]:
-    """Name, setting and test scores of each victim that could be made."""
+def victim_scores(plan: Plan, layout: RunLayout, digests: Digests) -> list[dict[str, Any]]:
+    """Name, setting and test scores of each victim that could be made.
+
+    Raises:
+        DamagedRunError: if a file of a victim is damaged.
+    """
     there = (step for step in plan.victims if layout.victim_timing(step.folder).exists())
     checks = {step.victim.key: layout.gradient_check(step.key) for step in plan.gradients}
     return [
-        {**_scores(layout, step), "gradient_check": _check(checks.get(step.key))} for step in there
+        {
+            **_scores(layout, step, digests),
+            "gradient_check": _check(checks.get(step.key), digests),
+        }
+        for step in there
     ]
 
 
-def collect(plan: Plan, layout: RunLayout) -> Collected:
+def collect(plan: Plan, layout: RunLayout, digests: Digests) -> Collected:
     """Write `rows.parquet`, and `replays.parquet` where perturbations were replayed.
 
     Rows come in the order of the plan; parts that could not be computed are left out. Nothing is
     written where the parts are those of the last time.
 
     Raises:
-        RunError: if there is no row at all, or a part is damaged.
+        RunError: if there is no row at all.
+        DamagedRunError: if a file is damaged.
     """
+    digests.refresh()  # for the parts that workers have written
     rows = list(_present(plan.attacks, plan, layout))
     replays = list(_present(plan.replays, plan, layout))
     if not rows:
         reasons = [one["reason"] for one in read_failures(layout)]
         raise RunError(f"no attack could be computed: {reasons[0]}")
-    # A part is written once and never changed, so its name, size and time identify its contents.
-    stats = [(path, path.stat()) for _, path in (*rows, *replays)]
-    key = content_key(
-        [[path.parent.name, path.name, at.st_size, at.st_mtime_ns] for path, at in stats]
-    )
-    old = _last_collected(layout)
-    if old is not None and old.key == key:
+    parts = [path for _, path in (*rows, *replays)]
+    key = content_key([[path.parent.name, path.name, digests.of(path)] for path in parts])
+    old = _last_collected(layout, digests)
+    there = layout.rows.exists() and layout.replays.exists() == bool(replays)
+    if there and old is not None and old.key == key:
         return old
     flipped: dict[str, int] = {}
-    for step, table in _join(layout.rows, rows, schema()):
+    for step, table in _join(layout.rows, rows, schema(), digests):
         right, success = table["correct_before"].to_pylist(), table["success"].to_pylist()
         count = sum(a and b for a, b in zip(right, success, strict=True))
         flipped[step.key] = flipped.get(step.key, 0) + count
-    for _ in _join(layout.replays, replays, replay_schema()):
+    for _ in _join(layout.replays, replays, replay_schema(), digests):
         pass
-    made = Collected(key, flipped, _sizes(layout))
-    write_json(layout.collected, asdict(made))
+    made = Collected(key, flipped)
+    write_json(layout.collected, asdict(made), digests.seal)
     return made
 
 
-def report_run(layout: RunLayout, collected: Collected, seconds: float) -> None:
-    """Write the report of a run folder, unless the page there was written from the same results.
+def report_run(
+    layout: RunLayout, digests: Digests, collected: Collected, seconds: float
+) -> list[str]:
+    """Write the report of a run folder, unless the one there was written from the same results.
 
     Args:
         layout: of the run folder, with everything that the report reads.
+        digests: of the same folder.
         collected: the rows.
         seconds: wall time of the run.
+
+    Returns:
+        Files of the last report that had changed since they were written, and are written again.
     """
-    scores = json.loads(layout.victims.read_text("utf-8"))
-    surroundings = json.loads(layout.environment.read_text("utf-8"))
-    text = layout.study_text.read_text("utf-8")
-    key = content_key([collected.key, text, scores, surroundings, __version__])
-    if layout.page.exists() and _read(layout.page_stamp).get("key") == key:
-        return
+    stamp = _read(layout.page_stamp)
+    written = stamp.get("files")
+    files: dict[str, str] = written if isinstance(written, dict) else {}
+    there = [layout.folder / name for name in files if (layout.folder / name).is_file()]
+    changed = [path for path in there if file_digest(path) != files[_name(layout, path)]]
+    names = note_repairs(layout, digests, changed) if changed else []
+    sources = (layout.victims, layout.environment, layout.study_text)
+    texts = [path.read_text("utf-8") for path in sources]
+    key = content_key([collected.key, texts, read_repairs(layout), __version__])
+    whole = len(there) == len(files) and not changed
+    if layout.page.exists() and whole and stamp.get("key") == key:
+        return names
     write_report(layout.folder, seconds=seconds)
-    write_json(layout.page_stamp, {"key": key, "seconds": seconds})
+    digest_of = {_name(layout, path): file_digest(path) for path in layout.report_files()}
+    write_json(layout.page_stamp, {"key": key, "seconds": seconds, "files": digest_of})
+    return names
+
+
+def _name(layout: RunLayout, path: Path) -> str:
+    return path.relative_to(layout.folder).as_posix()
 
 
 def _present(
@@ -130,7 +157,7 @@ def _present(
 
 
 def _join(
-    target: Path, parts: Sequence[tuple[Any, Path]], columns: pa.Schema
+    target: Path, parts: Sequence[tuple[Any, Path]], columns: pa.Schema, digests: Digests
 ) -> Iterator[tuple[Any, pa.Table]]:
     """Join parts into one file, and yield each as it passes."""
     import pyarrow.parquet as pq
@@ -138,37 +165,38 @@ def _join(
     if not parts:
         target.unlink(missing_ok=True)
         return
-    with whole_file(target) as aside, pq.ParquetWriter(aside, columns) as writer:
+    with whole_file(target, digests.seal) as aside, pq.ParquetWriter(aside, columns) as writer:
         for step, path in parts:
+            digests.check(path)
             table = read_part(path, columns)
             writer.write_table(table)
             yield step, table
 
 
-def _last_collected(layout: RunLayout) -> Collected | None:
+def _last_collected(layout: RunLayout, digests: Digests) -> Collected | None:
+    for path in (layout.rows, layout.replays, layout.collected):
+        digests.check(path)
     try:
-        last = Collected(**_read(layout.collected))
+        return Collected(**_read(layout.collected))
     except TypeError:
         return None
-    return last if last.sizes == _sizes(layout) else None
 
 
-def _sizes(layout: RunLayout) -> dict[str, int]:
-    paths = (layout.rows, layout.replays)
-    return {path.name: path.stat().st_size for path in paths if path.exists()}
-
-
-def _check(path: Path | None) -> dict[str, Any] | None:
+def _check(path: Path | None, digests: Digests) -> dict[str, Any] | None:
     """A gradient check; `None` for a victim that is not attacked, or could not be checked."""
     if path is None or not path.exists():
         return None
+    digests.check(path)
     return read_object(path, ["masked", "signs"], MAKE_ANEW)
 
 
-def _scores(layout: RunLayout, step: VictimStep) -> dict[str, Any]:
+def _scores(layout: RunLayout, step: VictimStep, digests: Digests) -> dict[str, Any]:
     again = f"delete the folder {layout.victim(step.folder)} and run again"
-    metrics = read_object(layout.victim_card(step.folder), ["metrics"], again)["metrics"]
-    timing = read_object(layout.victim_timing(step.folder), ["train_seconds"], again)
+    card, time = layout.victim_card(step.folder), layout.victim_timing(step.folder)
+    for path in (card, time):
+        digests.check(path)
+    metrics = read_object(card, {"metrics": dict}, again)["metrics"]
+    timing = read_object(time, ["train_seconds"], again)
     return {
         "name": step.name,
         "fold": step.fold.name,
@@ -216,7 +244,7 @@ def _leakage(inputs: Sequence[StudyInput]) -> list[dict[str, Any]]:
 def _read(path: Path) -> dict[str, Any]:
     """A JSON object; empty where it is missing or damaged, as it can be written again."""
     try:
-        value = parse_json(path.read_text("utf-8"))
+        value = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import os
+import socket
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sigma_ser.core.errors import RunError
-from sigma_ser.core.files import whole_file, write_json
+from sigma_ser.core.errors import DamagedError, RunError
+from sigma_ser.core.files import remove_unfinished, write_json, write_text
 from sigma_ser.core.progress import Progress, Silent
 from sigma_ser.core.rows import read_rows
+from sigma_ser.execution.executor import Executor
 from sigma_ser.execution.memory import Slack, bound_primitive_cache, release_freed_tables
-from sigma_ser.runs.garbage import remove_partial_files, write_plan
+from sigma_ser.runs.digests import Digests
+from sigma_ser.runs.files import read_objects
+from sigma_ser.runs.garbage import write_plan
 from sigma_ser.runs.layout import RunLayout
 from sigma_ser.runs.lock import run_lock
 from sigma_ser.runs.provenance import environment
+from sigma_ser.runs.repairs import read_repairs, repair
 from sigma_ser.runs.status import RecordedProgress
 
 from .config import StudyConfig
 from .exemplars import exemplar_tasks
-from .inputs import open_inputs, plan_study
+from .inputs import StudyInput, open_inputs, plan_study
 from .loading import LoadedStudy, check_names, load_study, parse_study
 from .report import collect, provenance, report_run, victim_scores
 from .scheduler import Scheduler, read_failures, stages
@@ -32,6 +37,9 @@ from .tracking import track
 
 if TYPE_CHECKING:
     import polars as pl
+
+# Number of times that one file is made again in one call.
+_REPAIRS = 2
 
 
 @dataclass(frozen=True)
@@ -74,13 +82,17 @@ class Study:
     @property
     def victims(self) -> list[dict[str, Any]]:
         """Name, fold and test scores of each victim."""
-        values: list[dict[str, Any]] = json.loads(self.layout.victims.read_text("utf-8"))
-        return values
+        return read_objects(self.layout.victims, ["name", "fold"], "run the study again")
 
     @property
     def failures(self) -> list[dict[str, Any]]:
         """Tasks that could not be computed: where, which utterances, and why."""
         return read_failures(self.layout)
+
+    @property
+    def repairs(self) -> list[dict[str, Any]]:
+        """Files of the folder that were found damaged and made again, in this or earlier calls."""
+        return read_repairs(self.layout)
 
     @property
     def report(self) -> Path:
@@ -117,41 +129,90 @@ def run(
     try:
         _execute(loaded, RunLayout(folder), progress or Silent(), started)
     except OSError as fault:
-        raise RunError(
-            f"cannot go on in {folder}: {fault.strerror or fault}; fix that and run the same "
-            "command again, completed results are kept"
-        ) from fault
+        raise RunError(_cannot_go_on(fault, folder)) from fault
     return Study(loaded.config, folder, time.monotonic() - started)
 
 
 def _execute(loaded: LoadedStudy, layout: RunLayout, progress: Progress, started: float) -> None:
     bound_primitive_cache()
     release_freed_tables()
-    slack = Slack()
     config = loaded.config
     # Whatever can be wrong with the study is found before anything is written.
     executor = check_names(loaded)
     inputs = open_inputs(config, layout)
     with run_lock(layout.folder), RecordedProgress(layout, progress) as recorded:
-        remove_partial_files(layout)
-        with whole_file(layout.study_text) as aside:
-            aside.write_text(loaded.text, "utf-8")
-        write_json(layout.study, config.model_dump(mode="json"))
-        write_json(layout.environment, environment())
-        plan = plan_study(config, inputs, recorded)
-        write_plan(layout, config.name, plan.needs())
-        write_json(layout.provenance, provenance(inputs))
-        del inputs  # the recordings of a large corpus would stay in memory during the attacks
+        remove_unfinished(layout.folder)
+        digests = Digests(layout)
+        if unknown := digests.complete():
+            recorded.note(
+                f"{unknown} files of {layout.folder} had no digest and were taken as they are"
+            )
+        write_text(layout.study_text, loaded.text, digests.seal)
+        write_json(layout.study, config.model_dump(mode="json"), digests.seal)
+        write_json(layout.environment, environment(), digests.seal)
+        call = _Call(config, layout, digests, executor, recorded)
+        call.whole(inputs, started)
+        digests.join()
+        for note in track(config, layout):
+            recorded.note(note)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of a run, which holds the lock of its folder."""
+
+    config: StudyConfig
+    layout: RunLayout
+    digests: Digests
+    executor: Executor
+    progress: Progress
+
+    def whole(self, inputs: list[StudyInput], started: float) -> None:
+        """Compute what is missing; damaged files are removed, and are missing then."""
+        found: Counter[Path] = Counter()
+        while True:
+            try:
+                self._attempt(inputs, started)
+                return
+            except DamagedError as fault:
+                found[fault.path] += 1
+                if found[fault.path] > _REPAIRS:
+                    raise
+                self._again(repair(self.layout, self.digests, fault))
+            remove_unfinished(self.layout.folder)
+            inputs = open_inputs(self.config, self.layout)
+
+    def _attempt(self, inputs: list[StudyInput], started: float) -> None:
+        layout, digests, slack = self.layout, self.digests, Slack()
+        plan = plan_study(self.config, inputs, self.progress, digests)
+        write_plan(layout, digests, self.config.name, plan.needs())
+        write_json(layout.provenance, provenance(inputs), digests.seal)
+        inputs.clear()  # the recordings of a large corpus would stay in memory during the attacks
         slack.give_back()
-        scheduler = Scheduler(layout, executor, recorded)
+        scheduler = Scheduler(layout, self.executor, self.progress)
         for name, tasks in stages(plan, layout):
             scheduler.stage(name, tasks)
         slack.give_back()
-        write_json(layout.victims, victim_scores(plan, layout))
-        collected = collect(plan, layout)
-        scheduler.stage("exemplars", exemplar_tasks(plan, layout, collected.flipped))
-        recorded.stage("report", 1)
-        report_run(layout, collected, time.monotonic() - started)
-        recorded.advance()
-        if config.tracking is not None:
-            track(config, layout)
+        write_json(layout.victims, victim_scores(plan, layout, digests), digests.seal)
+        collected = collect(plan, layout, digests)
+        shown = exemplar_tasks(plan, layout, digests, collected.flipped)
+        scheduler.stage("exemplars", shown)
+        self.progress.stage("report", 1)
+        self._again(report_run(layout, digests, collected, time.monotonic() - started))
+        self.progress.advance()
+
+    def _again(self, damaged: Sequence[str]) -> None:
+        for name in damaged:
+            self.progress.note(
+                f"{name} is damaged (unreadable, or changed since it was written) and is made again"
+            )
+
+
+def _cannot_go_on(fault: OSError, folder: Path) -> str:
+    """One sentence for an error of the system, which need not concern the folder."""
+    again = "run the same command again, completed results are kept"
+    network = isinstance(fault, ConnectionError | TimeoutError | socket.gaierror)
+    if network or fault.errno is None:
+        return f"the run in {folder} stopped ({type(fault).__name__}: {fault}); {again}"
+    where = f" ({fault.filename})" if fault.filename is not None else ""
+    return f"cannot go on in {folder}: {fault.strerror}{where}; fix that and {again}"

@@ -19,6 +19,8 @@ from .worker import Worker
 
 # A task that failed so often is given up.
 TRIES = 3
+# Types of the values of a failure in JSON that are not text.
+_KINDS: dict[str, type] = {"part": int, "utterances": list, "condition": dict}
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,10 @@ class Scheduler:
             except LostTaskError as lost:
                 at = places[lost.position]
                 del tries[at]
-                self._given_up(name, tasks[at], str(lost))
+                if tasks[at].target.exists():  # only its result was lost
+                    self._progress.advance()
+                else:
+                    self._given_up(name, tasks[at], str(lost))
 
     def _given_up(self, stage: str, task: Task, reason: str) -> None:
         self._failed(stage, task, reason)
@@ -140,5 +145,5 @@ def read_failures(layout: RunLayout) -> list[dict[str, Any]]:
     """The tasks that a finished run could not compute; see `Failure` for the keys."""
     if not layout.failures.exists():
         return []
-    names = [one.name for one in fields(Failure)]
-    return read_objects(layout.failures, names, "run the study again, which rewrites it")
+    kinds = {one.name: _KINDS.get(one.name, str) for one in fields(Failure)}
+    return read_objects(layout.failures, kinds, "run the study again, which rewrites it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,9 +13,10 @@ from sigma_ser.core.errors import ConfigError
 from sigma_ser.core.registry import register
 from sigma_ser.core.rows import read_rows
 from sigma_ser.evaluate.result_names import cell_names, flattened, victim_names
+from sigma_ser.runs.files import read_objects
 from sigma_ser.runs.layout import RunLayout
 
-from .config import StudyConfig
+from .config import StudyConfig, TrackingSection
 
 
 class Tracker(Protocol):
@@ -31,27 +32,54 @@ class Tracker(Protocol):
         """End the run of the tracker."""
 
 
-def track(config: StudyConfig, layout: RunLayout) -> None:
+def track(config: StudyConfig, layout: RunLayout) -> Iterator[str]:
     """Send settings, the UAR of each victim and the success rate of each cell to every tracker.
 
-    Raises:
-        ConfigError: if the tracker's package is not installed.
+    The results are complete before, so a tracker that fails is no fault of the run.
+
+    Yields:
+        One sentence for each tracker that failed.
     """
     from sigma_ser.evaluate.summary import summarise
 
+    if config.tracking is None:
+        return
     cells = summarise(read_rows(layout.rows)).to_dicts()
-    victims = json.loads(layout.victims.read_text("utf-8"))
+    victims = read_objects(layout.victims, ["name", "fold", "uar"], "run the study again")
+    numbers = {
+        _clean(f"uar/{name}"): victim["uar"]
+        for name, victim in zip(*victim_names(victims), victims, strict=True)
+    }
+    numbers |= {
+        _clean(f"asr/{name}"): cell["asr"]
+        for name, cell in zip(*cell_names(cells), cells, strict=True)
+        if cell["asr"] is not None
+    }
     settings = flattened(config.model_dump(mode="json"))
-    for section in config.tracking or ():
-        tracker: Tracker = registry.make(
-            "tracker", section.name, section.settings, config.name, layout.folder
-        )
+    for section in config.tracking:
+        # Trackers are programs of others, with a server or a disk of their own: any error may come.
+        try:
+            _export(section, config.name, layout.folder, settings, numbers)
+        except Exception as fault:
+            yield (
+                f"tracking: {section.name} did not receive all results "
+                f"({type(fault).__name__}: {fault}); they are complete in {layout.folder}"
+            )
+
+
+def _export(
+    section: TrackingSection,
+    study: str,
+    folder: Path,
+    settings: Mapping[str, Any],
+    numbers: Mapping[str, float],
+) -> None:
+    tracker: Tracker = registry.make("tracker", section.name, section.settings, study, folder)
+    try:
         tracker.settings(settings)
-        for name, victim in zip(*victim_names(victims), victims, strict=True):
-            tracker.number(_clean(f"uar/{name}"), victim["uar"])
-        for name, cell in zip(*cell_names(cells), cells, strict=True):
-            if cell["asr"] is not None:
-                tracker.number(_clean(f"asr/{name}"), cell["asr"])
+        for name, value in numbers.items():
+            tracker.number(name, value)
+    finally:
         tracker.close()
 
 

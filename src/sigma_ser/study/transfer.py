@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sigma_ser.core.features import FeatureBatch
-from sigma_ser.core.files import write_tensors
+from sigma_ser.core.files import Seal, write_tensors
 from sigma_ser.core.rows import CELL_COLUMNS, schema
 from sigma_ser.runs.files import read_part, read_tensors
 
@@ -59,27 +59,19 @@ class Perturbations:
             self._tensors[f"{name}/places"] = places.int()
             self._tensors[f"{name}/values"] = changed[places].contiguous()
 
-    def save(self, path: Path) -> None:
-        """Write one file, whole or not at all."""
-        write_tensors(path, self._tensors)
+    def save(self, path: Path, seal: Seal | None = None) -> None:
+        """Write one file, whole or not at all; `seal` as for `whole_file`."""
+        write_tensors(path, self._tensors, seal=seal)
 
     @classmethod
-    def load(cls, path: Path, rows: Path) -> Perturbations:
+    def load(cls, path: Path) -> Perturbations:
         """Read what `save` wrote.
 
-        Args:
-            path: that it was saved to.
-            rows: of the same part; while these are there, the attack is not run again.
-
         Raises:
-            RunError: if the file is missing or damaged.
+            DamagedRunError: if the file is missing or damaged.
         """
         kept = cls()
-        kept._tensors = read_tensors(
-            path,
-            f"delete the rows beside it, {rows.name}, and run again: the attack on this part is "
-            "computed again, and the rest is kept",
-        )
+        kept._tensors = read_tensors(path)
         return kept
 
     def applied(self, batch: FeatureBatch) -> Float[Tensor, "B T D"]:
@@ -97,9 +89,11 @@ def replay(task: PartTask, step: ReplayStep, artifacts: Artifacts) -> pa.Table:
     import pyarrow as pa
 
     layout, key = task.layout, step.source.key
-    path = layout.attack(key, task.part)
-    source = read_part(path, schema()).to_pydict()
-    kept = Perturbations.load(layout.perturbations(key, task.part), path)
+    rows, perturbations = layout.attack(key, task.part), layout.perturbations(key, task.part)
+    for path in (rows, perturbations):
+        artifacts.digests.check(path)
+    source = read_part(rows, schema()).to_pydict()
+    kept = Perturbations.load(perturbations)
     before: list[int] = []
     after: list[int] = []
     truth: list[int] = []

@@ -18,7 +18,7 @@ from sigma_ser.attacks.factory import make_attack
 from sigma_ser.attacks.gradient_checks import check_gradients
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.errors import ConfigError, RunError, SigmaError, StoreError
-from sigma_ser.core.files import whole_file, write_json, write_tensors
+from sigma_ser.core.files import Seal, whole_file, write_json, write_tensors
 from sigma_ser.core.rows import schema
 from sigma_ser.evaluate.consistency.floor import consistency_floor
 from sigma_ser.explainers.relative_time import fold
@@ -112,17 +112,17 @@ def work(task: Task, artifacts: Artifacts) -> Path:
         case AttackStep():
             _attack(task, task.step, artifacts)
         case ReplayStep():
-            _write_table(task.target, replay(task, task.step, artifacts))
+            _write_table(task.target, replay(task, task.step, artifacts), artifacts.digests.seal)
         case ExemplarStep():
-            exemplar(task, task.step, artifacts).save(task.target)
+            exemplar(task, task.step, artifacts).save(task.target, artifacts.digests.seal)
     return task.target
 
 
 def _prepare_victim(task: VictimTask, step: VictimStep, artifacts: Artifacts) -> None:
-    layout = task.layout
+    layout, digests = task.layout, artifacts.digests
     started = time.perf_counter()
     if step.source is None:
-        train(
+        folder = train(
             artifacts.store(step.setting),
             step.fold,
             step.head,
@@ -131,14 +131,17 @@ def _prepare_victim(task: VictimTask, step: VictimStep, artifacts: Artifacts) ->
             adversarial=_hardening(step),
             **step.training,
         ).save(layout.victim(step.folder))
-        write_json(task.target, {"train_seconds": time.perf_counter() - started})
+        for path in sorted(folder.glob("*")):
+            digests.record(path)
+        timing = {"train_seconds": time.perf_counter() - started}
+        write_json(task.target, timing, digests.seal)
         return
     loaded, view = artifacts.victim(step), artifacts.view(step)
     artifacts.class_indices(step, view.labels([]), view.class_names)
     scores = evaluate(loaded, view, step.fold.test)
     card = {"source": step.source, "metrics": {"test": scores}}
-    write_json(layout.victim_card(step.folder), card)
-    write_json(task.target, {"train_seconds": None})
+    write_json(layout.victim_card(step.folder), card, digests.seal)
+    write_json(task.target, {"train_seconds": None}, digests.seal)
 
 
 def _hardening(step: VictimStep) -> AdversarialTraining | None:
@@ -155,7 +158,7 @@ def _hardening(step: VictimStep) -> AdversarialTraining | None:
 def _check_gradients(task: PartTask, step: GradientStep, artifacts: Artifacts) -> None:
     here = step_batch(artifacts, task, step.victim, slice(None))
     check = check_gradients(here.victim, here.batch, here.labels, step.budget)
-    write_json(task.target, check.record())
+    write_json(task.target, check.record(), artifacts.digests.seal)
 
 
 def _universal(task: PartTask, step: UniversalStep, artifacts: Artifacts) -> None:
@@ -169,7 +172,7 @@ def _universal(task: PartTask, step: UniversalStep, artifacts: Artifacts) -> Non
         passes += int(explanation.forwards.sum() + explanation.backwards.sum())
     assert total is not None
     maps = {"map": total / len(task.utterances)}
-    write_tensors(task.target, maps, {"passes": str(passes)})
+    write_tensors(task.target, maps, {"passes": str(passes)}, artifacts.digests.seal)
 
 
 def _explain(task: PartTask, step: SaliencyStep, artifacts: Artifacts) -> None:
@@ -182,7 +185,7 @@ def _explain(task: PartTask, step: SaliencyStep, artifacts: Artifacts) -> None:
         known = each if made == len(here.batch) else None
         seconds |= dict.fromkeys(here.batch.ids, known)
     bank = artifacts.bank(step, task.seed)
-    write_json(task.target, {"bank": bank.key, "seconds": seconds})
+    write_json(task.target, {"bank": bank.key, "seconds": seconds}, artifacts.digests.seal)
 
 
 def _floor(task: PartTask, step: FloorStep, artifacts: Artifacts) -> None:
@@ -203,7 +206,7 @@ def _floor(task: PartTask, step: FloorStep, artifacts: Artifacts) -> None:
             )
         )
     joined = {name: torch.cat([part[name] for part in scores]).double() for name in scores[0]}
-    write_tensors(task.target, joined)
+    write_tensors(task.target, joined, seal=artifacts.digests.seal)
 
 
 def _attack(task: PartTask, step: AttackStep, artifacts: Artifacts) -> None:
@@ -217,12 +220,12 @@ def _attack(task: PartTask, step: AttackStep, artifacts: Artifacts) -> None:
     ]
     if kept is not None:
         # Before the rows, whose presence says that all is there.
-        kept.save(task.layout.perturbations(step.key, task.part))
-    _write_table(task.target, pa.concat_tables(tables))
+        kept.save(task.layout.perturbations(step.key, task.part), artifacts.digests.seal)
+    _write_table(task.target, pa.concat_tables(tables), artifacts.digests.seal)
 
 
-def _write_table(path: Path, table: pa.Table) -> None:
+def _write_table(path: Path, table: pa.Table, seal: Seal) -> None:
     import pyarrow.parquet as pq
 
-    with whole_file(path) as aside:
+    with whole_file(path, seal) as aside:
         pq.write_table(table, aside)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from sigma_ser.core import registry
 from sigma_ser.core.errors import CorpusError, VictimError
-from sigma_ser.core.files import content_key, whole_file, write_json
+from sigma_ser.core.files import content_key, remove_unfinished, whole_file, write_json, write_text
 from sigma_ser.core.json_text import parse_json
 from sigma_ser.corpora.folds import Fold
 from sigma_ser.encoders.store import FeatureStore
@@ -135,6 +136,7 @@ class TrainedVictim(WrappedVictim):
         from safetensors.torch import save
 
         folder = Path(folder)
+        remove_unfinished(folder, below=False)
         state = {
             name: value.detach().cpu().contiguous()
             for name, value in self.module.state_dict().items()
@@ -143,8 +145,7 @@ class TrainedVictim(WrappedVictim):
         with whole_file(folder / WEIGHTS) as aside:
             aside.write_bytes(blob)
         if self.fold is not None:
-            with whole_file(folder / FOLD) as aside:
-                aside.write_text(self.fold.to_json(), "utf-8")
+            write_text(folder / FOLD, self.fold.to_json())
         card = {**vars(self.card), "weights_sha256": hashlib.sha256(blob).hexdigest()}
         write_json(folder / CARD, {**card, "seal": content_key(card)})
         return folder
@@ -192,10 +193,11 @@ def _read_card(folder: Path) -> tuple[VictimCard, str | None]:
             raise ValueError("it is not a JSON object")
     except ValueError as fault:
         raise VictimError(f"{folder / CARD} is damaged ({fault}); train again") from fault
-    if described.pop("seal", None) not in (None, content_key(described)):
-        raise VictimError(
-            f"{folder / CARD} has changed since it was saved; train again, or restore it"
-        )
+    # Without the seal, nothing vouches for the scores, classes and settings of the card.
+    seal = described.pop("seal", None)
+    if seal != content_key(described):
+        what = "has no seal" if seal is None else "has changed since it was saved"
+        raise VictimError(f"{folder / CARD} {what}; train again, or restore it")
     digest = described.pop("weights_sha256", None)
     try:
         card = VictimCard(**{**described, "class_names": tuple(described["class_names"])})
@@ -249,9 +251,17 @@ def make_head(name: str, channels: int, classes: int, settings: Mapping[str, Any
 
     Raises:
         UnknownNameError: if no head has this name.
-        VictimError: if a setting is unknown or has the wrong type.
+        VictimError: if a setting is unknown, has the wrong type, or leaves a layer without weights.
     """
-    head: nn.Module = registry.make("head", name, settings, channels, classes)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+        head: nn.Module = registry.make("head", name, settings, channels, classes)
+    empty = [key for key, value in head.named_parameters() if not value.numel()]
+    if empty:
+        raise VictimError(
+            f"the head {name!r} with the settings {dict(settings)} has an empty layer "
+            f"({empty[0]}); give every size at least 1"
+        )
     return head
 
 

@@ -105,7 +105,7 @@ def load_classifier(
             determine its logits.
     """
     try:
-        source = find_source(name_or_path, revision)
+        source = find_source(name_or_path, revision, allow_pickle=None)
         config = SimpleNamespace(**source.config)
         if source.model_type not in _FAMILIES:
             raise VictimError(
