@@ -109,7 +109,7 @@ def test_an_attack_acts_by_name_as_an_explainer_does() -> None:
 
 def test_an_attack_without_a_victim_names_the_function_that_builds_one() -> None:
     victim, batch, labels = _task()
-    with pytest.raises(ss.errors.AttackError, match=r"needs victim, batch.*make_attack\(name\)"):
+    with pytest.raises(ss.errors.AttackError, match=r"without victim, batch.*make_attack\(name\)"):
         ss.attack("pgd")
     with pytest.raises(ss.errors.AttackError, match=r"settings \(steps\).*make_attack"):
         ss.attack(ss.make_attack("pgd"), victim, batch, labels, ss.Budget(sparsity=0.1), steps=3)

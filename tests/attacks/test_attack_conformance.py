@@ -187,7 +187,7 @@ def test_bad_tasks_are_refused_in_one_sentence(
         run(conv_victim, batch, labels, budget, seeds=labels[:2])
     with pytest.raises(AttackError, match="between 0 and 2"):
         run(conv_victim, batch, labels + 3, budget)
-    with pytest.raises(AttackError, match="target is the true class"):
+    with pytest.raises(AttackError, match="target must differ from the label"):
         run(conv_victim, batch, labels, budget, target=labels)
     with pytest.raises(BudgetError):
         run(conv_victim, batch, labels, Budget(count=10_000))

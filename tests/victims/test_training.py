@@ -94,7 +94,7 @@ def test_invalid_folds_and_settings_are_refused(store, fold) -> None:
     ):
         train(store, fold, "mlp", head_settings={"hiden": 3})
     with pytest.raises(ss.errors.VictimError, match=r"loss became.*learning_rate"):
-        train(store, fold, "linear", learning_rate=1e37, clip=math.inf, epochs=4)
+        train(store, fold, "linear", learning_rate=1e37, clip=1e30, epochs=4)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_invalid_folds_and_settings_are_refused(store, fold) -> None:
 )
 def test_settings_out_of_their_range_are_refused(wrong: dict, store, fold) -> None:
     (name,) = wrong
-    with pytest.raises(ss.errors.VictimError, match=f"{name} must"):
+    with pytest.raises(ss.errors.VictimError, match=f"{name} (of training )?must"):
         train(store, fold, "linear", **wrong)
 
 
