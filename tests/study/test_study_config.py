@@ -296,13 +296,16 @@ def test_what_does_not_fit_together_is_refused_before_any_work(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("evaluation.seed=9223372036854775808", "evaluation.seed: .*less than 9223372036854775808"),
-        ("evaluation.seed=-1", "evaluation.seed: .*greater than or equal to 0"),
-        ("victims.0.seeds=[18446744073709551616]", "victims.0.seeds.0: .*less than"),
-        ("attacks.0.seeds=[18446744073709551616]", "attacks.0.seeds.0: .*less than"),
-        ("corpus.seed=9223372036854775808", "corpus.seed: .*less than"),
-        ("budgets.epsilon=[inf]", "budgets.epsilon.0: .*less than or equal to 1000000"),
-        ("budgets.epsilon=[1e30]", "budgets.epsilon.0: .*less than or equal to 1000000"),
+        (
+            "evaluation.seed=9223372036854775808",
+            "evaluation.seed must be below 9223372036854775808",
+        ),
+        ("evaluation.seed=-1", "evaluation.seed must be at least 0"),
+        ("victims.0.seeds=[18446744073709551616]", "victims.0.seeds.0 must be below"),
+        ("attacks.0.seeds=[18446744073709551616]", "attacks.0.seeds.0 must be below"),
+        ("corpus.seed=9223372036854775808", "corpus.*seed must be below"),
+        ("budgets.epsilon=[inf]", "budgets.epsilon.0 must be at most 1e"),
+        ("budgets.epsilon=[1e30]", "budgets.epsilon.0 must be at most 1e"),
         ("budgets.epsilon=[nan]", "budgets.epsilon.0"),
         ("budgets.sparsity=[nan]", "budgets.sparsity.0"),
         ("attacks.0.scopes=[9223372036854775808]", "attacks.0.scopes.0"),
