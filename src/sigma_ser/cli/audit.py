@@ -50,6 +50,13 @@ def audit(
     utterances: Annotated[
         int, typer.Option(min=1, help="Maximum number of utterances to attack.")
     ] = 70,
+    criteria: Annotated[
+        Path | None,
+        typer.Option(
+            help="Criteria file, which gives the verdict and the budgets; sigma-ser init "
+            "--criteria prints one."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,29 +67,51 @@ def audit(
         bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
-    """Audit a victim at three budgets (0.1, 1 and 5 % of the elements); write a report page."""
+    """Audit a victim with strong attacks, against declared criteria or at three budgets.
+
+    Without criteria the budgets are 0.1, 1 and 5 % of the elements. The run folder contains the
+    record audit.json and the pages report/audit.html and report/index.html. With criteria the exit
+    status is 0 if all of them are passed, and 3 if one fails or is inconclusive.
+    """
     import sigma_ser as ss
     from sigma_ser.core.files import whole_file
-    from sigma_ser.study.audit import audit_study, verdict
+    from sigma_ser.evaluate.criteria.loading import load_criteria
+    from sigma_ser.report.audit_page import summary, write_audit_page
+    from sigma_ser.report.audit_record import write_record
+    from sigma_ser.study.audit import audit_study, declare, verdict
 
     from . import results
     from .progress import shown_progress
 
+    declared = None if criteria is None else load_criteria(criteria)
     number = int(layer) if layer is not None and layer.lstrip("-").isdigit() else layer
     values = audit_study(
         model, corpus, root=root, encoder=encoder, layer=number, epsilon=epsilon,
-        utterances=utterances,
+        utterances=utterances, criteria=declared,
     )  # fmt: skip
+    folder = Path("runs") / values["name"] if out is None else out
+    if criteria is not None:
+        declare(criteria, folder)
     with shown_progress() as progress, contextlib.redirect_stdout(sys.stderr):
-        study = ss.run(values, out=out, overrides=settings or [], progress=progress)
-    summary = verdict(
+        study = ss.run(values, out=folder, overrides=settings or [], progress=progress)
+    record = write_record(study.folder)
+    page = write_audit_page(study.folder, record)
+    sentence = verdict(
         study.rows, float(study.victims[0]["uar"]), study.victims[0].get("gradient_check")
     )
-    summary = results.with_notes(summary, results.notes_of(study))
+    sentence = results.with_notes(sentence, results.notes_of(study))
+    if declared is not None:
+        sentence = f"{summary(record)} {sentence}"
     with whole_file(study.layout.verdict) as aside:
-        aside.write_text(summary + "\n", "utf-8")
+        aside.write_text(sentence + "\n", "utf-8")
     if as_json:
-        typer.echo(json.dumps({"verdict": summary, **json.loads(results.as_json(study))}))
+        typer.echo(
+            json.dumps({**json.loads(results.as_json(study)), "summary": sentence, **record})
+        )
     else:
         results.print_tables(study)
-        typer.echo(summary)
+        results.print_criteria(record)
+        typer.echo(f"Audit: {page}")
+        typer.echo(sentence)
+    if record["verdict"] not in (None, "pass"):
+        raise typer.Exit(3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -119,6 +119,27 @@ def print_tables(study: Study) -> None:
     )
     _print_shared(console, study.rows)
     console.print(f"Report: {study.report}", soft_wrap=True)
+
+
+def print_criteria(record: Mapping[str, Any]) -> None:
+    """Print the findings and the outcome of each criterion of an audit."""
+    console = Console()
+    for finding in record["findings"]:
+        console.print(f"[bold]{finding['code']}[/bold]: {escape(finding['text'])}")
+    if not record["criteria"]:
+        return
+    table = Table("result", "criterion", "limit", "measured", "95 % CI", "n", box=box.SIMPLE)
+    for line in record["criteria"]:
+        known = line["measured"] is not None
+        table.add_row(
+            line["result"],
+            escape(line["name"]),
+            f"{line['direction']} {_percent(line['limit'])}",
+            _percent(line["measured"]) if known else "-",
+            _interval(line["low"], line["high"]) if known else "-",
+            str(line["n"]),
+        )
+    console.print(table)
 
 
 def print_notes(console: Console, notes: NoteIndex, cells: Sequence[dict[str, Any]]) -> None:

@@ -24,6 +24,7 @@ from . import (
     explain,
     extract,
     gc,
+    init,
     leaderboard,
     report,
     run,
@@ -48,6 +49,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("audit")(audit.audit)
+app.command("init")(init.init)
 app.command("status")(status.status)
 app.command("diff")(diff.diff)
 app.command("gc")(gc.gc)

@@ -57,8 +57,8 @@ def render(template: str, values: dict[str, Any]) -> str:
         infinity=math.inf,
         version=sigma_ser.__version__,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        css=_asset("page.css"),
-        js=_asset("page.js"),
+        css=asset("page.css"),
+        js=asset("page.js"),
     )
     return environment.get_template(template).render(values)
 
@@ -163,7 +163,8 @@ def _notes(cell: Cell, columns: Sequence[str]) -> list[Note]:
     return [note for note in notes if any(is_about(note, column) for column in columns)]
 
 
-def _asset(name: str) -> Markup:
+def asset(name: str) -> Markup:
+    """A style sheet or script of the templates."""
     return Markup(files("sigma_ser.report").joinpath("templates", name).read_text("utf-8"))
 
 

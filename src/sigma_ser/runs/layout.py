@@ -210,6 +210,31 @@ class RunLayout:
         return self.folder / "verdict.txt"
 
     @property
+    def criteria(self) -> Path:
+        """The criteria of an audit, as they were declared."""
+        return self.folder / "criteria.toml"
+
+    @property
+    def declaration(self) -> Path:
+        """Hash of the declared criteria, and whether they were changed after results existed."""
+        return self.folder / "criteria.json"
+
+    @property
+    def certificates(self) -> Path:
+        """Lower bounds on the margins; absent without any."""
+        return self.folder / "certificates.parquet"
+
+    @property
+    def audit_record(self) -> Path:
+        """The record of an audit."""
+        return self.folder / "audit.json"
+
+    @property
+    def audit_page(self) -> Path:
+        """The page of an audit."""
+        return self.folder / "report" / "audit.html"
+
+    @property
     def analysis(self) -> Path:
         """Folder of statistical tables."""
         return self.folder / "analysis"

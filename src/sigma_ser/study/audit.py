@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core import registry
 from sigma_ser.core.errors import ConfigError, UnknownNameError
-from sigma_ser.core.files import safe_name
+from sigma_ser.core.files import file_digest, safe_name, whole_file, write_json
 from sigma_ser.core.gradient_signs import masked_warning
 from sigma_ser.corpora.corpus import Corpus, load_corpus
 from sigma_ser.evaluate.groups import worst_case
+from sigma_ser.runs.files import read_object
+from sigma_ser.runs.layout import RunLayout
 from sigma_ser.victims.checkpoint import FOLD, TrainedVictim
 from sigma_ser.victims.loading import load_victim
 
@@ -19,6 +21,8 @@ from .artifacts import absolute_source, source_title
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from sigma_ser.evaluate.criteria.declared import Criteria
 
 SPARSITIES = (0.001, 0.01, 0.05)
 _EXPLAINERS = ("integrated-gradients", "gradient")
@@ -35,6 +39,7 @@ def audit_study(
     layer: int | str | None = None,
     epsilon: float = 0.5,
     utterances: int = 70,
+    criteria: Criteria | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The study of an audit, as the values of a study file.
@@ -52,6 +57,7 @@ def audit_study(
         layer: of that encoder.
         epsilon: largest move of a value, in standard deviations of its channel.
         utterances: how many are attacked.
+        criteria: declared criteria, whose budgets are attacked in place of the three of an audit.
         settings: further keywords of `load_victim`.
 
     Raises:
@@ -73,7 +79,7 @@ def audit_study(
             "integrated-gradients": {"steps": 16, "output": "margin"},
             "gradient": {"output": "margin"},
         },
-        "budgets": {"sparsity": list(SPARSITIES), "epsilon": [epsilon]},
+        "budgets": _budgets(criteria, epsilon),
         "consistency": {"settings": {"output": "logit", "steps": 8}},
         "evaluation": {"utterances": utterances, "batch_size": 35},
         "attacks": [
@@ -114,6 +120,40 @@ def corpus_place(corpus: str, root: Path | None) -> tuple[str, Path | None]:
                 "per class"
             ) from None
     return "manifest" if given.is_file() else "folders", given
+
+
+def _budgets(criteria: Criteria | None, epsilon: float) -> dict[str, list[Any]]:
+    """The budget section: every combination of the values that the criteria name."""
+    if criteria is None or not criteria.budgets:
+        return {"sparsity": list(SPARSITIES), "epsilon": [epsilon]}
+    columns = zip(*criteria.budgets, strict=True)
+    granularity, sparsity, bounds = (sorted(set(values)) for values in columns)
+    return {"granularity": granularity, "sparsity": sparsity, "epsilon": bounds}
+
+
+def declare(path: Path, folder: Path) -> None:
+    """Copy a criteria file into a run folder, and record when it differs from an earlier one.
+
+    Args:
+        path: the criteria file.
+        folder: the run folder, which may not exist yet.
+
+    Raises:
+        RunError: if the record of an earlier declaration is damaged.
+    """
+    layout = RunLayout(folder)
+    changed = False
+    if layout.declaration.is_file():
+        again = "choose another folder with --out"
+        earlier = read_object(layout.declaration, ("hash", "changed"), again)
+        changed = bool(earlier["changed"])
+    differs = layout.criteria.is_file() and file_digest(layout.criteria) != file_digest(path)
+    undeclared = not layout.criteria.is_file() and layout.rows.exists()
+    changed = changed or undeclared or (differs and layout.rows.exists())
+    content = path.read_bytes()
+    with whole_file(layout.criteria) as aside:
+        aside.write_bytes(content)
+    write_json(layout.declaration, {"hash": file_digest(layout.criteria), "changed": changed})
 
 
 def verdict(rows: pl.DataFrame, uar: float, gradient_check: Mapping[str, Any] | None = None) -> str:

@@ -1,0 +1,108 @@
+"""The page of an audit: the verdict on top, in words, and what it rests on; it can be printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sigma_ser.core.files import whole_file
+from sigma_ser.runs.layout import RunLayout
+
+from .page import asset, render
+
+_WORDS = {"pass": "Passed", "fail": "Failed", "inconclusive": "Inconclusive", None: "No verdict"}
+
+
+def write_audit_page(folder: Path, record: Mapping[str, Any]) -> Path:
+    """Write the page of an audit beside the report.
+
+    Args:
+        folder: the run folder.
+        record: the record of `report.audit_record`.
+
+    Returns:
+        Path of the page, one HTML file that needs no other file and no network.
+    """
+    path = RunLayout(folder).audit_page
+    with whole_file(path) as aside:
+        aside.write_text(render("audit.html", page_values(record)), "utf-8")
+    return path
+
+
+def page_values(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the template needs besides the record."""
+    groups: dict[tuple[Any, ...], dict[str, list[Any]]] = {}
+    for line in record["groups"]:
+        place = (line["granularity"], line["sparsity"], line["epsilon"])
+        groups.setdefault(place, {}).setdefault(line["group"], []).append(line)
+    return {
+        "title": f"Audit of {record['model']['name']}",
+        "record": record,
+        "audit_css": asset("audit.css"),
+        "word": _WORDS[record["verdict"]],
+        "summary": summary(record),
+        "bars": _bars(record),
+        "groups": groups,
+        "group_names": {"label": "Emotion", "speaker": "Speaker"},
+    }
+
+
+def summary(record: Mapping[str, Any]) -> str:
+    """The verdict as one sentence.
+
+    A finding comes first, since it decides how every figure is to be read.
+    """
+    name, findings = record["model"]["name"], record["findings"]
+    results = [line["result"] for line in record["criteria"]]
+    failed = [line["name"] for line in record["criteria"] if line["result"] == "fail"]
+    match record["verdict"]:
+        case "pass":
+            sentence = f"{name} meets all {len(results)} declared criteria."
+        case "fail":
+            sentence = (
+                f"{name} does not meet {len(failed)} of {len(results)} declared criteria: "
+                f"{'; '.join(failed)}."
+            )
+        case "inconclusive":
+            passed = results.count("pass")
+            sentence = (
+                f"These results do not decide whether {name} meets the declared criteria: "
+                f"{passed} of {len(results)} are passed, the others are not decided."
+            )
+        case _:
+            sentence = "No criteria were declared, so there is no verdict."
+    return " ".join([*(finding["text"] for finding in findings[:1]), sentence])
+
+
+def _bars(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """For each budget the shares certified, misclassified by an attack, and undecided.
+
+    All are shares of the utterances that were classified correctly before the attack.
+    """
+    certified: dict[tuple[Any, ...], float] = {}
+    for line in record["certificates"]:
+        if line["proven"]:
+            place = (line["granularity"], line["sparsity"], line["epsilon"])
+            certified[place] = max(certified.get(place, 0.0), line["share"])
+    bars = []
+    for line in record["attacks"]:
+        place = (line["granularity"], line["sparsity"], line["epsilon"])
+        success = line["worst_case_asr"]
+        if success is None:
+            continue
+        proven = min(certified.get(place, 0.0), 1 - success)
+        bars.append(
+            {
+                "granularity": line["granularity"],
+                "sparsity": line["sparsity"],
+                "epsilon": line["epsilon"],
+                "utterances": line["utterances"],
+                "success": success,
+                "low": line["worst_case_asr_low"],
+                "high": line["worst_case_asr_high"],
+                "certified": proven if place in certified else None,
+                "undecided": 1 - success - proven,
+            }
+        )
+    return bars
