@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import polars as pl
 import pytest
 import typer
@@ -193,14 +195,59 @@ def test_an_audit_ends_in_a_verdict(done: Path, study_file: Path) -> None:
         "--utterances", "4", "--set", 'executor={name="inline"}', "--set", "evaluation.exemplars=0",
         "--set", "consistency.settings={steps=2}", "--set", "budgets.sparsity=[0.01]",
     )  # fmt: skip
-    assert values["verdict"].startswith("It recognises the emotions with")
-    assert "misclassifies" in values["verdict"]
-    assert (out / "verdict.txt").read_text("utf-8").strip() == values["verdict"]
+    assert values["verdict"] is None
+    assert values["summary"].startswith("It recognises the emotions with")
+    assert "misclassifies" in values["summary"]
+    assert (out / "verdict.txt").read_text("utf-8").strip() == values["summary"]
     assert Path(values["report"]).exists()
+    record = json.loads((out / "audit.json").read_text("utf-8"))
+    assert record["criteria"] == []
+    assert {name: values[name] for name in record} == record
+    assert "No verdict" in (out / "report" / "audit.html").read_text("utf-8")
     rows = pl.read_parquet(out / "rows.parquet")
     fold = ss.load_victim(victim).fold
     assert fold is not None
     assert set(rows["utterance"]) <= set(fold.test)
+
+
+def test_an_audit_against_criteria_declared_before(
+    done: Path, study_file: Path, tmp_path: Path
+) -> None:
+    (victim,) = (done / "victims").iterdir()
+    criteria, out = tmp_path / "criteria.toml", tmp_path / "audit"
+    shutil.copytree(done / "features", out / "features")
+    limit = "[[attack_success]]\nsparsity = 0.01\nepsilon = 0.5\nat_most = {}\n"
+    criteria.write_text("utterances = 1\nclean_uar = 1.0\n" + limit.format(1.0))
+    call = [
+        "audit", str(victim), str(study_file.parent / "corpus.csv"), "--out", str(out), "--json",
+        "--utterances", "4", "--set", 'executor={name="inline"}', "--set", "evaluation.exemplars=0",
+        "--set", "consistency.settings={steps=2}", "--criteria", str(criteria),
+    ]  # fmt: skip
+
+    def audited() -> tuple[int, dict[str, Any]]:
+        done = CliRunner().invoke(app, call)
+        return done.exit_code, json.loads(done.stdout)
+
+    status, record = audited()
+    uar, success = record["criteria"]
+    assert (status, record["verdict"]) == (3, "fail" if uar["high"] < 1 else "inconclusive")
+    assert (success["result"], success["limit"]) == ("pass", 1.0) or record["findings"]
+    schema = json.loads(files("sigma_ser.report").joinpath("audit.schema.json").read_text("utf-8"))
+    jsonschema.validate(json.loads((out / "audit.json").read_text("utf-8")), schema)
+    # Every figure can be computed again from the rows.
+    rows = pl.read_parquet(out / "rows.parquet").filter(
+        "correct_before", pl.col("attack") != "random"
+    )
+    fooled = rows.group_by("utterance").agg(pl.col("success").any())["success"]
+    assert (success["measured"], success["n"]) == (fooled.mean(), len(fooled))
+    # Limits that are changed once results exist were not declared before.
+    criteria.write_text("utterances = 1\n" + limit.format(1.0))
+    status, record = audited()
+    assert (status, record["verdict"]) == (3, "inconclusive")
+    assert record["findings"][0]["code"] == "criteria-changed"
+    criteria.write_text(limit.format(2.0))
+    failed = CliRunner().invoke(app, call)
+    assert "line 4: attack_success.0.at_most must be at most 1" in str(failed.exception)
 
 
 def test_an_audit_attacks_no_training_utterance_of_the_victim(

@@ -122,14 +122,14 @@ _REQUIREMENTS = {
 _LIMITS = ("le", "lt", "ge", "gt", "expected", "min_length")
 
 
-def first_fault(fault: ValidationError, places: Places, model: Any, *, further: str) -> str:
+def first_fault(fault: ValidationError, places: Places, model: Any, *, further: str = "") -> str:
     """The first fault of a validation as one sentence with the key, its line and near matches.
 
     Args:
         fault: the error of pydantic.
         places: where the values were written.
         model: the pydantic model of the values.
-        further: a key of the file that is not a field of the model.
+        further: a key of the file that is not a field of the model; empty if there is none.
     """
     # A misspelt key is also a missing one: the misspelling is what the user can see.
     faults = sorted(fault.errors(), key=lambda error: error["type"] != "extra_forbidden")
@@ -168,6 +168,6 @@ def _near(path: Sequence[str], model: Any, further: str) -> str:
             model = next((c for c in candidates if hasattr(c, "model_fields")), None)
     if not hasattr(model, "model_fields"):
         return ""
-    known = [*model.model_fields, *([further] if len(path) == 1 else [])]
+    known = [*model.model_fields, *([further] if further and len(path) == 1 else [])]
     near = difflib.get_close_matches(path[-1], known, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(known)}"

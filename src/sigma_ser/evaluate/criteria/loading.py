@@ -38,4 +38,4 @@ def load_criteria(path: Path) -> Criteria:
         return Criteria.model_validate(values)
     except ValidationError as fault:
         places = Places(values, (Source(path, text, values),))
-        raise ConfigError(first_fault(fault, places, Criteria, further="")) from None
+        raise ConfigError(first_fault(fault, places, Criteria)) from None
