@@ -160,12 +160,6 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """The checksum of a file: BLAKE2b, 32 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
 def content_key(value: Any, digits: int = 16) -> str:
     """A stable key for plain data: the hash of its canonical JSON.
 

@@ -24,6 +24,7 @@ from sigma_ser.evaluate.consistency.floor import consistency_floor
 from sigma_ser.explainers.relative_time import fold
 from sigma_ser.runs.layout import RunLayout
 from sigma_ser.victims.evaluation import evaluate
+from sigma_ser.victims.exposure import known_recordings
 from sigma_ser.victims.settings import AdversarialTraining
 from sigma_ser.victims.training import train
 
@@ -139,6 +140,8 @@ def _prepare_victim(task: VictimTask, step: VictimStep, artifacts: Artifacts) ->
     loaded, view = artifacts.victim(step), artifacts.view(step)
     artifacts.class_indices(step, view.labels([]), view.class_names)
     scores = evaluate(loaded, view, step.fold.test)
+    known = known_recordings(loaded, artifacts.store(step.setting), step.fold.test)
+    scores["known_from_training"] = len(known)
     card = {"source": step.source, "metrics": {"test": scores}}
     write_json(layout.victim_card(step.folder), card, digests.seal)
     write_json(task.target, {"train_seconds": None}, digests.seal)

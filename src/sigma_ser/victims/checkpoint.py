@@ -23,6 +23,7 @@ from sigma_ser.encoders.store import FeatureStore
 from .victim import Standardised, WrappedVictim
 
 WEIGHTS, CARD, FOLD = "victim.safetensors", "card.json", "fold.json"
+RECORDINGS = "recordings.json"
 # Entries of an encoder's card that may differ between equal features.
 _HARMLESS = frozenset(
     {"name", "revision", "versions", "transformers", "torch", "device", "batch_seconds"}
@@ -35,8 +36,8 @@ class VictimCard:
 
     `encoder` is the card of the encoder of the training features, `corpus` the name of the corpus;
     `training` and `head_settings` hold every setting, `metrics` the scores on each part.
-    `fold_key` is the key of the fold and `store_key` that of the feature store; both are `None` in
-    cards of earlier versions.
+    `fold_key` is the key of the fold, `store_key` that of the feature store, and `recordings_key`
+    that of the digests of the training recordings; they are `None` in cards of earlier versions.
     """
 
     head: str
@@ -52,6 +53,7 @@ class VictimCard:
     versions: Mapping[str, str]
     fold_key: str | None = None
     store_key: str | None = None
+    recordings_key: str | None = None
 
 
 class TrainedVictim(WrappedVictim):
@@ -61,12 +63,21 @@ class TrainedVictim(WrappedVictim):
         module: the head behind the standardisation of its training part; set to eval mode.
         card: description and provenance.
         fold: the utterances it was trained, validated and tested on; `None` if they were not saved.
+        recordings: digests of the features of its training and validation part, by which a
+            recording is known again under another name; `None` if they were not saved.
     """
 
-    def __init__(self, module: Standardised, card: VictimCard, fold: Fold | None = None) -> None:
+    def __init__(
+        self,
+        module: Standardised,
+        card: VictimCard,
+        fold: Fold | None = None,
+        recordings: frozenset[str] | None = None,
+    ) -> None:
         super().__init__(module.eval(), card.class_names, module.mean, module.scale)
         self.card = card
         self.fold = fold
+        self.recordings = recordings
 
     @property
     def fingerprint(self) -> str:
@@ -146,6 +157,8 @@ class TrainedVictim(WrappedVictim):
             aside.write_bytes(blob)
         if self.fold is not None:
             write_text(folder / FOLD, self.fold.to_json())
+        if self.recordings is not None:
+            write_json(folder / RECORDINGS, sorted(self.recordings))
         card = {**vars(self.card), "weights_sha256": hashlib.sha256(blob).hexdigest()}
         write_json(folder / CARD, {**card, "seal": content_key(card)})
         return folder
@@ -173,7 +186,7 @@ class TrainedVictim(WrappedVictim):
             module.load_state_dict(load(blob), strict=True)
         except (KeyError, TypeError, RuntimeError) as fault:
             raise _other_version(folder, fault) from fault
-        return cls(module, card, _saved_fold(folder, card))
+        return cls(module, card, _saved_fold(folder, card), _saved_recordings(folder, card))
 
 
 def read_card(folder: Path | str) -> VictimCard:
@@ -235,6 +248,20 @@ def _saved_fold(folder: Path, card: VictimCard) -> Fold | None:
     if fold.key != card.fold_key:
         raise VictimError(f"{path} has changed since it was saved; train again, or restore it")
     return fold
+
+
+def _saved_recordings(folder: Path, card: VictimCard) -> frozenset[str] | None:
+    """The digests of the training recordings, where their file exists."""
+    path = folder / RECORDINGS
+    if card.recordings_key is None or not path.is_file():
+        return None
+    try:
+        digests = parse_json(path.read_bytes())
+    except (OSError, ValueError) as fault:
+        raise VictimError(f"{path} is damaged ({fault}); train again, or restore it") from fault
+    if content_key(digests) != card.recordings_key:
+        raise VictimError(f"{path} has changed since it was saved; train again, or restore it")
+    return frozenset(digests)
 
 
 def make_head(name: str, channels: int, classes: int, settings: Mapping[str, Any]) -> nn.Module:

@@ -6,9 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sigma_ser.core.features import content_ids
 from sigma_ser.corpora.folds import Fold
+from sigma_ser.encoders.store import FeatureStore
 
 from .checkpoint import FOLD, TrainedVictim
+
+# Utterances whose features are read at once.
+_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,43 @@ def exposure(victim: Any, ids: Sequence[str]) -> Exposure:
         else "The recordings that the victim was trained on are not known"
     )
     return Exposure(len(ids), None, reason)
+
+
+def recording_digests(store: FeatureStore, ids: Sequence[str]) -> list[str]:
+    """A digest of the features of each utterance, equal for equal recordings of any name.
+
+    Args:
+        store: features; compare digests of one encoder only.
+        ids: utterances.
+    """
+    digests: list[str] = []
+    for start in range(0, len(ids), _BATCH):
+        batch = store.batch(list(ids[start : start + _BATCH]))
+        digests += content_ids(batch.x, batch.lengths)
+    return digests
+
+
+def known_recordings(victim: Any, store: FeatureStore, ids: Sequence[str]) -> list[str]:
+    """The utterances whose recordings a victim was trained on or that selected its weights.
+
+    Args:
+        victim: any victim; recordings are known of a `TrainedVictim` only.
+        store: features of the utterances, from the encoder of the victim.
+        ids: utterances, under any name.
+
+    Returns:
+        Those in the training or validation part of the victim's fold, by id or by content.
+    """
+    if not isinstance(victim, TrainedVictim):
+        return []
+    fold, digests = victim.fold, victim.recordings or frozenset()
+    named = {*fold.train, *fold.validation} if fold is not None else set()
+    same = recording_digests(store, ids) if digests else [""] * len(ids)
+    return [
+        name
+        for name, digest in zip(ids, same, strict=True)
+        if digest in digests or (not digests and name in named)
+    ]
 
 
 def unseen(victim: Any, ids: Sequence[str]) -> list[str]:

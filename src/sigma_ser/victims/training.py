@@ -14,12 +14,14 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from sigma_ser.core.errors import VictimError
+from sigma_ser.core.files import content_key
 from sigma_ser.core.seeds import derive_seed
 from sigma_ser.corpora.folds import Fold
 from sigma_ser.encoders.store import FeatureStore
 
 from .checkpoint import CARD, TrainedVictim, VictimCard, make_head, read_card
 from .evaluation import evaluate
+from .exposure import recording_digests
 from .fitting import TrainingContext, TrainingModel, fit
 from .layers import LayerSum, layer_covariance
 from .settings import AdversarialTraining, TrainingSettings
@@ -84,6 +86,7 @@ def train(
         )
         epochs = fit(model, context, progress)
 
+    recordings = frozenset(recording_digests(store, (*fold.train, *fold.validation)))
     module = model.classifier
     if model.layers is not None:
         store = store.weighted(model.layers.weights.detach())
@@ -95,6 +98,7 @@ def train(
         encoder=store.card["encoder"],
         metrics={},
         versions={"torch": torch.__version__, "python": platform.python_version()},
+        recordings_key=content_key(sorted(recordings)),
         **{**recipe, "training": {**recipe["training"], "epochs_run": epochs}},
     )
     victim = TrainedVictim(module, card)
@@ -103,7 +107,7 @@ def train(
         for part, ids in (("validation", fold.validation), ("test", fold.test))
         if ids
     }
-    return TrainedVictim(module, dataclasses.replace(card, metrics=metrics), fold)
+    return TrainedVictim(module, dataclasses.replace(card, metrics=metrics), fold, recordings)
 
 
 def trained_before(
