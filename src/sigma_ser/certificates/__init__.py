@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from .certificate import Certificate as Certificate
     from .certificate import CertificateMethod as CertificateMethod
     from .certify import certify as certify
+    from .frame_ablation import FrameAblation as FrameAblation
+    from .framewise import Framewise as Framewise
 
 _HOMES = {
     "Affine": "affine",
     "AffineTested": "affine_tested",
     "Certificate": "certificate",
     "CertificateMethod": "certificate",
+    "FrameAblation": "frame_ablation",
+    "Framewise": "framewise",
     "certify": "certify",
 }
 
