@@ -93,7 +93,7 @@ def test_imports_in_functions_and_for_type_checkers_are_found() -> None:
     ]
 
 
-@pytest.mark.parametrize(("package", "most"), [("study", 23), ("runs", 9)])
+@pytest.mark.parametrize(("package", "most"), [("study", 24), ("runs", 9)])
 def test_packages_of_studies_stay_small(package: str, most: int) -> None:
     assert len(list((ROOT / package).rglob("*.py"))) <= most
 

@@ -152,6 +152,4 @@ def test_settings_out_of_their_range_are_errors(
     labels = torch.zeros(6, dtype=torch.long)
     for settings in ({"kept": 0}, {"samples": 0}, {"alpha": 1.0}):
         with pytest.raises(CertificateError):
-            ss.certify(
-                victim, frames, labels, Budget(count=2), method="frame-ablation", **settings
-            )
+            ss.certify(victim, frames, labels, Budget(count=2), method="frame-ablation", **settings)

@@ -18,7 +18,7 @@ from .allowed import checked_task
 from .certificate import Certificate, CertificateMethod
 
 
-def certify(
+def certify(  # noqa: PLR0917 - the public signature
     victim: Victim,
     batch: FeatureBatch,
     labels: Int[Tensor, "B"],
@@ -98,7 +98,8 @@ def _tightest(
     suitable = [one for one in known if one.suits(victim)]
     proven = [one(victim, batch, labels, budget, mask=mask) for one in suitable if one.proven]
     if proven:
-        return max(proven, key=lambda found: float(found.margin.sum()) if len(batch) else 0.0)
+        best: Certificate = max(proven, key=lambda found: float(found.margin.sum()))
+        return best
     for one in suitable:
         found: Certificate = one(victim, batch, labels, budget, mask=mask)
         if bool((found.margin > -torch.inf).any()):

@@ -197,7 +197,8 @@ def _count(
 ) -> Float[Tensor, "C"]:
     """Number of choices for which the victim predicts each class."""
     total: Tensor | int = 0
-    for part in choices.to(x.device).split(_AT_ONCE):
+    for start in range(0, len(choices), _AT_ONCE):
+        part = choices[start : start + _AT_ONCE].to(x.device)
         lengths = torch.full((len(part),), part.shape[1], device=x.device)
         with torch.no_grad():
             logits = victim(x[part], lengths)

@@ -67,7 +67,9 @@ class MLPBound:
         # sum_i c_i a_i^2 is at most the squared norm of sqrt(c) W r for each changed element.
         bent = curvature.sqrt()[:, :, None] * (self.weight * radius.amax(0))
         square = torch.linalg.matrix_norm(bent, 2).square() * _elements(allowed)
-        return price + square + damage_of_frames(self.weight, h, -rise, radius, allowed)
+        by_frames = damage_of_frames(self.weight, h, -rise, radius, allowed)
+        total: Tensor = price + square + by_frames
+        return total
 
     def _reach_of_hidden(
         self, radius: Float[Tensor, "T D"], allowed: Allowed
@@ -92,7 +94,8 @@ class MLPBound:
         reached = reach_of_units(self.weight, radius, most).square().sum(1)
         # All changes of activations: by the spectral norm, or every frame at its largest.
         squares = torch.minimum(norm.square() * elements, reached.sum())
-        return moved + by_deviation.norm(dim=1) * (squares / frames).sqrt()
+        reach: Tensor = moved + by_deviation.norm(dim=1) * (squares / frames).sqrt()
+        return reach
 
 
 def _elements(allowed: Allowed) -> float:

@@ -18,6 +18,7 @@ from .mask_sources import mask_owners
 from .samples import attacked_parts, checked_part, unattacked_part
 from .steps import (
     AttackStep,
+    CertificateStep,
     FloorStep,
     GradientStep,
     MaskStep,
@@ -119,6 +120,7 @@ class _Planner:
             tuple(self.replays.values()),
             self.samples,
             tuple(self.gradients.values()),
+            tuple(self._certificates(attacked)),
         )
 
     def _victims_of(self, setting: Setting, fold: Fold) -> Iterator[VictimStep]:
@@ -172,6 +174,17 @@ class _Planner:
                         key, victim, section.name, section.settings, seed, budget, mask, scope,
                         reference, floor, study.evaluation.replay, check,
                     )  # fmt: skip
+
+    def _certificates(self, victims: Sequence[VictimStep]) -> Iterator[CertificateStep]:
+        study = self.study
+        for victim, section, budget in itertools.product(
+            victims, study.certificates, budgets_of(study)
+        ):
+            key = self.key(
+                "certificate", victim.key, section.method, section.settings, _plain(budget),
+                study.evaluation.batch_size, self.sample_keys[victim.sample],
+            )  # fmt: skip
+            yield CertificateStep(key, victim, budget, section.method, section.settings)
 
     def _gradient_check(self, victim: VictimStep) -> GradientStep | None:
         """The check at the largest budget, on utterances of all lengths."""

@@ -71,7 +71,11 @@ def check_certificate(
             f"states a margin that is {excess:.3g} larger than the smallest one that is allowed "
             f"({budget})",
         )
-        _check_company(method, victim, batch, labels, budget, mask, bound)
+        last = torch.tensor([len(batch) - 1])
+        inside = None if mask is None else mask[last, : int(batch.lengths[-1])]
+        alone = method(victim, batch.select(last), labels[last], budget, mask=inside)
+        law = "returns another margin for an utterance alone than in company"
+        require_close(alone.margin, bound.margin[last], method, law, atol=_ROUNDING, rtol=_ROUNDING)
     _check_order(method, victim, batch, labels, mask)
 
 
@@ -131,23 +135,6 @@ def _check_fields(method: CertificateMethod, bound: Certificate, batch: FeatureB
     require(bool((bound.allowance >= 0).all()), method, "returns a negative allowance")
     same = bound.method == method.name and bound.proven == method.proven
     require(same, method, "returns a certificate under the name of another method")
-
-
-def _check_company(
-    method: CertificateMethod,
-    victim: Victim,
-    batch: FeatureBatch,
-    labels: Int[Tensor, "B"],
-    budget: Budget,
-    mask: Bool[Tensor, "B T D"] | None,
-    bound: Certificate,
-) -> None:
-    last = torch.tensor([len(batch) - 1])
-    one = batch.select(last)
-    inside = None if mask is None else mask[last, : one.x.shape[1]]
-    alone = method(victim, one, labels[last], budget, mask=inside)
-    law = "returns another margin for an utterance alone than in company"
-    require_close(alone.margin, bound.margin[last], method, law, atol=_ROUNDING, rtol=_ROUNDING)
 
 
 def _check_order(
