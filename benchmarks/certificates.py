@@ -55,6 +55,7 @@ def counted(
     batch: ss.FeatureBatch,
     labels: Tensor,
     budget: ss.Budget,
+    *,
     attack: str,
     mask: Tensor | None = None,
 ) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def grid(options: argparse.Namespace, part: str) -> Iterator[dict[str, Any]]:
     for head in PARTS[part]:
         victim = ss.load_victim(options.heads / head)
         batch, labels = recognised(store, victim, options.utterances)
-        saliency = ss.explain("gradient", victim, batch, labels).saliency if affine else None
+        saliency = ss.explain("gradient", victim, batch, labels) if affine else None
         for granularity, epsilon, sparsity in itertools.product(
             units, options.epsilon, options.sparsity
         ):
@@ -89,7 +90,7 @@ def grid(options: argparse.Namespace, part: str) -> Iterator[dict[str, Any]]:
             if saliency is not None:
                 masks.append(ss.topk_mask(saliency, batch.lengths, budget, scope=4))
             for mask in masks:
-                line = counted(victim, batch, labels, budget, options.attack, mask)
+                line = counted(victim, batch, labels, budget, attack=options.attack, mask=mask)
                 yield {"head": head, **line}
 
 
