@@ -5,7 +5,7 @@
 
 STORE is a feature store and HEADS a folder of victims named by their head (`heads.py` makes both).
 Parts: `affine` (linear and superb, every granularity, with and without a mask of scope 4),
-`framewise` (emobox, mlp), `ablation` (the smoothed victim at f = 1, 2, 4, 8 frames, for heads
+`framewise` (emobox, mlp, cnn), `ablation` (the smoothed victim at f = 1, 2, 4, 8 frames, for heads
 `emobox` trained here with and without frame dropout). Each line counts the utterances that are
 certified, fooled by the attack, undecided, and both, which must be 0, and the seconds of the
 certificate. FILE receives one JSON record a line.
@@ -28,7 +28,7 @@ import sigma_ser as ss
 from sigma_ser.certificates import FrameAblation
 from sigma_ser.statistics.classification import confusion_matrix, uar
 
-PARTS = {"affine": ("linear", "superb"), "framewise": ("emobox", "mlp")}
+PARTS = {"affine": ("linear", "superb"), "framewise": ("emobox", "mlp", "cnn")}
 FRAMES = (1, 2, 4, 8)
 
 

@@ -20,11 +20,11 @@ from sigma_ser.core.budget import Budget
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.testing import check_certificate
 from sigma_ser.testing.certificates import smallest_corner_margin
-from sigma_ser.victims.heads import MLP, EmoBox
+from sigma_ser.victims.heads import CNN, MLP, EmoBox
 from sigma_ser.victims.victim import Standardised, WrappedVictim, wrap
 
 Maker = Callable[..., WrappedVictim]
-HEADS: dict[str, type[nn.Module]] = {"emobox": EmoBox, "mlp": MLP}
+HEADS: dict[str, type[nn.Module]] = {"emobox": EmoBox, "mlp": MLP, "cnn": CNN}
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -56,6 +56,16 @@ def test_a_vanishing_change_costs_nothing(
     two = logits.topk(2).values
     assert torch.allclose(bound.margin, two[:, 0] - two[:, 1], rtol=0, atol=1e-5)
     assert bool(bound.certified.all())
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_an_empty_mask_allows_nothing(head: str, batch: FeatureBatch, small_victim: Maker) -> None:
+    victim = small_victim(HEADS[head], hidden=4)
+    logits = victim(batch.x, batch.lengths).detach().double()
+    mask = torch.zeros_like(batch.x, dtype=torch.bool)
+    bound = ss.certify(victim, batch, logits.argmax(1), Budget(count=2), mask=mask)
+    two = logits.topk(2).values
+    assert torch.allclose(bound.margin, two[:, 0] - two[:, 1], rtol=0, atol=1e-5)
 
 
 def _smallest_change_by_milp(
@@ -185,7 +195,7 @@ def test_the_split_bounds_every_split(seed: int, k: int) -> None:
 
 def test_certified_and_fooled_are_disjoint(batch: FeatureBatch, half_mask: Tensor) -> None:
     torch.manual_seed(0)
-    for head in ("linear", "superb", "emobox", "mlp"):
+    for head in ("linear", "superb", "emobox", "mlp", "cnn"):
         kind = ss.registry.get("head", head)
         module = kind(2, 3) if head == "linear" else kind(2, 3, hidden=6)
         victim = wrap(module.eval(), scale=torch.tensor([0.5, 1.0]))

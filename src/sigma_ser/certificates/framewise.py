@@ -14,10 +14,11 @@ from sigma_ser.core.budget import Budget
 from sigma_ser.core.contracts import Victim
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.registry import register
-from sigma_ser.victims.heads import MLP, EmoBox
+from sigma_ser.victims.heads import CNN, MLP, EmoBox
 
 from .allowed import Allowed, allowed_changes, checked_task
 from .certificate import Certificate
+from .cnn import CNNBound
 from .emobox import EmoBoxBound
 from .mlp import MLPBound
 from .rounding import rounding_allowance
@@ -37,6 +38,7 @@ class HeadBound(Protocol):
 _BOUNDS: dict[type[nn.Module], Callable[[KnownHead], HeadBound]] = {
     EmoBox: EmoBoxBound.of,
     MLP: MLPBound.of,
+    CNN: CNNBound.of,
 }
 
 

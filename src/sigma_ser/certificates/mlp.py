@@ -12,7 +12,7 @@ from sigma_ser.victims.heads import MLP
 
 from .allowed import Allowed
 from .frames import damage_of_frames
-from .relaxation import reach_of_units
+from .relaxation import beyond_kink, reach_of_units
 from .structure import KnownHead, weight_and_bias
 
 _VARIANCE = 1e-5  # that `statistics_pool` adds
@@ -57,28 +57,44 @@ class MLPBound:
         mean, deviation = active.mean(0), _deviation(active[None])[0]
         v = self.hidden @ torch.cat([mean, deviation]) + self.hidden_bias
         radius = allowed.radius / self.head.scale
-        reach = self._reach_of_hidden(radius, allowed)
-        slope, price = _upper_line(self.out[allowed.label] - self.out, v, reach)
+        change = self._change_of_pooled(radius, allowed)
+        reach = self._reach_of_hidden(radius, allowed, change)
+        slope, kink = _upper_line(self.out[allowed.label] - self.out, v, reach)
+        # The kinks of all units together, by Cauchy and Schwarz, or one by one.
+        together = kink.norm(dim=1) * torch.linalg.matrix_norm(self.hidden, 2) * change
+        price = 0.5 * torch.minimum(together, kink @ reach)
         # The damage is at most the price plus `by_mean . d(mean) + by_deviation . d(deviation)`.
         by_mean, by_deviation = (slope @ self.hidden).chunk(2, dim=1)
         deviating = (active - mean) / deviation
         rise = (by_mean[:, None, :] + by_deviation[:, None, :] * deviating) / len(h)
         curvature = by_deviation.clamp(min=0.0) / (2 * deviation * len(h))
-        # sum_i c_i a_i^2 is at most the squared norm of sqrt(c) W r for each changed element.
         bent = curvature.sqrt()[:, :, None] * (self.weight * radius.amax(0))
-        square = torch.linalg.matrix_norm(bent, 2).square() * _elements(allowed)
+        square = _square_of_element(bent, allowed.most_per_frame) * _elements(allowed)
         by_frames = damage_of_frames(self.weight, h, -rise, radius, allowed)
         total: Tensor = price + square + by_frames
         return total
 
+    def _change_of_pooled(self, radius: Float[Tensor, "T D"], allowed: Allowed) -> Tensor:
+        """A bound of the Euclidean norm of the change of means and deviations together.
+
+        For each unit `d(mean)^2 + d(deviation)^2 <= ||dh_i||^2 / T`, because the deviation changes
+        by at most that of `dh_i`. All `dh` are bounded for each changed element, or by every
+        frame at its largest.
+        """
+        most = allowed.most_per_frame
+        single = _square_of_element(self.weight * radius.amax(0), most)
+        reached = reach_of_units(self.weight, radius, most).square().sum()
+        squares = torch.minimum(single * _elements(allowed), reached)
+        change: Tensor = (squares / len(radius)).sqrt()
+        return change
+
     def _reach_of_hidden(
-        self, radius: Float[Tensor, "T D"], allowed: Allowed
+        self, radius: Float[Tensor, "T D"], allowed: Allowed, change: Tensor
     ) -> Float[Tensor, "G"]:
         """The largest change of each pre-activation of the hidden layer.
 
-        The mean is bounded over all slopes of ReLU in [0, 1] and all splits of the budget. The
-        deviations change by at most `||dh_i||_2 / sqrt(T)`; together their weighted sum changes by
-        at most the norm of the weights times the norm of all changes of activations.
+        The part of the means is bounded over all slopes of ReLU in [0, 1] and all splits of the
+        budget, that of the deviations by the norm of all changes.
         """
         frames, most = len(radius), allowed.most_per_frame
         elements = _elements(allowed)
@@ -90,17 +106,23 @@ class MLPBound:
         sums = largest.sort(dim=1, descending=True).values.cumsum(1)
         per_frame = min(elements / frames, float(most))
         moved = _between(sums, per_frame)
-        norm = torch.linalg.matrix_norm(self.weight * widest, 2)
-        reached = reach_of_units(self.weight, radius, most).square().sum(1)
-        # All changes of activations: by the spectral norm, or every frame at its largest.
-        squares = torch.minimum(norm.square() * elements, reached.sum())
-        reach: Tensor = moved + by_deviation.norm(dim=1) * (squares / frames).sqrt()
-        return reach
+        separate = moved + by_deviation.norm(dim=1) * change
+        return torch.minimum(separate, self.hidden.norm(dim=1) * change)
 
 
 def _elements(allowed: Allowed) -> float:
     """The largest number of elements that may change."""
     return float(allowed.largest((allowed.radius > 0).double()[None])[0])
+
+
+def _square_of_element(weight: Float[Tensor, "*J H D"], most: int) -> Float[Tensor, "*J"]:
+    """A number `q` with `||W delta||^2 <= q n` for `n <= most` changes in [-1, 1].
+
+    The squared spectral norm, or the largest sum of `most` absolute values in a row of `W^T W`.
+    """
+    rows = (weight.transpose(-1, -2) @ weight).abs()
+    by_rows = rows.topk(most, dim=-1).values.sum(-1).amax(-1)
+    return torch.minimum(torch.linalg.matrix_norm(weight, 2).square(), by_rows)
 
 
 def _deviation(h: Float[Tensor, "N T H"]) -> Float[Tensor, "N H"]:
@@ -118,16 +140,12 @@ def _between(sums: Float[Tensor, "G D"], count: float) -> Float[Tensor, "G"]:
 
 def _upper_line(
     coefficients: Float[Tensor, "J G"], v: Float[Tensor, "G"], reach: Float[Tensor, "G"]
-) -> tuple[Float[Tensor, "J G"], Float[Tensor, "J"]]:
-    """Slopes and price of a linear upper bound of `-c (ReLU(v + d) - ReLU(v))` on `|d| <= reach`.
+) -> tuple[Float[Tensor, "J G"], Float[Tensor, "J G"]]:
+    """Slopes and kinks of an upper bound of `-c (ReLU(v + d) - ReLU(v))` on `|d| <= reach`.
 
-    The tangent at the clean point where the function is concave (`c > 0`), the chord where it is
-    convex.
+    The bound is `slope * d + kink * |d| / 2`. Where the function is concave (`c > 0`) it is the
+    tangent at the clean point; where it is convex, the part beyond the kink is added.
     """
-    high, low = (v + reach).relu(), (v - reach).relu()
-    chord = (high - low) / (2 * reach).clamp(min=1e-300)
-    gap = low - v.relu() + chord * reach
-    convex = coefficients < 0
-    slope = torch.where(convex, chord, (v > 0).double())
-    price = torch.where(convex, -coefficients * gap, 0.0).sum(1)
-    return -coefficients * slope, price
+    kink = (-coefficients).clamp(min=0.0) * beyond_kink(v, reach)
+    toward = torch.where(v > 0, -1.0, 1.0)
+    return 0.5 * toward * kink - coefficients * (v > 0), kink

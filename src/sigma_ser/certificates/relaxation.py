@@ -85,13 +85,17 @@ def element_scores(  # noqa: PLR0917 - the symbols of the module's formulas
     flat = active & (h < near * reach) & (coefficients > 0)
     slope = torch.where(active & ~flat, -coefficients, 0.0)
     price = torch.where(flat, coefficients * h, 0.0).sum(2)
-    beyond = (1 - h.abs() / reach.clamp(min=1e-300)).clamp(min=0.0)
-    kink = torch.where(coefficients < 0, -coefficients * beyond, 0.0)
+    kink = torch.where(coefficients < 0, -coefficients * beyond_kink(h, reach), 0.0)
     toward = torch.where(active, -1.0, 1.0)
     # max over the sign of the change of  sign q + sum_i w_i max(0, sign sign_i W_id)
     linear = (slope + 0.5 * toward * kink) @ weight
     scores = (linear.abs() + 0.5 * kink @ weight.abs()) * radius
     return FrameScores(most, scores, price)
+
+
+def beyond_kink(h: Float[Tensor, "*N"], reach: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    """`(1 - |h| / R)_+`: the part of a change toward the kink that lies beyond it, at most."""
+    return (1 - h.abs() / reach.clamp(min=1e-300)).clamp(min=0.0)
 
 
 def damage_of_counts(parts: list[FrameScores]) -> Float[Tensor, "J T N"]:
