@@ -63,7 +63,7 @@ def test_a_wrong_section_is_found_before_anything_is_computed(
 ) -> None:
     small_study["certificates"] = [section]
     with pytest.raises(error, match=message):
-        check_names(parse_study(small_study, []).config)
+        check_names(parse_study(small_study, []))
 
 
 def test_brackets_count_every_utterance_once() -> None:

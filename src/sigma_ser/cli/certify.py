@@ -10,13 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
+from .arguments import FEATURES_HELP, VICTIM_HELP, check_order, features_folder, victim_source
+
 
 def certify(
-    victim: Annotated[
-        str,
-        typer.Argument(help="Folder of a trained victim, `hf:<id>` or `package.module:Class`."),
-    ],
-    features: Annotated[Path, typer.Argument(help="Feature store that `sigma-ser extract` wrote.")],
+    victim: Annotated[str, typer.Argument(help=VICTIM_HELP)],
+    features: Annotated[Path, typer.Argument(help=FEATURES_HELP)],
     *,
     sparsity: Annotated[
         list[float] | None,
@@ -71,6 +70,8 @@ def certify(
     name, settings = (None, {}) if method is None else parse_call(method)
     if name is not None:
         registry.make("certificate", name, settings)
+    check_order("certify", victim, features)
+    victim, features = victim_source(victim), features_folder(features)
     cells = list(
         certificate_grid(
             victim, features,

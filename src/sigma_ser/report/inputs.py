@@ -90,8 +90,10 @@ def load_inputs(folder: Path) -> ReportInputs:
                 "folder of a finished run, or finish this run with sigma-ser run"
             )
     digests = Digests(layout)
-    for path in (layout.rows, layout.replays, layout.certificates, layout.provenance, layout.study, layout.study_text,
-                 layout.victims, layout.environment, layout.repairs):  # fmt: skip
+    for path in (
+        layout.rows, layout.replays, layout.certificates, layout.provenance, layout.study,
+        layout.study_text, layout.victims, layout.environment, layout.repairs,
+    ):  # fmt: skip
         digests.check(path)
     rows = read_rows(layout.rows)
     known = read_object(layout.provenance, _PROVENANCE_KEYS, _AGAIN)

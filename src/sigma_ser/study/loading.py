@@ -137,8 +137,8 @@ def _check_certificate(section: CertificateSection) -> None:
         registry.make("certificate", section.method, section.settings)
     elif section.settings:
         raise ConfigError(
-            f"the settings {', '.join(section.settings)} of [[certificates]] need the key 'method', "
-            "the name of what they belong to"
+            f"{', '.join(section.settings)} under [[certificates]] need the key 'method', which "
+            "names the method that these settings belong to"
         )
 
 
