@@ -93,9 +93,10 @@ def test_imports_in_functions_and_for_type_checkers_are_found() -> None:
     ]
 
 
-@pytest.mark.parametrize(("package", "most"), [("study", 23), ("runs", 9)])
+@pytest.mark.parametrize(("package", "most"), [("study", 22), ("runs", 8)])
 def test_packages_of_studies_stay_small(package: str, most: int) -> None:
-    assert len(list((ROOT / package).rglob("*.py"))) <= most
+    modules = {path.stem for path in (ROOT / package).rglob("*.py")} - {"__init__"}
+    assert len(modules) <= most
 
 
 def test_the_drawing_names_every_package_and_is_the_same_each_time() -> None:

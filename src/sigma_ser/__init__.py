@@ -11,6 +11,7 @@ from .core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from . import attacks as attacks
+    from . import certificates as certificates
     from . import explainers as explainers
     from . import testing as testing
     from .attacks.base import SparseAttack as SparseAttack
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from .attacks.gradient_checks import check_gradients as check_gradients
     from .attacks.sigma import Sigma as Sigma
     from .attacks.success_curve import success_curve as success_curve
+    from .certificates.certificate import Certificate as Certificate
+    from .certificates.certify import certify as certify
     from .core import errors as errors
     from .core import registry as registry
     from .core.audit import audit as audit
@@ -60,6 +63,7 @@ _HOMES = {
     "AttackResult": "core.contracts",
     "BaseExplainer": "explainers.base",
     "Budget": "core.budget",
+    "Certificate": "certificates.certificate",
     "Corpus": "corpora.corpus",
     "Encoder": "encoders.family",
     "Explainer": "core.contracts",
@@ -78,6 +82,8 @@ _HOMES = {
     "attack": "attacks.factory",
     "attacks": "attacks:",
     "audit": "core.audit",
+    "certificates": "certificates:",
+    "certify": "certificates.certify",
     "check_gradients": "attacks.gradient_checks",
     "consistency": "evaluate.consistency.measures",
     "errors": "core.errors:",

@@ -51,7 +51,6 @@ def bounds(certified: list[bool], *, proven: bool = True) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "corpus": ["demo"] * size, "utterance": [f"u{n}" for n in range(size)],
-            "explainer": pl.Series([None] * size, dtype=pl.String),
             "granularity": ["element"] * size, "sparsity": [0.01] * size, "epsilon": [0.5] * size,
             "proven": [proven] * size, "correct": [True] * size, "certified": certified,
         }

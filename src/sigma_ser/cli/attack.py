@@ -122,7 +122,7 @@ def attack(
     _check(names, *budgets, granularity, explainer or [])
     if mask_victim is not None and not explainer:
         raise ConfigError("--mask-victim needs --explainer, the method that explains that victim")
-    chosen = None if ids is None else _ids(ids)
+    chosen = None if ids is None else results.read_ids(ids)
     check_order("attack", victim, features)
     victim = victim_source(victim)
     mask_victim = None if mask_victim is None else victim_source(mask_victim)
@@ -180,19 +180,6 @@ def _check(
         ss.Budget(sparsity=share, epsilon=bound, granularity=granularity)  # type: ignore[arg-type]
     for name in explainers:
         ss.make_explainer(name)
-
-
-def _ids(path: Path) -> list[str]:
-    from sigma_ser.core.errors import ConfigError
-    from sigma_ser.core.json_text import parse_json
-
-    try:
-        names = parse_json(path.read_text("utf-8"))
-    except (OSError, ValueError) as fault:
-        raise ConfigError(f"--ids {path} cannot be read as a JSON list ({fault})") from fault
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"--ids {path} cannot be read as a JSON list of strings")
-    return names
 
 
 def _extract(folder: Path, corpus: str, root: Path | None, victim: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -54,6 +55,24 @@ def as_json(study: Study) -> str:
             "report": str(study.report),
         }
     )
+
+
+def read_ids(path: Path) -> list[str]:
+    """The JSON list of an option `--ids`.
+
+    Raises:
+        ConfigError: if the file is not a JSON list of strings.
+    """
+    from sigma_ser.core.errors import ConfigError
+    from sigma_ser.core.json_text import parse_json
+
+    try:
+        names = parse_json(path.read_text("utf-8"))
+    except (OSError, ValueError) as fault:
+        raise ConfigError(f"--ids {path} cannot be read as a JSON list ({fault})") from fault
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"--ids {path} cannot be read as a JSON list of strings")
+    return names
 
 
 def notes_of(study: Study) -> NoteIndex:

@@ -15,6 +15,7 @@ from . import (
     attack,
     audit,
     catalogue,
+    certify,
     compare,
     corpus,
     demo,
@@ -58,6 +59,7 @@ app.command("extract")(extract.extract)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("attack")(attack.attack)
+app.command("certify")(certify.certify)
 app.command("explain")(explain.explain)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)

@@ -58,6 +58,13 @@ def train(
             "Repeatable.",
         ),
     ] = None,
+    frame_dropout: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the frames of each utterance that a training step leaves out, for heads "
+            "that are certified by frame ablation. The default is 0."
+        ),
+    ] = None,
     adversarial: Annotated[
         str | None,
         typer.Option(
@@ -95,7 +102,8 @@ def train(
     heads = list(registry.names("head")) if head == ["all"] else head or ["mlp"]
     for name in heads:
         registry.get("head", name)
-    training, head_settings = _settings(changes or [])
+    dropped = [] if frame_dropout is None else [f"frame_dropout={frame_dropout}"]
+    training, head_settings = _settings([*(changes or []), *dropped])
     hardening = _hardening(adversarial, sparsity, epsilon, share)
     lines = []
     with shown_progress() as progress:

@@ -65,6 +65,10 @@ class AttackError(SigmaError):
     """An attack that cannot run with these arguments."""
 
 
+class CertificateError(SigmaError):
+    """A certificate that cannot be computed for this victim or with these arguments."""
+
+
 class ConfigError(SigmaError):
     """A study file or an option that is wrong; the message names the key."""
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from .errors import (
     AttackError,
+    CertificateError,
     ConfigError,
     EncoderError,
     ExplainerError,
@@ -41,6 +42,7 @@ class _Kind:
 
 _KINDS = {
     "attack": _Kind("sigma_ser.attacks", AttackError),
+    "certificate": _Kind("sigma_ser.certificates", CertificateError),
     "corpus": _Kind("sigma_ser.corpora", ConfigError),
     "encoder": _Kind("sigma_ser.encoders", EncoderError),
     "executor": _Kind("sigma_ser.execution", ConfigError),

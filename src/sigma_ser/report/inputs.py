@@ -39,6 +39,7 @@ class ReportInputs:
         study_text: the study file, as text.
         exemplars: attacked utterances in full.
         replays: perturbations replayed on other victims, the columns of `replays.parquet`.
+        certificates: lower bounds on the margins, the columns of `certificates.parquet`.
         seconds: wall time of the whole run, where known.
         repairs: files that were found damaged and were made again; see `read_repairs`.
     """
@@ -53,6 +54,7 @@ class ReportInputs:
     study_text: str = ""
     exemplars: Sequence[Exemplar] = ()
     replays: pl.DataFrame | None = None
+    certificates: pl.DataFrame | None = None
     seconds: float | int | None = None
     repairs: Sequence[Mapping[str, Any]] = ()
 
@@ -88,8 +90,10 @@ def load_inputs(folder: Path) -> ReportInputs:
                 "folder of a finished run, or finish this run with sigma-ser run"
             )
     digests = Digests(layout)
-    for path in (layout.rows, layout.replays, layout.provenance, layout.study, layout.study_text,
-                 layout.victims, layout.environment, layout.repairs):  # fmt: skip
+    for path in (
+        layout.rows, layout.replays, layout.certificates, layout.provenance, layout.study,
+        layout.study_text, layout.victims, layout.environment, layout.repairs,
+    ):  # fmt: skip
         digests.check(path)
     rows = read_rows(layout.rows)
     known = read_object(layout.provenance, _PROVENANCE_KEYS, _AGAIN)
@@ -104,7 +108,8 @@ def load_inputs(folder: Path) -> ReportInputs:
         environment=read_object(layout.environment, (), _AGAIN),
         study_text=_text(layout.study_text),
         exemplars=_exemplars(layout, digests, rows),
-        replays=_replays(layout),
+        replays=_table(layout.replays),
+        certificates=_table(layout.certificates),
         seconds=stamp.get("seconds"),
         repairs=read_repairs(layout),
     )
@@ -120,17 +125,16 @@ def _exemplars(layout: RunLayout, digests: Digests, rows: pl.DataFrame) -> list[
     return [one for one in found if tuple(getattr(one, key) for key in _CELL) in known]
 
 
-def _replays(layout: RunLayout) -> pl.DataFrame | None:
+def _table(path: Path) -> pl.DataFrame | None:
+    """A table that not every run has."""
     import polars as pl
 
-    if not layout.replays.exists():
+    if not path.exists():
         return None
     try:
-        return pl.read_parquet(layout.replays, glob=False)
+        return pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as fault:
-        raise DamagedRunError(
-            f"{layout.replays} is damaged ({fault}); {_AGAIN}", layout.replays
-        ) from fault
+        raise DamagedRunError(f"{path} is damaged ({fault}); {_AGAIN}", path) from fault
 
 
 def _text(path: Path) -> str:

@@ -15,6 +15,7 @@ from sigma_ser.evaluate.notes import CODES, Note, is_about
 
 from . import formats
 from .cells import KINDS, Cell, at_budget, budgets_of, page_cells
+from .certificates import bracket_charts, brackets
 from .charts import METRICS, fronts, over_budget, scope_curves
 from .comparison import against_best, break_even, shared_mask_costs, transfers
 from .explorer import utterance_views
@@ -74,6 +75,7 @@ def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
     behind = {finding.panel: rows_of(inputs.rows, finding.best) for finding in found}
     measured = [m for m in METRICS if frame[m.name].is_not_null().any()]
     embedded = embedded_rows(inputs.rows, cells)
+    bounds = brackets(inputs.rows, inputs.certificates)
     return {
         "title": inputs.name,
         "gradient_warnings": masked_warnings(inputs.victims),
@@ -91,6 +93,8 @@ def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
         "strengths": _strengths(here, [finding.panel for finding in found]),
         "most_passes": max((cell["passes_total"] or 0 for cell in here), default=0),
         "budget_charts": over_budget(cells, budgets),
+        "brackets": bounds,
+        "bracket_charts": bracket_charts(bounds),
         "fronts": [(metric, fronts(cells, metric)) for metric in measured],
         "scope_charts": scope_curves([cell for cell in cells if _is_at(cell, budgets.reference)]),
         "transfers": transfers(here),

@@ -11,6 +11,7 @@ from sigma_ser.core.files import content_key
 # Folders whose entries are named by the steps of a plan.
 STEP_FOLDERS = (
     "features", "victims", "gradients", "universal", "floors", "attacks", "replays",
+    "certificates",
 )  # fmt: skip
 
 
@@ -173,6 +174,10 @@ class RunLayout:
         """Predictions of another victim on the perturbations of one part."""
         return self.folder / "replays" / key / f"part-{part:05d}.parquet"
 
+    def certificate(self, key: str, part: int) -> Path:
+        """Certificates of one part of the attacked utterances at one budget."""
+        return self.folder / "certificates" / key / f"part-{part:05d}.parquet"
+
     @property
     def exemplars(self) -> Path:
         """Folder of the utterances that the page shows in full."""
@@ -193,6 +198,11 @@ class RunLayout:
     def replays(self) -> Path:
         """All replays of the run; absent without any."""
         return self.folder / "replays.parquet"
+
+    @property
+    def certificates(self) -> Path:
+        """All certificates of the run; absent without any."""
+        return self.folder / "certificates.parquet"
 
     @property
     def collected(self) -> Path:
@@ -218,11 +228,6 @@ class RunLayout:
     def declaration(self) -> Path:
         """Hash of the declared criteria, and whether they were changed after results existed."""
         return self.folder / "criteria.json"
-
-    @property
-    def certificates(self) -> Path:
-        """Lower bounds on the margins; absent without any."""
-        return self.folder / "certificates.parquet"
 
     @property
     def audit_record(self) -> Path:

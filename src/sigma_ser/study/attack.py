@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from sigma_ser.core.contracts import Victim
 from sigma_ser.core.errors import ConfigError
@@ -59,7 +61,7 @@ def attack_study(
         SigmaError: if the victim cannot be loaded, or was trained on other features.
     """
     store = FeatureStore(features)
-    chosen = _correctly_classified(store, victim, ids, utterances, batch_size)
+    *_, chosen = chosen_utterances(store, victim, ids, utterances, batch_size)
     title = source_title(victim)
     victims: list[dict[str, Any]] = [{"load": absolute_source(victim), "name": title}]
     source = "own"
@@ -99,10 +101,25 @@ def attack_exposure(victim: str, ids: Sequence[str]) -> Exposure:
     return exposure(load_victim(victim) if Path(victim).is_dir() else None, ids)
 
 
-def _correctly_classified(
+def chosen_utterances(
     store: FeatureStore, source: str, ids: Sequence[str] | None, wanted: int, size: int
-) -> list[str]:
-    """Ids of utterances that the victim classifies correctly, at most `wanted`."""
+) -> tuple[Victim, FeatureStore, Int[Tensor, "C"], list[str]]:
+    """Open a victim, and find utterances that it classifies correctly.
+
+    Args:
+        store: the features.
+        source: a source of `load_victim`.
+        ids: utterances to choose from; `None` takes those that the victim was not trained on.
+        wanted: maximum number of utterances.
+        size: utterances in a batch.
+
+    Returns:
+        The victim, the features as it receives them, its class index for each class of the store
+        (-1 where it has none), and the ids.
+
+    Raises:
+        ConfigError: if the victim classifies none of the utterances correctly.
+    """
     victim = open_source(source, str(store.card["encoder"]["layer"]), {})
     view = victim.view(store) if isinstance(victim, TrainedVictim) else _weighted(victim, store)
     known = victim.class_names or view.class_names
@@ -121,9 +138,9 @@ def _correctly_classified(
     if not found:
         raise ConfigError(
             f"the victim classifies none of these {len(names)} utterances correctly, so there is "
-            "nothing to attack; give other utterances with --ids, or other features"
+            "nothing to attack or certify; give other utterances with --ids, or other features"
         )
-    return found[:wanted]
+    return victim, view, index, found[:wanted]
 
 
 def _weighted(victim: Victim, store: FeatureStore) -> FeatureStore:

@@ -88,6 +88,7 @@ def audit_study(
             {"name": "oneshot"},
             {"name": "random"},
         ],
+        "certificates": [{}],  # by the tightest proven method, where one suits the victim
     }
 
 

@@ -169,6 +169,14 @@ class AttackSection(_OpenSection):
         return self
 
 
+class CertificateSection(_OpenSection):
+    """Lower bounds on the margins at every budget. Further keys are settings of the method."""
+
+    method: str | None = Field(
+        None, description="name of a method; by default the tightest proven one for each victim"
+    )
+
+
 class ConsistencySection(_Section):
     """How the consistency of explanations under attack is measured."""
 
@@ -216,6 +224,7 @@ class StudyConfig(_Section):
     )
     budgets: BudgetSection = BudgetSection()
     attacks: list[AttackSection] = Field(min_length=1)
+    certificates: list[CertificateSection] = []
     consistency: ConsistencySection = ConsistencySection()
     evaluation: EvaluationSection = EvaluationSection()
     executor: ExecutorSection = ExecutorSection()

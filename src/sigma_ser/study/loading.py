@@ -26,7 +26,7 @@ from sigma_ser.victims.checkpoint import make_head
 from sigma_ser.victims.loading import load_victim
 from sigma_ser.victims.settings import TrainingSettings
 
-from .config import AttackSection, StudyConfig, VictimSection
+from .config import AttackSection, CertificateSection, StudyConfig, VictimSection
 from .mask_sources import check_sources, check_victim_names
 from .tracking import check_tracking
 
@@ -125,8 +125,21 @@ def check_names(study: LoadedStudy) -> Executor:
     for number, section in enumerate(config.attacks):
         with places.errors_at("attacks", number, "mask_sources"):
             check_sources(config, section)
+    for number, certificate in enumerate(config.certificates):
+        with places.errors_at("certificates", number, keys=certificate.settings, name="method"):
+            _check_certificate(certificate)
     check_tracking(config)
     return executor
+
+
+def _check_certificate(section: CertificateSection) -> None:
+    if section.method is not None:
+        registry.make("certificate", section.method, section.settings)
+    elif section.settings:
+        raise ConfigError(
+            f"{', '.join(section.settings)} under [[certificates]] need the key 'method', which "
+            "names the method that these settings belong to"
+        )
 
 
 def _study(values: dict[str, Any], places: Places, text: str) -> LoadedStudy:

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from sigma_ser import __version__
 from sigma_ser.core import registry
 from sigma_ser.core.budget import Budget
+from sigma_ser.core.errors import ConfigError
 from sigma_ser.core.files import content_key
+from sigma_ser.corpora.samples import by_length, evenly, stratified
 
 from .config import CONSENSUS, UNIVERSAL, AttackSection, StudyConfig
 from .mask_sources import mask_owners
-from .samples import attacked_parts, checked_part, unattacked_part
 from .steps import (
     AttackStep,
+    CertificateStep,
     FloorStep,
     GradientStep,
     MaskStep,
@@ -34,6 +36,13 @@ from .steps import (
 if TYPE_CHECKING:
     from sigma_ser.corpora.corpus import Corpus
     from sigma_ser.corpora.folds import Fold
+
+# Utterances of one file of results: small enough to lose little, large enough to be few.
+PART_UTTERANCES = 256
+# Number of utterances behind a universal map: more of them change it little.
+UNIVERSAL_UTTERANCES = 128
+# Attacked utterances, of all lengths, on which the gradients of a victim are checked.
+CHECKED_UTTERANCES = 32
 
 
 @dataclass(frozen=True)
@@ -80,11 +89,11 @@ class _Planner:
         self.universal_parts: dict[tuple[str, str], Part] = {}
         for one, fold in ((i, f) for i in inputs for f in i.folds):
             place = one.setting.features, fold.key
-            self.samples[place] = attacked_parts(study, one.corpus, fold)
+            self.samples[place] = _attacked_parts(study, one.corpus, fold)
             self.sample_keys[place] = content_key(
                 [[one.id for one in part] for part in self.samples[place]]
             )
-            self.universal_parts[place] = unattacked_part(study, one.corpus, fold)
+            self.universal_parts[place] = _unattacked_part(study, one.corpus, fold)
         self.victims = [
             victim for one in inputs for fold in one.folds
             for victim in self._victims_of(one.setting, fold)
@@ -119,6 +128,7 @@ class _Planner:
             tuple(self.replays.values()),
             self.samples,
             tuple(self.gradients.values()),
+            tuple(self._certificates(attacked)),
         )
 
     def _victims_of(self, setting: Setting, fold: Fold) -> Iterator[VictimStep]:
@@ -173,9 +183,21 @@ class _Planner:
                         reference, floor, study.evaluation.replay, check,
                     )  # fmt: skip
 
+    def _certificates(self, victims: Sequence[VictimStep]) -> Iterator[CertificateStep]:
+        study = self.study
+        for victim, section, budget in itertools.product(
+            victims, study.certificates, budgets_of(study)
+        ):
+            key = self.key(
+                "certificate", victim.key, section.method, section.settings, _plain(budget),
+                study.evaluation.batch_size, self.sample_keys[victim.sample],
+            )  # fmt: skip
+            yield CertificateStep(key, victim, budget, section.method, section.settings)
+
     def _gradient_check(self, victim: VictimStep) -> GradientStep | None:
         """The check at the largest budget, on utterances of all lengths."""
-        part = checked_part(self.samples[victim.sample])
+        sample = [one for part in self.samples[victim.sample] for one in part]
+        part = evenly(sample, CHECKED_UTTERANCES)
         if not part:
             return None
         budget = max(
@@ -263,3 +285,34 @@ def versions() -> dict[str, str]:
     import torch
 
     return {"sigma-ser": __version__, "torch": torch.__version__, "machine": platform.machine()}
+
+
+def _attacked_parts(study: StudyConfig, corpus: Corpus, fold: Fold) -> tuple[Part, ...]:
+    """The attacked test utterances, of similar length in each part, in an order fixed by content.
+
+    The order follows the recordings and not their frames, so it is the same for every encoder.
+
+    Raises:
+        ConfigError: if `evaluation.ids` names an utterance outside the test part.
+    """
+    evaluation = study.evaluation
+    if evaluation.ids is not None:
+        unknown = set(evaluation.ids) - set(fold.test)
+        if unknown:
+            raise ConfigError(
+                f"evaluation.ids: {min(unknown)!r} is not in the test part of fold {fold.name}"
+            )
+        ids = list(evaluation.ids)
+    else:
+        ids = stratified(corpus, fold.test, evaluation.utterances, evaluation.seed)
+    chosen = by_length(corpus, ids)
+    return tuple(
+        chosen[start : start + PART_UTTERANCES] for start in range(0, len(chosen), PART_UTTERANCES)
+    )
+
+
+def _unattacked_part(study: StudyConfig, corpus: Corpus, fold: Fold) -> Part:
+    """Utterances for a universal map: of the validation part, or the training part without one."""
+    ids = fold.validation or fold.train
+    kept = stratified(corpus, ids, UNIVERSAL_UTTERANCES, study.evaluation.seed)
+    return by_length(corpus, kept)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,10 @@ from sigma_ser.runs.files import MAKE_ANEW, read_object, read_part
 from sigma_ser.runs.layout import RunLayout
 from sigma_ser.runs.repairs import note_repairs, read_repairs
 
+from .certificates import certificate_schema
 from .inputs import StudyInput
 from .scheduler import read_failures
-from .steps import AttackStep, Plan, ReplayStep, VictimStep
+from .steps import AttackStep, CertificateStep, Plan, ReplayStep, VictimStep
 from .transfer import replay_schema
 
 if TYPE_CHECKING:
@@ -87,13 +88,15 @@ def collect(plan: Plan, layout: RunLayout, digests: Digests) -> Collected:
     digests.refresh()  # for the parts that workers have written
     rows = list(_present(plan.attacks, plan, layout))
     replays = list(_present(plan.replays, plan, layout))
+    bounds = list(_present(plan.certificates, plan, layout))
     if not rows:
         reasons = [one["reason"] for one in read_failures(layout)]
         raise RunError(f"no attack could be computed: {reasons[0]}")
-    parts = [path for _, path in (*rows, *replays)]
+    parts = [path for _, path in (*rows, *replays, *bounds)]
     key = content_key([[path.parent.name, path.name, digests.of(path)] for path in parts])
     old = _last_collected(layout, digests)
     there = layout.rows.exists() and layout.replays.exists() == bool(replays)
+    there = there and layout.certificates.exists() == bool(bounds)
     if there and old is not None and old.key == key:
         return old
     flipped: dict[str, int] = {}
@@ -102,6 +105,8 @@ def collect(plan: Plan, layout: RunLayout, digests: Digests) -> Collected:
         count = sum(a and b for a, b in zip(right, success, strict=True))
         flipped[step.key] = flipped.get(step.key, 0) + count
     for _ in _join(layout.replays, replays, replay_schema(), digests):
+        pass
+    for _ in _join(layout.certificates, bounds, certificate_schema(), digests):
         pass
     made = Collected(key, flipped)
     write_json(layout.collected, asdict(made), digests.seal)
@@ -145,11 +150,18 @@ def _name(layout: RunLayout, path: Path) -> str:
 
 
 def _present(
-    steps: Sequence[AttackStep] | Sequence[ReplayStep], plan: Plan, layout: RunLayout
-) -> Iterator[tuple[AttackStep | ReplayStep, Path]]:
+    steps: Sequence[AttackStep] | Sequence[ReplayStep] | Sequence[CertificateStep],
+    plan: Plan,
+    layout: RunLayout,
+) -> Iterator[tuple[AttackStep | ReplayStep | CertificateStep, Path]]:
     """Each step with the file of each of its parts that is there."""
+    paths: dict[type, Callable[[str, int], Path]] = {
+        AttackStep: layout.attack,
+        ReplayStep: layout.replay,
+        CertificateStep: layout.certificate,
+    }
     for step in steps:
-        path_of = layout.attack if isinstance(step, AttackStep) else layout.replay
+        path_of = paths[type(step)]
         for number, _ in plan.parts(step):
             path = path_of(step.key, number)
             if path.exists():
@@ -174,7 +186,7 @@ def _join(
 
 
 def _last_collected(layout: RunLayout, digests: Digests) -> Collected | None:
-    for path in (layout.rows, layout.replays, layout.collected):
+    for path in (layout.rows, layout.replays, layout.certificates, layout.collected):
         digests.check(path)
     try:
         return Collected(**_read(layout.collected))

@@ -68,6 +68,14 @@ class Study:
         return pl.read_parquet(path) if path.exists() else None
 
     @cached_property
+    def certificates(self) -> pl.DataFrame | None:
+        """One row for each utterance, victim, method and budget; `None` without certificates."""
+        import polars as pl
+
+        path = self.layout.certificates
+        return pl.read_parquet(path) if path.exists() else None
+
+    @cached_property
     def summary(self) -> pl.DataFrame:
         """One line for each cell; see `evaluate.summary.summarise`."""
         from sigma_ser.evaluate.summary import summarise

@@ -57,9 +57,10 @@ def stages(plan: Plan, layout: RunLayout) -> Iterator[tuple[str, list[Task]]]:
         ("floors", plan.floors),
         ("attacks", plan.attacks),
         ("replays", plan.replays),
+        ("certificates", plan.certificates),
     )
     for name, steps in by_parts:
-        if steps or name != "replays":
+        if steps or name not in {"replays", "certificates"}:
             yield name, [part(step, n, ids) for step in steps for n, ids in plan.parts(step)]
 
 

@@ -110,6 +110,17 @@ class GradientStep(KeyedStep):
     utterances: Part = field(repr=False)
 
 
+@dataclass(frozen=True, eq=False)
+class CertificateStep(KeyedStep):
+    """Lower bounds on the margins of the attacked utterances at one budget, without a mask."""
+
+    key: str
+    victim: VictimStep
+    budget: Budget
+    method: str | None
+    settings: Mapping[str, Any]
+
+
 @dataclass(frozen=True)
 class MaskStep:
     """Whose maps make a mask: those of one victim, the mean of several, or a universal one.
@@ -211,7 +222,7 @@ class ExemplarStep(KeyedStep):
         return self.source.victim
 
 
-PartStep = SaliencyStep | FloorStep | AttackStep | ReplayStep
+PartStep = SaliencyStep | FloorStep | AttackStep | ReplayStep | CertificateStep
 Step = VictimStep | GradientStep | UniversalStep | PartStep | ExemplarStep
 
 
@@ -231,6 +242,7 @@ class Plan:
     replays: tuple[ReplayStep, ...]
     samples: Mapping[tuple[str, str], tuple[Part, ...]] = field(repr=False)
     gradients: tuple[GradientStep, ...] = ()
+    certificates: tuple[CertificateStep, ...] = ()
 
     def parts(self, step: PartStep) -> Iterator[tuple[int, Part]]:
         """Number and utterances of each part of the attacked sample of a step."""
@@ -251,6 +263,7 @@ class Plan:
             "floors": [step.key for step in self.floors],
             "attacks": [step.key for step in self.attacks],
             "replays": [step.key for step in self.replays],
+            "certificates": [step.key for step in self.certificates],
         }
 
 
@@ -282,6 +295,8 @@ def described(step: Step) -> str:
             text = f"{step.attack}{mask} on {described(step.victim)}"
         case ReplayStep():
             text = f"{described(step.source)}, replayed on {step.victim.name}"
+        case CertificateStep():
+            text = f"certificate of {described(step.victim)}"
         case ExemplarStep():
             text = f"{step.utterance} under {described(step.source)}"
     return text

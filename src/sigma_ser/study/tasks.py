@@ -9,6 +9,7 @@ from sigma_ser.runs.layout import RunLayout
 
 from .steps import (
     AttackStep,
+    CertificateStep,
     ExemplarStep,
     FloorStep,
     GradientStep,
@@ -69,6 +70,8 @@ class PartTask:
                 path = layout.attack(step.key, self.part)
             case ReplayStep():
                 path = layout.replay(step.key, self.part)
+            case CertificateStep():
+                path = layout.certificate(step.key, self.part)
             case GradientStep():
                 path = layout.gradient_check(step.key)
             case UniversalStep():

@@ -31,9 +31,11 @@ from sigma_ser.victims.training import train
 from .artifacts import Artifacts
 from .batches import StoredExplainer, step_batch, step_batches
 from .cell import attack_of, measure
+from .certificates import certify_part
 from .exemplars import exemplar
 from .steps import (
     AttackStep,
+    CertificateStep,
     ExemplarStep,
     FloorStep,
     GradientStep,
@@ -114,6 +116,9 @@ def work(task: Task, artifacts: Artifacts) -> Path:
             _attack(task, task.step, artifacts)
         case ReplayStep():
             _write_table(task.target, replay(task, task.step, artifacts), artifacts.digests.seal)
+        case CertificateStep():
+            table = certify_part(task, task.step, artifacts)
+            _write_table(task.target, table, artifacts.digests.seal)
         case ExemplarStep():
             exemplar(task, task.step, artifacts).save(task.target, artifacts.digests.seal)
     return task.target

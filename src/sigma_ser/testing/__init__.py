@@ -12,6 +12,7 @@ from sigma_ser.core.lazy import lazy_names
 if TYPE_CHECKING:
     from .attacks import check_attack as check_attack
     from .attacks import check_attack_run as check_attack_run
+    from .certificates import check_certificate as check_certificate
     from .corpora import check_corpus as check_corpus
     from .encoders import check_encoder as check_encoder
     from .examples import example_batch as example_batch
@@ -24,6 +25,7 @@ _HOMES = {
     "ConformanceError": "laws",
     "check_attack": "attacks",
     "check_attack_run": "attacks",
+    "check_certificate": "certificates",
     "check_corpus": "corpora",
     "check_encoder": "encoders",
     "check_explainer": "explainers",

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sigma_ser.core.errors import VictimError
-from sigma_ser.core.features import FeatureBatch
+from sigma_ser.core.features import FeatureBatch, valid_frames, zero_padding
 from sigma_ser.core.seeds import utterance_seeds
 from sigma_ser.corpora.folds import Fold
 from sigma_ser.encoders.store import FeatureStore
@@ -162,6 +162,8 @@ def _clean_loss(
     context: TrainingContext,
 ) -> Tensor:
     settings, criterion, rng = context.settings, context.criterion, context.rng
+    if settings.frame_dropout:
+        x, lengths = without_frames(x, lengths, settings.frame_dropout, rng)
     if settings.noise:
         x = x + settings.noise * classifier.scale * torch.randn(x.shape, generator=rng)
     if not settings.mixup:
@@ -177,6 +179,31 @@ def _clean_loss(
         logits, labels[partner]
     )
     return mixed
+
+
+def without_frames(
+    x: Float[Tensor, "B T D"], lengths: Int[Tensor, "B"], share: float, rng: torch.Generator
+) -> tuple[Float[Tensor, "B R D"], Int[Tensor, "B"]]:
+    """Leave out a random share of the frames of each utterance, at least one frame remains.
+
+    Args:
+        x: features.
+        lengths: valid frames `(B,)`.
+        share: share of the frames that are left out, in [0, 1).
+        rng: draws the frames.
+
+    Returns:
+        The remaining frames in their order, and their numbers.
+    """
+    kept = ((1 - share) * lengths).round().long().clamp(min=1)
+    scores = torch.rand(x.shape[:2], generator=rng)
+    scores = scores.masked_fill(~valid_frames(lengths, x.shape[1]), torch.inf)
+    # The `kept` smallest scores of each row, in the order of time; the rest becomes padding.
+    rank = scores.argsort(1).argsort(1)
+    late = (rank >= kept[:, None]).long()
+    order = late.argsort(dim=1, stable=True)[:, : int(kept.max())]
+    chosen = x.gather(1, order[:, :, None].expand(-1, -1, x.shape[2]))
+    return zero_padding(chosen, kept), kept
 
 
 def _perturbation(

@@ -29,6 +29,8 @@ class TrainingSettings:
         noise: standard deviation of Gaussian noise on standardised features, at least 0.
         mixup: parameter alpha of mixup (Zhang et al. 2018) of the features of two utterances, at
             least 0; 0 disables it.
+        frame_dropout: share of the frames of each utterance that a step leaves out, in [0, 1); the
+            others keep their order. It prepares a head for the certificate `frame-ablation`.
         clip: maximum norm of the gradient, above 0.
         patience: number of epochs without a better validation UAR after which training stops, at
             least 1.
@@ -46,6 +48,7 @@ class TrainingSettings:
     class_weights: bool = True
     noise: float = 0.0
     mixup: float = 0.0
+    frame_dropout: float = 0.0
     clip: float = 1.0
     patience: int = 10
 
@@ -59,7 +62,7 @@ class TrainingSettings:
         for name in ("weight_decay", "noise", "mixup"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise VictimError(f"{name} must be at least 0, got {getattr(self, name)}")
-        for name in ("warmup", "label_smoothing"):
+        for name in ("warmup", "label_smoothing", "frame_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise VictimError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
 

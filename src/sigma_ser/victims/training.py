@@ -147,7 +147,11 @@ def trained_before(
     recipe = _recipe(store, fold, head, seed, head_settings, settings, adversarial)
     card = read_card(folder)
     saved = {name: getattr(card, name) for name in recipe}
-    saved["training"] = {k: v for k, v in card.training.items() if k != "epochs_run"}
+    # Cards of earlier versions lack the settings that came later.
+    defaults = dataclasses.asdict(TrainingSettings())
+    saved["training"] = {
+        name: value for name, value in {**defaults, **card.training}.items() if name != "epochs_run"
+    }
     # The card has been through JSON, which turns tuples into lists.
     expected = json.loads(json.dumps(recipe))
     differing = [name for name in recipe if saved[name] != expected[name]]

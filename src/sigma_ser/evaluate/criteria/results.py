@@ -110,7 +110,7 @@ def _protected(budget: Budget, certificates: pl.DataFrame | None) -> Figure | No
         return None
     import polars as pl
 
-    lines = at_budget(certificates, budget).filter("proven", pl.col("explainer").is_null())
+    lines = at_budget(certificates, budget).filter("proven")
     if not len(lines):
         return None
     # The best proven method decides, utterance by utterance.

@@ -1,0 +1,55 @@
+"""The damage of an utterance whose frames pass one layer with ReLU, under every granularity."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .allowed import Allowed
+from .relaxation import counts_to_bound, damage_of_counts, element_scores
+from .sharing import worst_split
+
+# Shares of its reach up to which an active unit is given the slope 0.
+_NEAR = (0.0, 0.25)
+
+
+def damage_of_frames(
+    weight: Float[Tensor, "H D"],
+    h: Float[Tensor, "T H"],
+    coefficients: Float[Tensor, "J T H"],
+    radius: Float[Tensor, "T D"],
+    allowed: Allowed,
+) -> Float[Tensor, "J"]:
+    """Bound the damage of all allowed changes to `J` margins.
+
+    Args:
+        weight: float64 `(H, D)` of the layer on each frame.
+        h: clean pre-activations.
+        coefficients: derivative of each margin by each activation of each frame.
+        radius: largest change of each input of the layer.
+        allowed: the budget.
+
+    Returns:
+        An upper bound for each margin.
+    """
+    most = allowed.most_per_frame
+    if most == 0:
+        return coefficients.new_zeros(len(coefficients))
+    elements = allowed.budget.granularity == "element"
+    counts = counts_to_bound(most) if elements else [most]
+    parts = [
+        element_scores(weight, h, coefficients, radius, count, near)
+        for count in counts
+        for near in _NEAR
+    ]
+    if elements:
+        return worst_split(damage_of_counts(parts), allowed.units)
+    if allowed.budget.granularity == "channel":
+        bounds = [allowed.largest(part.scores) + part.price.sum(1) for part in parts]
+        return torch.stack(bounds).amin(0)
+    # Whole frames: what a frame loses at most counts as the score of its first element.
+    lost = torch.stack([part.scores.sum(2) + part.price for part in parts]).amin(0)
+    scores = torch.zeros_like(parts[0].scores)
+    scores[..., 0] = lost
+    return allowed.largest(scores)

@@ -1,0 +1,142 @@
+"""`sigma-ser certify VICTIM FEATURES`: bounds that no attack can break, at a grid of budgets."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .arguments import FEATURES_HELP, VICTIM_HELP, check_order, features_folder, victim_source
+
+
+def certify(
+    victim: Annotated[str, typer.Argument(help=VICTIM_HELP)],
+    features: Annotated[Path, typer.Argument(help=FEATURES_HELP)],
+    *,
+    sparsity: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Share of the elements that may change. Repeatable. The default is 0.01."
+        ),
+    ] = None,
+    epsilon: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Maximum change of an element, in standard deviations of its channel. Repeatable. "
+            "The default is 0.5."
+        ),
+    ] = None,
+    granularity: Annotated[
+        str,
+        typer.Option(
+            help="Units that are selected whole: `element`, `frame`, `channel` or `segment`."
+        ),
+    ] = "element",
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="Method of certification; `sigma-ser list certificate` lists them. Settings are "
+            'given in brackets: "frame-ablation(kept=10)". The default is the tightest proven one '
+            "that suits the victim."
+        ),
+    ] = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON list of the utterances to choose from. [default: the test part of the "
+            "victim's own fold; all utterances of the store if the fold is not known]"
+        ),
+    ] = None,
+    utterances: Annotated[
+        int, typer.Option(min=1, help="Maximum number of utterances to certify.")
+    ] = 48,
+    batch_size: Annotated[int, typer.Option(min=1, help="Number of utterances in a batch.")] = 16,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as one JSON object.")
+    ] = False,
+) -> None:
+    """Certify utterances that the victim classifies correctly: no attack can change their class."""
+    from sigma_ser.core import registry
+    from sigma_ser.core.settings import parse_call
+    from sigma_ser.study.attack import attack_exposure
+    from sigma_ser.study.certificates import certificate_grid
+
+    from .results import read_ids
+
+    name, settings = (None, {}) if method is None else parse_call(method)
+    if name is not None:
+        registry.make("certificate", name, settings)
+    check_order("certify", victim, features)
+    victim, features = victim_source(victim), features_folder(features)
+    cells = list(
+        certificate_grid(
+            victim, features,
+            sparsity=sparsity or [0.01], epsilon=epsilon or [0.5],
+            granularity=granularity,  # type: ignore[arg-type]
+            method=name, settings=settings, ids=None if ids is None else read_ids(ids),
+            utterances=utterances, batch_size=batch_size,
+        )
+    )  # fmt: skip
+    seen = attack_exposure(victim, list(cells[0]["margins"]))
+    notes = [{"code": "training-recordings", "text": seen.text}] if seen.text else []
+    notes += _notes(cells)
+    if as_json:
+        result = {
+            "victim": victim, "features": str(features), "utterances": cells[0]["utterances"],
+            "training_recordings": seen.known, "notes": notes, "cells": cells,
+        }  # fmt: skip
+        typer.echo(json.dumps(result))
+        return
+    _print_table(cells)
+    for note in notes:
+        # Not among the lines of the table, which programs read.
+        typer.echo(f"Note ({note['code']}): {note['text']}", err=True)
+
+
+def _notes(cells: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    methods = {cell["method"] for cell in cells}
+    texts = {
+        "none": "no method suits this victim, so nothing is certified",
+        "affine-tested": "the victim behaves like an affine one wherever it was tested, which "
+        "proves nothing; the margins are estimates",
+        "frame-ablation": "the certificates hold for the smoothed victim, which sees a few random "
+        "frames, and not for the victim itself; margins are probabilities",
+    }
+    return [
+        {"code": f"certificate-{method}", "text": text}
+        for method, text in texts.items()
+        if method in methods
+    ]
+
+
+def _print_table(cells: Sequence[dict[str, Any]]) -> None:
+    """A table on a terminal, tab-separated lines elsewhere."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    titles = ("method", "sparsity", "epsilon", "certified", "lowest margin", "s")
+    if not sys.stdout.isatty():
+        for line in (titles, *map(_line, cells)):
+            typer.echo("\t".join(line))
+        return
+    table = Table(*titles, box=box.SIMPLE)
+    for cell in cells:
+        table.add_row(*_line(cell))
+    Console().print(table)
+
+
+def _line(cell: dict[str, Any]) -> list[str]:
+    margins = [margin for margin in cell["margins"].values() if margin is not None]
+    return [
+        cell["method"] if cell["proven"] else f"{cell['method']} (unproven)",
+        f"{cell['sparsity']}",
+        f"{cell['epsilon']}",
+        f"{100 * cell['certified_share']:.0f} % of {cell['utterances']}",
+        f"{min(margins):.3g}" if margins else "none",
+        f"{cell['seconds']:.3f}",
+    ]
