@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .declared import criteria_text as criteria_text
     from .findings import Finding as Finding
     from .findings import audit_findings as audit_findings
+    from .loading import load_criteria as load_criteria
     from .outcome import Outcome as Outcome
     from .outcome import overall as overall
     from .results import outcomes_of as outcomes_of
@@ -19,10 +20,11 @@ _HOMES = {
     "Criteria": "declared",
     "Finding": "findings",
     "Outcome": "outcome",
-    "criteria_text": "declared",
     "audit_findings": "findings",
-    "overall": "outcome",
+    "criteria_text": "declared",
+    "load_criteria": "loading",
     "outcomes_of": "results",
+    "overall": "outcome",
 }
 
 if not TYPE_CHECKING:
