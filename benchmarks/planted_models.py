@@ -85,7 +85,8 @@ def main() -> None:
     renamed = renamed_recordings(work / "renamed.csv", corpus, fold.train)
     os.environ |= {"PLANTED_VICTIM": str(linear), "PYTHONPATH": os.pathsep.join(
         [str(work), os.environ.get("PYTHONPATH", "")]), "OMP_NUM_THREADS": "1"}  # fmt: skip
-    foreign = ["--encoder", "demo", "--set", "corpus.protocol=demo-voices"]
+    foreign = ["--encoder", "demo", "--set", "corpus.protocol=demo-voices",
+               "--set", "corpus.protocol_settings={}"]  # fmt: skip
     names = ",".join(store.class_names)
     cases = {
         "robust": ([str(linear), "demo"], "pass", 0, "meets all"),

@@ -82,6 +82,7 @@ def test_a_taken_name_is_refused_and_a_reloaded_module_is_not() -> None:
 def test_settings_are_checked_alike_for_every_kind(settings: dict[str, object], said: str) -> None:
     types = {
         "attack": ss.errors.AttackError,
+        "certificate": ss.errors.CertificateError,
         "encoder": ss.errors.EncoderError,
         "explainer": ss.errors.ExplainerError,
         "head": ss.errors.VictimError,

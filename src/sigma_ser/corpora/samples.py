@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Sequence
 
 from sigma_ser.core.records import Records
-from sigma_ser.core.seeds import derive_seed
 from sigma_ser.core.utterance import Utterance
 
 from .corpus import Corpus
@@ -23,6 +22,8 @@ def stratified(corpus: Corpus, ids: Sequence[str], count: int | None, seed: int)
     """
     if count is None or count >= len(ids):
         return list(ids)
+    from sigma_ser.core.seeds import derive_seed  # imports torch
+
     by_class: dict[str, list[str]] = {}
     for name in sorted(ids, key=lambda name: derive_seed("sample", seed, name)):
         by_class.setdefault(corpus[name].label, []).append(name)
