@@ -52,7 +52,7 @@ def bounds(certified: list[bool], *, proven: bool = True) -> pl.DataFrame:
         {
             "corpus": ["demo"] * size, "utterance": [f"u{n}" for n in range(size)],
             "granularity": ["element"] * size, "sparsity": [0.01] * size, "epsilon": [0.5] * size,
-            "proven": [proven] * size, "correct": [True] * size, "certified": certified,
+            "method": ["affine"] * size, "proven": [proven] * size, "correct": [True] * size, "certified": certified,
         }
     )  # fmt: skip
 
@@ -119,6 +119,8 @@ def test_a_certified_share_is_measured_on_correctly_classified_utterances() -> N
     table = bounds([True] * 80 + [False] * 20)
     (outcome,) = outcomes_of(criteria, rows([False] * 100), VICTIM, table)
     assert (outcome.figure.value, outcome.figure.n, outcome.result) == (0.8, 100, "pass")
+    smoothed = table.with_columns(pl.lit("frame-ablation").alias("method"))
+    assert outcomes_of(criteria, rows([False] * 100), VICTIM, smoothed)[0].result == "inconclusive"
     wrong = table.with_columns(pl.lit(False).alias("correct"))
     assert outcomes_of(criteria, rows([False] * 100), VICTIM, wrong)[0].result == "inconclusive"
     (outcome,) = outcomes_of(criteria, rows([False] * 100), VICTIM)

@@ -82,7 +82,7 @@ def _bars(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     certified: dict[tuple[Any, ...], float] = {}
     for line in record["certificates"]:
-        if line["proven"]:
+        if line["proven"] and line["method"] != "frame-ablation":
             place = (line["granularity"], line["sparsity"], line["epsilon"])
             certified[place] = max(certified.get(place, 0.0), line["share"])
     bars = []
