@@ -52,7 +52,8 @@ def bounds(certified: list[bool], *, proven: bool = True) -> pl.DataFrame:
         {
             "corpus": ["demo"] * size, "utterance": [f"u{n}" for n in range(size)],
             "granularity": ["element"] * size, "sparsity": [0.01] * size, "epsilon": [0.5] * size,
-            "method": ["affine"] * size, "proven": [proven] * size, "correct": [True] * size, "certified": certified,
+            "method": ["affine"] * size, "proven": [proven] * size, "correct": [True] * size,
+            "certified": certified,
         }
     )  # fmt: skip
 
