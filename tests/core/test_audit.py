@@ -114,7 +114,11 @@ def test_other_types_and_shapes_are_refused_in_one_sentence(
 
 def test_the_box_of_a_victim_is_checked() -> None:
     x = torch.tensor([[0.9, -0.9, 1.3]])[:, :, None]
-    batch, budget, scale = ss.FeatureBatch(x, torch.tensor([3])), ss.Budget(sparsity=1.0, epsilon=5.0), SCALE[:1]
+    batch, budget, scale = (
+        ss.FeatureBatch(x, torch.tensor([3])),
+        ss.Budget(sparsity=1.0, epsilon=5.0),
+        SCALE[:1],
+    )
     for place, values in enumerate([(0.5, 1.0), (-1.0, 0.0), (1.3, 1.2, 0.9)]):
         for value in values:
             moved = x.clone()
