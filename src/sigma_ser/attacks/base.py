@@ -279,9 +279,7 @@ def _audited(active: ActiveSet, given: Problem) -> AttackResult:
     victim = given.victim
     audit(given.batch, result.x_adv, given.budget, victim.scale, given.mask, box=victim.box)
     assert isinstance(victim, _CheckedVictim)
-    return dataclasses.replace(
-        result, zero_gradient=victim.zero_gradient.to(given.batch.device)
-    )
+    return dataclasses.replace(result, zero_gradient=victim.zero_gradient.to(given.batch.device))
 
 
 def _attackable(problem: Problem) -> Int[Tensor, "A"]:
