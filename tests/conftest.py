@@ -81,6 +81,7 @@ SLOW_FILES = {
     "test_attack_conformance.py",
     "test_default_dtype_and_scale.py",
     "test_explainer_conformance.py",
+    "test_explainers_on_waves.py",
     "test_explainers_on_trained_heads.py",
     "test_gradient_checks.py",
     "test_heads.py",
@@ -91,6 +92,7 @@ SLOW_FILES = {
     "test_tiny_gradients.py",
     "test_unit_of_logits.py",
     "test_verification.py",
+    "test_waveform_gradients.py",
 }
 FAST_MEMBERS = {"oneshot", "gradient", "linear"}
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .corpora.corpus import load_corpus as load_corpus
     from .corpora.folds import Fold as Fold
     from .corpora.folds import make_folds as make_folds
+    from .corpora.waveforms import waveforms as waveforms
     from .encoders.encoder import load_encoder as load_encoder
     from .encoders.extraction import extract as extract
     from .encoders.family import Encoder as Encoder
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from .victims.loading import load_victim as load_victim
     from .victims.training import train as train
     from .victims.victim import wrap as wrap
+    from .victims.waveform import on_waveform as on_waveform
 
 __version__ = "0.1.0"
 
@@ -97,12 +99,14 @@ _HOMES = {
     "make_attack": "attacks.factory",
     "make_explainer": "explainers.explanation",
     "make_folds": "corpora.folds",
+    "on_waveform": "victims.waveform",
     "registry": "core.registry:",
     "run": "study.run",
     "success_curve": "attacks.success_curve",
     "testing": "testing:",
     "topk_mask": "masks.topk",
     "train": "victims.training",
+    "waveforms": "corpora.waveforms",
     "wrap": "victims.victim",
 }
 

@@ -19,6 +19,7 @@ from sigma_ser.attacks.limits import ObservedRange
 from sigma_ser.attacks.losses import LOSSES
 from sigma_ser.attacks.masked import MaskedAttack
 from sigma_ser.attacks.sparse_autoattack import Ensemble
+from sigma_ser.audio.quality import snr
 from sigma_ser.core import registry
 from sigma_ser.core.budget import GRANULARITIES, Budget
 from sigma_ser.core.errors import AttackError, BudgetError, ShapeError, VictimError
@@ -142,6 +143,74 @@ def test_limits_and_observed_range(
     assert result.x_adv.abs().max() <= 1 + 1e-6
     assert (result.forwards + result.backwards <= 8).all()
     assert torch.equal(result.steps > 0, (result.x_adv != inside.x).flatten(1).any(1))
+
+
+class WaveHead(nn.Module):
+    """A smooth victim of waves, which ignores padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv1d(1, 8, 9, padding=4)
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        hidden = torch.tanh(4 * self.mix(x.transpose(1, 2))) * _valid(x, lengths)
+        return 20 * self.out(hidden.sum(2) / lengths[:, None])
+
+
+def _valid(x: Tensor, lengths: Tensor) -> Tensor:
+    return (torch.arange(x.shape[1]) < lengths[:, None])[:, None, :]
+
+
+@pytest.fixture(scope="module")
+def waves() -> tuple[WrappedVictim, FeatureBatch, Tensor]:
+    """A victim of waves within full scale; half of the samples are near its ends."""
+    torch.manual_seed(5)
+    victim = wrap(WaveHead().eval(), box=(-1, 1))
+    rng = torch.Generator().manual_seed(8)
+    x = torch.where(torch.rand(3, 64, 1, generator=rng) < 0.5, 0.1, 0.97)
+    x = (
+        x
+        * torch.sign(torch.randn(3, 64, 1, generator=rng))
+        * torch.tensor([1, 0.9, 0.5])[:, None, None]
+    )
+    batch = FeatureBatch(x, torch.tensor([64, 41, 52]))
+    return victim, batch, victim(batch.x, batch.lengths).argmax(1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_waves_stay_in_full_scale_and_keep_their_ratio_alone_and_in_company(
+    name: str, waves: tuple[WrappedVictim, FeatureBatch, Tensor]
+) -> None:
+    victim, batch, labels = waves
+    budget = Budget.from_snr(batch, snr=8.0, sparsity=0.3)
+    together = check_attack_run(short(name), victim, batch, labels, budget)
+    assert together.x_adv.abs().max() <= 1
+    assert (together.x_adv != batch.x).any()
+    ratio = snr(batch.x, together.x_adv, batch.lengths)
+    assert (ratio.nan_to_num(torch.inf) >= 8.0 - 1e-5).all()
+    for row in range(len(batch)):
+        one = batch.select(torch.tensor([row]))
+        alone = short(name)(victim, one, labels[row : row + 1], Budget.from_snr(one, 8.0, 0.3))
+        size = int(batch.lengths[row])
+        torch.testing.assert_close(alone.x_adv[0], together.x_adv[row, :size], atol=1e-5, rtol=0.0)
+
+
+def test_the_box_of_a_victim_and_the_range_of_an_attack_hold_together(
+    waves: tuple[WrappedVictim, FeatureBatch, Tensor],
+) -> None:
+    victim, batch, labels = waves
+    low, high = torch.tensor([-2.0]), torch.tensor([0.5])
+    result = short("dual-averaging", box=ObservedRange(low, high))(
+        victim, batch, labels, Budget(sparsity=1.0, epsilon=5.0)
+    )
+    moved = result.x_adv[result.x_adv != batch.x]
+    assert moved.min() == -1
+    # Clean values above the range may only move towards it.
+    assert moved.max() <= 0.97
+    outside = ObservedRange(torch.tensor([1.5]), torch.tensor([2.0]))
+    with pytest.raises(AttackError, match="outside the victim's box"):
+        short("oneshot", box=outside)(victim, batch, labels, Budget(sparsity=1.0))
 
 
 def test_time_is_a_limit_too(

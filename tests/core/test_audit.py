@@ -110,3 +110,23 @@ def test_other_types_and_shapes_are_refused_in_one_sentence(
     if isinstance(caught.value, ss.errors.ShapeError):
         assert "\n" not in str(caught.value)
         assert "(2, 6, 4)" in str(caught.value)
+
+
+def test_the_box_of_a_victim_is_checked() -> None:
+    x = torch.tensor([[0.9, -0.9, 1.3]])[:, :, None]
+    batch, budget, scale = (
+        ss.FeatureBatch(x, torch.tensor([3])),
+        ss.Budget(sparsity=1.0, epsilon=5.0),
+        SCALE[:1],
+    )
+    for place, values in enumerate([(0.5, 1.0), (-1.0, 0.0), (1.3, 1.2, 0.9)]):
+        for value in values:
+            moved = x.clone()
+            moved[0, place] = value
+            audit(batch, moved, budget, scale, box=(-1, 1))
+    for place, value in enumerate([1.0001, -1.0001, 1.31]):
+        moved = x.clone()
+        moved[0, place] = value
+        audit(batch, moved, budget, scale)
+        with pytest.raises(ss.errors.AuditError, match=r"leaves the box \(-1, 1\)"):
+            audit(batch, moved, budget, scale, box=(-1, 1))

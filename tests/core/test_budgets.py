@@ -143,3 +143,40 @@ def test_each_utterance_may_have_a_budget_of_its_own():
         ss.Budget(count=1, epsilon=torch.ones(2, 4)).bound(scale)
     with pytest.raises(ss.errors.BudgetError, match="at least 1"):
         ss.Budget(count=torch.tensor([3, 0]))
+
+
+def test_epsilon_for_another_number_of_utterances_is_refused() -> None:
+    # A past fault: the first rows were used where the batch was smaller than the budget.
+    budget = ss.Budget(sparsity=0.5, epsilon=torch.ones(3, 1))
+    with pytest.raises(ss.errors.BudgetError, match=r"epsilon is given for 3 utterances.* has 2"):
+        budget.units(torch.tensor([4, 2]), 3)
+
+
+@pytest.mark.parametrize("granularity", ["element", "segment", "channel"])
+@pytest.mark.parametrize("sparsity", [0.03, 0.5, 1.0])
+def test_a_full_corner_of_a_budget_from_a_ratio_has_this_ratio(granularity, sparsity) -> None:
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 700, 1, generator=rng) * torch.tensor([0.01, 0.1, 0.3])[:, None, None]
+    waves = ss.FeatureBatch(x, torch.tensor([700, 333, 512]))
+    budget = ss.Budget.from_snr(
+        waves, snr=30, sparsity=sparsity, granularity=granularity, segment_frames=50
+    )
+    changed = budget.elements(waves.lengths, 1)
+    energy = waves.x.double().square().sum((1, 2))
+    ratio = 10 * (energy / (changed * budget.epsilon[:, 0].square())).log10()
+    torch.testing.assert_close(ratio, torch.full((3,), 30.0).double(), atol=1e-9, rtol=0.0)
+    alone = ss.Budget.from_snr(
+        waves.select(torch.tensor([1])), 30, sparsity,
+        granularity=granularity, segment_frames=50,
+    )  # fmt: skip
+    assert torch.equal(alone.epsilon[0], budget.epsilon[1])
+
+
+def test_a_ratio_needs_waves() -> None:
+    features = ss.FeatureBatch(torch.ones(1, 4, 2), torch.tensor([4]))
+    with pytest.raises(ss.errors.BudgetError, match=r"needs waves \(B, S, 1\)"):
+        ss.Budget.from_snr(features)
+    with pytest.raises(ss.errors.BudgetError, match="finite ratio"):
+        ss.Budget.from_snr(ss.FeatureBatch(torch.ones(1, 4, 1), torch.tensor([4])), snr=math.nan)
+    silent = ss.Budget.from_snr(ss.FeatureBatch(torch.zeros(1, 4, 1), torch.tensor([4])))
+    assert silent.epsilon.tolist() == [[0.0]]

@@ -145,7 +145,7 @@ def test_layer_norm_families_do_pad(tiny: Tiny) -> None:
     for name in ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "wav2vec2-bert"):
         encoder = load_encoder(tiny(name))
         assert encoder.may_pad
-        assert any(len(set(group)) > 1 for group in encoder._groups([50, 49, 80]))
+        assert any(len(set(group)) > 1 for group in encoder.groups([50, 49, 80]))
 
 
 def test_long_utterances_are_cut_with_context_on_either_side(
@@ -158,7 +158,7 @@ def test_long_utterances_are_cut_with_context_on_either_side(
     # The first hidden state sees convolutions alone: with enough overlap, cuts leave no trace.
     cut = load_encoder(tiny(family), layer=0, chunk_seconds=1.0, overlap_seconds=0.4)
     assert cut.key != whole.key
-    assert len(cut._cut(whole.frames(32_000))) == 10
+    assert len(cut.cut(whole.frames(32_000))) == 10
     torch.testing.assert_close(
         cut.encode([samples])[0], whole.encode([samples])[0], rtol=0, atol=1e-4
     )

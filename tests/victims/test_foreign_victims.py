@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import sigma_ser as ss
 from sigma_ser.core.errors import VictimError
+from sigma_ser.core.features import pad
 
 _SMALL = {
     "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24,
@@ -105,6 +106,34 @@ def test_padding_has_no_influence_and_no_gradient(saved) -> None:
     torch.testing.assert_close(logits[1], own[0], atol=1e-5, rtol=1e-5)
     (slope,) = torch.autograd.grad(own[:, 1].sum(), alone)
     torch.testing.assert_close(gradient[1, :5], slope[0], atol=1e-5, rtol=1e-4)
+
+
+def test_the_whole_model_is_a_victim_of_waves(saved) -> None:
+    folder, model = saved
+    whole = ss.load_victim(f"hf:{folder}", surface="waveform")
+    assert (whole.class_names, whole.box) == (LABELS, (-1.0, 1.0))
+    batch = pad([torch.from_numpy(one)[:, None] for one in _waves()])
+    found = whole(batch.x, batch.lengths)
+    encoder = ss.load_encoder(folder)
+    for row, wave in enumerate(_waves()):
+        with torch.no_grad():
+            expected = model(encoder.prepare(wave)[None]).logits[0]
+        torch.testing.assert_close(found[row], expected, atol=1e-4, rtol=0.0)
+    x = batch.x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(whole(x, batch.lengths).sum(), x)
+    # The first convolution of these models reads 10 of every 80 samples.
+    assert (gradient[batch.valid] != 0).float().mean() > 0.1
+    assert not gradient[~batch.valid].any()
+    for given in ({"layer": 1}, {"scale": 2.0}, {"mean": torch.zeros(4)}):
+        with pytest.raises(VictimError, match="leave out layer, mean and scale"):
+            ss.load_victim(f"hf:{folder}", surface="waveform", **given)
+
+
+def test_other_surfaces_are_refused() -> None:
+    with pytest.raises(VictimError, match="one of features, waveform, got 'audio'"):
+        ss.load_victim("hf:some/model", surface="audio")
+    with pytest.raises(VictimError, match=r"use ss.on_waveform\(encoder, victim\)"):
+        ss.load_victim("folder", surface="waveform")
 
 
 def test_the_sum_of_layers_of_a_classifier_is_the_surface(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from sigma_ser.core.seeds import UtteranceNoise, utterance_seeds
 
 from .active_set import ActiveSet
 from .inputs import autograd_usable
-from .limits import Limits, ObservedRange, SearchEnded
+from .limits import Limits, ObservedRange, SearchEnded, joint_range
 from .losses import LOSSES
 from .problem import Problem, check_integers, check_logits, check_mask, checked_classes
 
@@ -246,7 +246,8 @@ class SparseAttack(ABC):
             counted, batch, labels, target, budget,
             None if mask is None else mask.to(batch.device),
             UtteranceNoise(seeds, batch.lengths), clean_logits,
-            self.box, Limits(self.max_passes, self.max_seconds), minimise, type(self).__name__,
+            joint_range(self.box, counted.box, counted.scale),
+            Limits(self.max_passes, self.max_seconds), minimise, type(self).__name__,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -275,10 +276,10 @@ def _audited(active: ActiveSet, given: Problem) -> AttackResult:
     """The result of a search, audited with inputs that the search never held."""
     given.require_unchanged(active.problem)
     result = active.result()
-    audit(given.batch, result.x_adv, given.budget, given.victim.scale, given.mask)
-    assert isinstance(given.victim, _CheckedVictim)
-    zero = given.victim.zero_gradient.to(given.batch.device)
-    return dataclasses.replace(result, zero_gradient=zero)
+    victim = given.victim
+    audit(given.batch, result.x_adv, given.budget, victim.scale, given.mask, box=victim.box)
+    assert isinstance(victim, _CheckedVictim)
+    return dataclasses.replace(result, zero_gradient=victim.zero_gradient.to(given.batch.device))
 
 
 def _attackable(problem: Problem) -> Int[Tensor, "A"]:

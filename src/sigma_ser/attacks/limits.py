@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sigma_ser.core.box import Box
 from sigma_ser.core.errors import AttackError
 from sigma_ser.core.features import FeatureBatch
 
@@ -42,8 +43,37 @@ class ObservedRange:
         frames = batch.x[batch.valid]
         return cls(frames.amin(0), frames.amax(0))
 
+    def within(self, box: Box) -> ObservedRange:
+        """The part of the range inside the box of a victim.
+
+        Raises:
+            AttackError: if a channel has no value in both.
+        """
+        low, high = self.low.clamp(min=box[0]), self.high.clamp(max=box[1])
+        if not bool((low <= high).all()):
+            raise AttackError(f"the observed range has a channel outside the victim's box {box}")
+        return ObservedRange(low, high)
+
     def __repr__(self) -> str:
         return f"ObservedRange({len(self.low)} channels)"
+
+
+def joint_range(
+    observed: ObservedRange | None, box: Box | None, scale: Float[Tensor, "D"]
+) -> ObservedRange | None:
+    """The range of each channel that both the observed range and the victim's box allow.
+
+    Args:
+        observed: range of the training features; `None`: not given.
+        box: smallest and largest value that the victim accepts; `None`: unbounded.
+        scale: `(D,)`, for its shape, type and device.
+    """
+    if box is None:
+        return observed
+    if observed is not None:
+        return observed.within(box)
+    low, high = (torch.full_like(scale, limit) for limit in box)
+    return ObservedRange(low, high)
 
 
 @dataclass(frozen=True)

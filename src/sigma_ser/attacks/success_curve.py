@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sigma_ser.core.audit import audit
+from sigma_ser.core.box import Box, box_of
 from sigma_ser.core.budget import Budget, Granularity
 from sigma_ser.core.contracts import Attack, AttackResult, Victim
 from sigma_ser.core.errors import AttackError, BudgetError
@@ -102,7 +103,7 @@ def success_curve(
         sparsity=sparsity, epsilon=epsilon, granularity=granularity, segment_frames=segment_frames
     )
     scale = per_channel(victim.scale, batch.x)
-    bisection = _Bisection(batch, largest, scale, minimise)
+    bisection = _Bisection(batch, largest, scale, minimise, box_of(victim))
     if minimise == "sparsity" and sparsity == 1 and isinstance(attack, MinimumNormAttack):
         result = attack.run(
             victim, batch, labels, largest, mask=mask, target=target, seeds=seeds, minimise=True
@@ -134,8 +135,9 @@ class _Bisection:
         largest: Budget,
         scale: Float[Tensor, "D"],
         minimise: Minimise,
+        box: Box | None,
     ) -> None:
-        self.batch, self.largest, self.scale = batch, largest, scale
+        self.batch, self.largest, self.scale, self.box = batch, largest, scale, box
         self.by_units = minimise == "sparsity"
         most = largest.units(batch.lengths, batch.x.shape[2]).to(scale)
         self.high = most if self.by_units else torch.full_like(most, float(largest.epsilon))
@@ -208,7 +210,8 @@ class _Bisection:
         """The result; the audit checks each perturbation against its claimed budget."""
         all_rows = torch.arange(len(self.batch), device=self.batch.device)
         claimed = torch.where(self.smallest.isfinite() & (self.smallest > 0), self.smallest, 1.0)
-        audit(self.batch, self.x_adv, self.budget(all_rows, claimed), self.scale, mask)
+        budget = self.budget(all_rows, claimed)
+        audit(self.batch, self.x_adv, budget, self.scale, mask, box=self.box)
         return SuccessCurve(self.smallest, self.x_adv, self.forwards, self.backwards)
 
 

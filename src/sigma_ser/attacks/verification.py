@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sigma_ser.core.audit import audit
+from sigma_ser.core.box import box_of
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.contracts import Attack, AttackResult, Victim
 from sigma_ser.core.errors import AttackError
@@ -80,7 +81,7 @@ def verified(
         raise changed_in_place(name, "weights of the victim")
     _check_fields(name, result, batch)
     x_adv = copied(result.x_adv)
-    audit(batch, x_adv, budget, per_channel(victim.scale, batch.x), mask)
+    audit(batch, x_adv, budget, per_channel(victim.scale, batch.x), mask, box=box_of(victim))
     attacked = FeatureBatch(x_adv, batch.lengths, batch.ids)
     labels = labels.to(batch.device, torch.long)
     target = None if target is None else target.to(batch.device, torch.long)

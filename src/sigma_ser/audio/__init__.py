@@ -1,4 +1,7 @@
-"""Audio files as 16 kHz mono float32; whatever cannot be used raises a typed error."""
+"""Audio files as 16 kHz mono float32, the quality of changed audio, and natural corruptions.
+
+Whatever cannot be used raises a typed error.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from typing import TYPE_CHECKING
 from sigma_ser.core.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .quality import AudioQuality as AudioQuality
+    from .quality import audio_quality as audio_quality
     from .reading import inspect_audio as inspect_audio
     from .reading import read_audio as read_audio
     from .reading import read_utterance as read_utterance
@@ -15,6 +20,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AudioFacts": "recording",
+    "AudioQuality": "quality",
+    "audio_quality": "quality",
     "inspect_audio": "reading",
     "read_audio": "reading",
     "read_utterance": "reading",

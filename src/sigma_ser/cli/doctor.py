@@ -35,7 +35,13 @@ def _examine() -> dict[str, Any]:
     from sigma_ser.runs.provenance import environment
 
     cards = [torch.cuda.get_device_name(card) for card in range(torch.cuda.device_count())]
-    extras = {"ray": "ray", "tracking": "mlflow", "corpora": "audformat", "bench": "foolbox"}
+    extras = {
+        "ray": "ray",
+        "tracking": "mlflow",
+        "corpora": "audformat",
+        "audio": "pesq",
+        "bench": "foolbox",
+    }
     shipped = {"corpus": corpus_path(), "encoder": encoder_path()}
     return {
         **environment(),

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from .box import Box
 from .budget import Budget
 from .errors import AuditError, ShapeError
 from .features import FeatureBatch, valid_frames
@@ -19,8 +20,10 @@ def audit(
     budget: Budget,
     scale: Float[Tensor, "D"],
     mask: Bool[Tensor, "B T D"] | None = None,
+    *,
+    box: Box | None = None,
 ) -> None:
-    """Check a perturbation against its budget: mask, padding, `k`, `epsilon`, finite.
+    """Check a perturbation against its budget: mask, padding, `k`, `epsilon`, box, finite.
 
     The bound holds if `|x_adv - x| <= epsilon * scale` in float64, without a tolerance: an attack
     rounds its perturbed features towards the clean ones.
@@ -32,6 +35,8 @@ def audit(
         scale: `(D,)` standard deviation of the channels, the unit of `epsilon`.
         mask: bool `(B, T, D)`, the elements that were allowed to change; `None` allows all valid
             ones.
+        box: the smallest and the largest value that the victim accepts. A clean value outside may
+            stay, or move towards the box.
 
     Raises:
         AuditError: names the first utterance that breaks the budget, and how.
@@ -55,6 +60,7 @@ def audit(
             units=units[rows],
             bound=bound if bound.ndim == 1 else bound[rows],
             mask=None if mask is None else mask[rows],
+            box=box,
         )
         for rows in (slice(start, start + step) for start in range(0, len(batch), step))
     ]
@@ -91,6 +97,7 @@ def _faults(
     units: Int[Tensor, "R"],
     bound: Float[Tensor, "*R D"],
     mask: Bool[Tensor, "R T D"] | None,
+    box: Box | None,
 ) -> dict[str, Bool[Tensor, "R"]]:
     """The possible violations of a budget, and the utterances that have each of them."""
     delta = x_adv.double() - x.double()
@@ -103,6 +110,9 @@ def _faults(
     }
     if mask is not None:
         faults["changes elements outside its mask"] = changed & ~mask
+    if box is not None:
+        low, high = x.clamp(max=box[0]), x.clamp(min=box[1])
+        faults[f"leaves the box {box} of the victim"] = ((x_adv < low) | (x_adv > high)) & valid
     return {fault: elements.flatten(1).any(1) for fault, elements in faults.items()} | {
         f"changes more than its budget of {budget.granularity}s": (
             budget.touched(changed & valid, lengths) > units
@@ -111,4 +121,6 @@ def _faults(
 
 
 def _shown(epsilon: float | Tensor) -> str:
-    return f"{epsilon:g}" if isinstance(epsilon, int | float) else "(per channel)"
+    if isinstance(epsilon, int | float):
+        return f"{epsilon:g}"
+    return "(per utterance)" if epsilon.ndim == 2 else "(per channel)"

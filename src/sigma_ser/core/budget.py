@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .errors import BudgetError
-from .features import valid_frames
+from .features import FeatureBatch, valid_frames
 
 Granularity = Literal["element", "frame", "channel", "segment"]
 GRANULARITIES: tuple[str, ...] = get_args(Granularity)
@@ -83,6 +83,52 @@ class Budget:
         if not bool(((epsilon >= 0) & torch.isfinite(epsilon)).all()):
             raise BudgetError(f"epsilon must be finite and at least 0, got {self.epsilon}")
 
+    @classmethod
+    def from_snr(
+        cls,
+        waves: FeatureBatch,
+        snr: float | int = 30,
+        sparsity: float | int = 0.1,
+        *,
+        granularity: Granularity = "element",
+        segment_frames: int = 320,
+    ) -> Budget:
+        """The budget in which a perturbation of waves has at least a signal-to-noise ratio.
+
+        `epsilon_i = rms_i sqrt(S_i / k_i) 10^(-snr / 20)` for utterance `i` of `S_i` samples, of
+        which `k_i` may change. If all of them change by epsilon, the ratio is exactly `snr`. The
+        scale of the victim must be 1, as it is on waveforms.
+
+        Args:
+            waves: `(B, S, 1)`, 16 kHz, full scale at 1.
+            snr: smallest signal-to-noise ratio over an utterance, in dB.
+            sparsity: share of the samples, or of the segments, that may change, in (0, 1].
+            granularity: `element` (samples), `segment`, or `channel` (all samples).
+            segment_frames: length of a segment in samples; 320 are 20 ms.
+
+        Raises:
+            BudgetError: if a value is out of its range, or the batch has more than one channel.
+
+        >>> waves = FeatureBatch(torch.full((1, 100, 1), 0.5), torch.tensor([100]))
+        >>> Budget.from_snr(waves, snr=20, sparsity=0.25).epsilon
+        tensor([[0.1000]], dtype=torch.float64)
+        """
+        if waves.x.shape[2] != 1 or not math.isfinite(snr):
+            raise BudgetError(
+                "from_snr needs waves (B, S, 1) and a finite ratio in dB, got "
+                f"{tuple(waves.x.shape)} and {snr}"
+            )
+        shares = cls(sparsity=sparsity, granularity=granularity, segment_frames=segment_frames)
+        changed = shares.elements(waves.lengths, 1)
+        energy = waves.x.double().square().sum((1, 2))
+        epsilon = (energy / changed).sqrt()[:, None] * 10 ** (-snr / 20)
+        return cls(
+            sparsity=sparsity,
+            epsilon=epsilon,
+            granularity=granularity,
+            segment_frames=segment_frames,
+        )
+
     def bound(self, scale: Float[Tensor, "D"]) -> Float[Tensor, "*B D"]:
         """The largest change of each channel, in feature units: `(D,)`, or `(B, 1, D)`."""
         epsilon = torch.as_tensor(self.epsilon, dtype=scale.dtype, device=scale.device)
@@ -109,18 +155,16 @@ class Budget:
         """The number of units that may change in each utterance.
 
         Raises:
-            BudgetError: if `count` is smaller than one unit or larger than what is valid.
+            BudgetError: if `count` is smaller than one unit or larger than what is valid, or
+                `count` or `epsilon` is given for another number of utterances.
         """
+        self._check_batch(len(lengths))
         available = self.available(lengths, channels)
         if self.sparsity is not None:
             shares = [max(1, math.floor(self.sparsity * n + _ROUNDING)) for n in available.tolist()]
             return torch.tensor(shares, device=lengths.device, dtype=torch.long)
         assert self.count is not None
         count = torch.as_tensor(self.count, device=lengths.device)
-        if count.ndim and count.shape != lengths.shape:
-            raise BudgetError(
-                f"count is given for {len(count)} utterances, the batch has {len(lengths)}"
-            )
         units = torch.div(
             count.expand_as(lengths), self._unit_elements(lengths, channels), rounding_mode="floor"
         )
@@ -135,6 +179,13 @@ class Budget:
                 f"({int(available.min())} {self.granularity}s); lower it or use sparsity="
             )
         return units
+
+    def _check_batch(self, utterances: int) -> None:
+        for name, value, ndim in (("count", self.count, 1), ("epsilon", self.epsilon, 2)):
+            if isinstance(value, Tensor) and value.ndim == ndim and len(value) != utterances:
+                raise BudgetError(
+                    f"{name} is given for {len(value)} utterances, the batch has {utterances}"
+                )
 
     def elements(self, lengths: Int[Tensor, "B"], channels: int) -> Int[Tensor, "B"]:
         """`k`: the maximum number of elements that may change in each utterance."""

@@ -14,7 +14,12 @@ from .features import FeatureBatch
 
 @runtime_checkable
 class Victim(Protocol):
-    """An emotion classifier on features: `(x (B, T, D), lengths (B,)) -> logits (B, C)`."""
+    """An emotion classifier on features: `(x (B, T, D), lengths (B,)) -> logits (B, C)`.
+
+    A victim may also have `box: tuple[float, float] | None`, the smallest and the largest value of
+    its features. Attacks then stay in `[max(low, x - b), min(high, x + b)]` with the bound `b` of
+    their budget, and the audit checks it.
+    """
 
     @property
     def class_names(self) -> tuple[str, ...]:

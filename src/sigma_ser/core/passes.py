@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .box import box_of
 from .contracts import Victim
 from .errors import GradientError, ShapeError, VictimError
 from .features import FeatureBatch, ordinary, zero_padding
@@ -94,6 +95,7 @@ class CountedVictim:
         self._clears_padding = bool(getattr(victim, "clears_padding", False))
         self.mean = per_channel(victim.mean, batch.x)
         self.scale = per_channel(victim.scale, batch.x)
+        self.box = box_of(victim)
         self.forwards = torch.zeros(len(batch), dtype=torch.long)
         self.backwards = torch.zeros(len(batch), dtype=torch.long)
 

@@ -44,6 +44,7 @@ _KINDS = {
     "attack": _Kind("sigma_ser.attacks", AttackError),
     "certificate": _Kind("sigma_ser.certificates", CertificateError),
     "corpus": _Kind("sigma_ser.corpora", ConfigError),
+    "corruption": _Kind("sigma_ser.audio.corruptions", ConfigError),
     "encoder": _Kind("sigma_ser.encoders", EncoderError),
     "executor": _Kind("sigma_ser.execution", ConfigError),
     "explainer": _Kind("sigma_ser.explainers", ExplainerError),

@@ -21,7 +21,7 @@ from sigma_ser.core.errors import AudioError, EncoderError
 from sigma_ser.core.files import content_key
 
 from .batches import Piece, cut, group_equal, group_padded
-from .forward import batch_features
+from .forward import encoded
 from .layers import HiddenStates, resolve_layer
 from .padding import TOLERANCE, padding_change
 from .settings import DTYPES, Settings
@@ -91,13 +91,20 @@ class Encoder(ABC):
     def prepare(self, wave: Float[np.ndarray, "N"]) -> Tensor:
         """The model's input for one whole utterance, time first."""
 
+    def prepare_tensor(self, wave: Float[Tensor, "N"]) -> Tensor:
+        """As :meth:`prepare`, in torch, so that gradients reach the wave; equal to it to 1e-5."""
+        raise EncoderError(
+            f"the preprocessing of the {self.family} encoder is not differentiable, so no gradient "
+            "reaches the audio; choose another encoder, or define prepare_tensor in its family"
+        )
+
     @abstractmethod
     def frames(self, samples: int) -> int:
         """The number of frames of a wave with `samples` samples; 0 if it is too short."""
 
     @abstractmethod
     def run(self, inputs: Tensor, lengths: list[int] | None) -> Tensor:
-        """The last hidden state `(B, T, D)` of inputs `(B, N, ...)` on the CPU.
+        """The last hidden state `(B, T, D)` of inputs `(B, N, ...)`.
 
         `lengths` are the valid input steps of a padded batch, `None` if all are equal.
         """
@@ -259,38 +266,46 @@ class Encoder(ABC):
             AudioError: if a wave is too short for one frame, or not finite.
             EncoderError: if memory is insufficient for a single piece, or features overflow.
         """
-        pieces: list[tuple[int, Piece, Tensor]] = []
-        for position, wave in enumerate(waves):
+        for wave in waves:
             self.check(wave)
-            inputs, frames = self.prepare(wave), self.frames(len(wave))
-            for piece in self._cut(frames):
-                start = piece.first * self.stride
-                # The samples after the last frame contribute to the means of a group norm.
-                last = piece.last == frames
-                end = None if last else (piece.last - 1) * self.stride + self.window
-                pieces.append((position, piece, inputs[start:end]))
-        sizes = [len(inputs) for _, _, inputs in pieces]
-        parts: list[Tensor | None] = [None] * len(pieces)
-        for group in self._groups(sizes) if batched else [[row] for row in range(len(pieces))]:
-            for row, part in zip(
-                group, batch_features(self, [pieces[i][2] for i in group]), strict=True
-            ):
-                piece = pieces[row][1]
-                parts[row] = part[piece.skip : piece.skip + piece.keep]
-        whole: list[list[Tensor]] = [[] for _ in waves]
-        for (position, _, _), found in zip(pieces, parts, strict=True):
-            assert found is not None
-            whole[position].append(found)
-        return [torch.cat(part) if len(part) > 1 else part[0] for part in whole]
+        inputs, frames = [self.prepare(wave) for wave in waves], self._frames_of(waves)
+        with torch.no_grad():
+            return encoded(self, inputs, frames, batched=batched, device=torch.device("cpu"))
 
-    def _cut(self, frames: int) -> list[Piece]:
+    def trace(self, waves: Sequence[Float[Tensor, "_"]]) -> list[Float[Tensor, "_ D"]]:
+        """The features of each wave, differentiable with respect to the wave.
+
+        They equal those of :meth:`encode` to 1e-5.
+
+        Args:
+            waves: mono float32 at 16 kHz, on any device.
+
+        Returns:
+            `(T_i, D)` float32 on the device of the encoder for each wave, in order.
+
+        Raises:
+            AudioError: if a wave is too short for one frame, or not finite.
+            EncoderError: if the preprocessing is not differentiable, memory is insufficient for a
+                single piece, or features overflow.
+        """
+        for wave in waves:
+            self.check(wave.detach().cpu().numpy())
+        inputs = [self.prepare_tensor(wave.to(self.device)) for wave in waves]
+        return encoded(self, inputs, self._frames_of(waves))
+
+    def _frames_of(self, waves: Sequence[Any]) -> list[int]:
+        return [self.frames(len(wave)) for wave in waves]
+
+    def cut(self, frames: int) -> list[Piece]:
+        """The pieces in which an utterance is encoded."""
         overlap = round(self.settings.overlap_seconds / self.frame_seconds)
         return cut(frames, self._chunk_frames(), overlap)
 
     def _chunk_frames(self) -> int:
         return round(self.settings.chunk_seconds / self.frame_seconds)
 
-    def _groups(self, sizes: Sequence[int]) -> list[list[int]]:
+    def groups(self, sizes: Sequence[int]) -> list[list[int]]:
+        """The batches of inputs with these sizes, as positions."""
         budget = round(self.batch_seconds / self.frame_seconds) * self.stride
         return group_padded(sizes, budget) if self.may_pad else group_equal(sizes, budget)
 

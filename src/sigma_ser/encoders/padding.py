@@ -19,6 +19,7 @@ TOLERANCE = 1e-5
 _FRAMES = (24, 23, 12)
 
 
+@torch.no_grad()
 def padding_change(encoder: Encoder) -> float:
     """The largest change of features when waves share a padded batch.
 

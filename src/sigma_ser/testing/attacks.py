@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sigma_ser.attacks.factory import make_attack
 from sigma_ser.core.audit import audit
+from sigma_ser.core.box import box_of
 from sigma_ser.core.budget import Budget, Granularity
 from sigma_ser.core.contracts import Attack, AttackResult, Victim
 from sigma_ser.core.errors import AuditError, BudgetError
@@ -113,7 +114,7 @@ def check_attack_run(
         f"does not return detached float32 features {tuple(batch.x.shape)}",
     )
     try:
-        audit(batch, x_adv, budget, per_channel(victim.scale, batch.x), mask)
+        audit(batch, x_adv, budget, per_channel(victim.scale, batch.x), mask, box=box_of(victim))
     except AuditError as fault:
         raise _over_budget(attack, fault) from None
     _check_claims(attack, result, victim, batch, labels, target=target)

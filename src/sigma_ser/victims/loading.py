@@ -13,12 +13,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sigma_ser.core.contracts import Victim
-from sigma_ser.core.errors import VictimError
+from sigma_ser.core.errors import EncoderError, VictimError
+from sigma_ser.encoders.encoder import load_encoder
+from sigma_ser.encoders.source import find_source
 
 from .checkpoint import CARD, TrainedVictim
 from .victim import WrappedVictim, wrap
 
 _HUGGING_FACE = "hf:"
+SURFACES = ("features", "waveform")
+"""What of a model can be attacked."""
 
 
 class Classifier(WrappedVictim):
@@ -42,6 +46,7 @@ def load_victim(
     revision: str | None = None,
     settings: Mapping[str, Any] | None = None,
     threshold: Mapping[str, float] | None = None,
+    surface: str = "features",
 ) -> Victim: ...
 
 
@@ -55,6 +60,7 @@ def load_victim(
     revision: str | None = None,
     settings: Mapping[str, Any] | None = None,
     threshold: Mapping[str, float] | None = None,
+    surface: str = "features",
 ) -> Victim:
     """Load a victim.
 
@@ -79,6 +85,8 @@ def load_victim(
         threshold: for `hf:` models whose outputs are not classes, such as arousal and valence: one
             output and the number that divides its two classes, `low-arousal` and `high-arousal` (or
             `class_names`). It is in the unit of a regression, or the probability of a label.
+        surface: what is attacked. `"waveform"`, for `hf:`, makes the whole model a victim of waves
+            `(B, S, 1)`, see :func:`on_waveform`; layer, mean and scale are then left out.
 
     Returns:
         The victim; a :class:`TrainedVictim` for a folder.
@@ -92,6 +100,26 @@ def load_victim(
 OrderedDict; it must return a torch module (x, lengths) -> logits, or a victim
     """
     name = str(source)
+    if surface not in SURFACES:
+        raise VictimError(f"surface must be one of {', '.join(SURFACES)}, got {surface!r}")
+    if surface == "waveform":
+        if not name.startswith(_HUGGING_FACE):
+            raise VictimError(
+                f"{name} is not a hf: model, and only those are whole models; for other victims "
+                "on features use ss.on_waveform(encoder, victim), and for a module on waves "
+                "ss.wrap(module, box=(-1, 1))"
+            )
+        if (
+            layer != -1
+            or isinstance(mean, Tensor)
+            or isinstance(scale, Tensor)
+            or ((mean, scale) != (0, 1))
+        ):
+            raise VictimError(
+                "on the waveform there is no layer, the mean is 0 and the scale is 1; leave out "
+                "layer, mean and scale"
+            )
+        return _whole_model(name.removeprefix(_HUGGING_FACE), class_names, revision, threshold)
     if name.startswith(_HUGGING_FACE):
         return _hugging_face(
             name.removeprefix(_HUGGING_FACE),
@@ -143,6 +171,27 @@ def _hugging_face(
     victim = Classifier(module, wrapped.class_names, wrapped.mean, wrapped.scale)
     victim.layer_weights = weights
     return victim
+
+
+def _whole_model(
+    name: str,
+    class_names: Sequence[str] | None,
+    revision: str | None,
+    threshold: Mapping[str, float] | None,
+) -> Victim:
+    """An audio classifier of `transformers` on waves."""
+    from .waveform import on_waveform
+
+    try:
+        source = find_source(name, revision)
+        layer = "all" if source.config.get("use_weighted_layer_sum") else -1
+        head = _hugging_face(
+            name, layer=layer, class_names=class_names, mean=0.0, scale=1.0,
+            revision=revision, threshold=threshold,
+        )  # fmt: skip
+        return on_waveform(load_encoder(name, layer, revision), head)
+    except EncoderError as fault:
+        raise VictimError(str(fault)) from fault
 
 
 def _names_code(name: str) -> bool:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sigma_ser.core.box import Box, checked_box
 from sigma_ser.core.errors import SigmaError, VictimError
 from sigma_ser.core.features import zero_padding
 from sigma_ser.core.passes import per_channel
@@ -68,14 +69,21 @@ class WrappedVictim:
         class_names: class names in the order of the logits.
         mean: `(D,)` channel means of the training features.
         scale: `(D,)` channel standard deviations of the training features, above 0.
+        box: smallest and largest value of a feature; `None`: unbounded.
     """
 
     clears_padding: ClassVar[bool] = True
 
     def __init__(
-        self, module: nn.Module, class_names: Sequence[str] | None, mean: Tensor, scale: Tensor
+        self,
+        module: nn.Module,
+        class_names: Sequence[str] | None,
+        mean: Tensor,
+        scale: Tensor,
+        box: Box | None = None,
     ) -> None:
         self.module = module
+        self.box = box
         self._class_names = tuple(class_names) if class_names is not None else ()
         self.mean = mean
         self.scale = scale
@@ -172,6 +180,7 @@ def wrap(
     class_names: Sequence[str] | None = None,
     mean: float | Float[Tensor, "D"] = 0.0,
     scale: float | Float[Tensor, "D"] = 1.0,
+    box: Box | None = None,
 ) -> WrappedVictim:
     """Wrap a torch module `(x (B, T, D), lengths (B,)) -> logits (B, C)` as a victim.
 
@@ -182,13 +191,15 @@ def wrap(
             number for all channels.
         scale: channel standard deviations `(D,)` of the training features, the unit of epsilon, or
             one number for all channels; above 0.
+        box: smallest and largest value that a feature may have, such as `(-1, 1)` for audio;
+            attacks stay inside. `None`: unbounded.
 
     Returns:
         A victim that calls the module.
 
     Raises:
         VictimError: if `module` is not a torch module or is in training mode, or if
-            `class_names`, `mean` or `scale` is not valid.
+            `class_names`, `mean`, `scale` or `box` is not valid.
 
     >>> import torch, sigma_ser as ss
     >>> class MeanPool(torch.nn.Linear):
@@ -216,7 +227,7 @@ def wrap(
     mean, scale = _numbers("mean", mean), _numbers("scale", scale)
     if not bool((scale > 0).all()):
         raise VictimError("scale must be above 0 in every channel")
-    return WrappedVictim(module, class_names, mean, scale)
+    return WrappedVictim(module, class_names, mean, scale, checked_box(box))
 
 
 def _check_eval(module: nn.Module) -> None:

@@ -18,6 +18,12 @@ from sigma_ser.encoders.pretrained import load_checked
 from sigma_ser.encoders.source import is_count
 
 
+def normalised(wave: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+    """A wave with zero mean and unit variance, as `Wav2Vec2FeatureExtractor` computes it."""
+    centred = wave - wave.mean()
+    return centred / (wave.var(correction=0) + 1e-7).sqrt()
+
+
 class Convolutional(Encoder):
     """A `transformers` model of the wav2vec 2.0 kind: `input_values` in, hidden states out.
 
@@ -73,6 +79,10 @@ class Convolutional(Encoder):
         if self.normalise:
             wave = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
         return torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
+
+    def prepare_tensor(self, wave: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+        """The wave, normalised over its whole length."""
+        return normalised(wave) if self.normalise else wave
 
     def frames(self, samples: int) -> int:
         """The number of frames after all convolutions, which have no padding."""

@@ -20,10 +20,14 @@ from sigma_ser.encoders.forward import batch_states, check_finite
 from sigma_ser.encoders.pretrained import config_fields, load_checked, quiet_transformers
 from sigma_ser.encoders.source import is_count
 
+from .convolutional import normalised
+
 # Samples of the waves that are measured: the first two are short, and the last shows the hop.
 _MEASURED = (2 * SAMPLE_RATE, 3 * SAMPLE_RATE + 1, 10 * SAMPLE_RATE)
 # The usual step of mel spectrograms, 10 ms.
 _MEL_HOP = 160
+# Largest difference, relative to values above 1, of the same preprocessing in torch.
+_SAME = 1e-5
 
 
 @register("encoder", "generic")
@@ -120,15 +124,43 @@ class Generic(Encoder):
         """An input step is a sample."""
         return self.frames(size)
 
+    def prepare_tensor(self, wave: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+        """The wave; :meth:`run` applies the feature extractor."""
+        return wave
+
     def run(self, inputs: Float[Tensor, "1 N"], lengths: list[int] | None) -> Tensor:
-        """Feature extractor and model."""
-        made = self._extractor(inputs[0].numpy(), sampling_rate=SAMPLE_RATE, return_tensors="pt")
+        """Feature extractor and model.
+
+        Raises:
+            EncoderError: if a gradient is needed, and the feature extractor does more than
+                normalise the wave.
+        """
+        wave = inputs.detach()[0].cpu().numpy()
+        made = self._extractor(wave, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+        if inputs.requires_grad:
+            made["input_values"] = self._differentiable(inputs, made)
         placed = {
             name: self.place(value) if value.is_floating_point() else value.to(self.device)
             for name, value in made.items()
         }
         last: Tensor = self.model(**placed).last_hidden_state
         return last
+
+    def _differentiable(
+        self, inputs: Float[Tensor, "1 N"], made: Mapping[str, Tensor]
+    ) -> Float[Tensor, "1 N"]:
+        """The values that the feature extractor made of a wave, as a function of the wave."""
+        values = made.get("input_values")
+        for candidate in (inputs, normalised(inputs[0])[None]):
+            if values is not None and values.shape == candidate.shape:
+                difference = (values.to(candidate) - candidate.detach()).abs().max()
+                if float(difference) <= _SAME * max(1.0, float(values.abs().max())):
+                    return candidate
+        raise EncoderError(
+            f"the feature extractor of {self.source.name} does more than normalise the wave, and "
+            "is not differentiable, so audio cannot be attacked through it; register a family with "
+            "prepare_tensor for it (docs/encoders.md)"
+        )
 
     def encode(
         self, waves: Sequence[Float[np.ndarray, "_"]], batched: bool = True
@@ -138,9 +170,20 @@ class Generic(Encoder):
             self.check(wave)
         return [self._one(wave) for wave in waves]
 
+    def trace(self, waves: Sequence[Float[Tensor, "_"]]) -> list[Float[Tensor, "_ D"]]:
+        """The features of each wave, one by one, differentiable with respect to the wave."""
+        found = []
+        for wave in waves:
+            self.check(wave.detach().cpu().numpy())
+            states = batch_states(self, [self.prepare_tensor(wave.to(self.device))])
+            check_finite(self, states, [states.shape[1]])
+            found.append(states[0])
+        return found
+
     def _one(self, wave: Float[np.ndarray, "N"]) -> Float[Tensor, "T D"]:
         try:
-            states = batch_states(self, [self.prepare(wave)])
+            with torch.no_grad():
+                states = batch_states(self, [self.prepare(wave)]).cpu()
         except (IndexError, RuntimeError, ValueError) as error:
             if len(wave) >= SAMPLE_RATE:
                 raise

@@ -18,6 +18,8 @@ from sigma_ser.encoders.source import is_count
 from .convolutional import Convolutional
 
 _WINDOW, _HOP = 400, 160
+_EMPHASIS = 0.97
+_MEL_FLOOR = 1.192092955078125e-07  # the resolution of float32
 
 
 @register("encoder", "wav2vec2-bert")
@@ -41,6 +43,21 @@ class Wav2Vec2Bert(Convolutional):
         made = self._mel(wave, sampling_rate=self._mel.sampling_rate, return_tensors="pt")
         features: Tensor = made.input_features[0]
         return features[: self.frames(len(wave))]
+
+    def prepare_tensor(self, wave: Float[Tensor, "N"]) -> Float[Tensor, "T M"]:
+        """The features of :meth:`prepare`, with the gradient of the same computation in torch.
+
+        Where a bin hardly varies, the normalisation amplifies the rounding of float32 to 6e-5, so
+        only the feature extractor itself gives the features of extraction.
+        """
+        exact = self.prepare(wave.detach().cpu().numpy()).to(wave.device)
+        if not wave.requires_grad:
+            return exact
+        mel = kaldi_log_mel(wave, torch.from_numpy(self._mel.mel_filters))
+        # Over all mel frames, of which the last one of an odd number is then left out.
+        mel = (mel - mel.mean(0)) / (mel.var(0) + 1e-7).sqrt()
+        pairs = mel[: 2 * len(exact)].reshape(exact.shape)
+        return exact + (pairs - pairs.detach())
 
     def frames(self, samples: int) -> int:
         """The number of whole pairs of mel frames."""
@@ -83,3 +100,27 @@ class Wav2Vec2Bert(Convolutional):
         preprocessor = self.source.preprocessor()
         used = {"feature_size", "num_mel_bins", "stride", "padding_value"} & preprocessor.keys()
         return SeamlessM4TFeatureExtractor(**{name: preprocessor[name] for name in used})
+
+
+def kaldi_log_mel(wave: Float[Tensor, "N"], filters: Float[Tensor, "F M"]) -> Float[Tensor, "T M"]:
+    """The log-mel spectrogram of Kaldi, as `SeamlessM4TFeatureExtractor` computes it.
+
+    Args:
+        wave: at 16 kHz, full scale at 1.
+        filters: of the mel bins, over the 257 frequencies of the Fourier transform.
+
+    Returns:
+        One row for every 160 samples.
+    """
+    frames = (wave.double() * 2**15).unfold(0, _WINDOW, _HOP)
+    frames = frames - frames.mean(1, keepdim=True)
+    before = torch.cat([frames[:, :1], frames[:, :-1]], 1)
+    # The window of Povey: that of Hann to the power of 0.85.
+    window = torch.hann_window(
+        _WINDOW, periodic=False, dtype=torch.float64, device=wave.device
+    ).pow(0.85)
+    spectrum = torch.fft.rfft((frames - _EMPHASIS * before) * window, 2 * (len(filters) - 1))
+    # The feature extractor stores the spectrum in float32.
+    power = spectrum.to(torch.complex64).to(torch.complex128).abs().square()
+    mel: Tensor = power @ filters.to(power)
+    return mel.clamp(min=_MEL_FLOOR).log().float()

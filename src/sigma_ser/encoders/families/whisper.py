@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -132,9 +133,11 @@ class Whisper(Encoder):
 
     def prepare(self, wave: Float[np.ndarray, "N"]) -> Float[Tensor, "M"]:
         """The wave, padded with silence to whole frames."""
-        padded = np.zeros(self.frames(len(wave)) * _HOP, np.float32)
-        padded[: len(wave)] = wave
-        return torch.from_numpy(padded)
+        return self.prepare_tensor(torch.from_numpy(wave))
+
+    def prepare_tensor(self, wave: Float[Tensor, "N"]) -> Float[Tensor, "M"]:
+        """The wave, padded with silence to whole frames."""
+        return nn.functional.pad(wave.float(), (0, self.frames(len(wave)) * _HOP - len(wave)))
 
     def frames(self, samples: int) -> int:
         """The number of frames that the wave reaches."""
@@ -147,20 +150,17 @@ class Whisper(Encoder):
     def run(self, inputs: Float[Tensor, "B N"], lengths: list[int] | None) -> Tensor:
         """Mel spectrogram and encoder; padding in a batch is silence, as in training."""
         frames = self.longest if self.context == "full" else inputs.shape[1] // _HOP
-        self._fit(frames)
-        mel = self._mel(
-            list(inputs.numpy()),
-            sampling_rate=self._mel.sampling_rate,
-            max_length=frames * _HOP,
-            return_tensors="pt",
-        ).input_features
+        silence = frames * _HOP - inputs.shape[1]
+        mel = log_mel(nn.functional.pad(inputs, (0, silence)), self._filters)
         model: Any = self.model
-        last: Tensor = model(self.place(mel)).last_hidden_state
+        with context_of(model, frames):
+            last: Tensor = model(self.place(mel)).last_hidden_state
         return last
 
-    def _groups(self, sizes: Sequence[int]) -> list[list[int]]:
+    def groups(self, sizes: Sequence[int]) -> list[list[int]]:
+        """The batches of inputs; with the full context, all have the same size."""
         if self.context == "utterance":
-            return super()._groups(sizes)
+            return super().groups(sizes)
         count = max(1, round(self.batch_seconds / (self.longest * self.frame_seconds)))
         rows = list(range(len(sizes)))
         return [rows[i : i + count] for i in range(0, len(rows), count)]
@@ -169,23 +169,44 @@ class Whisper(Encoder):
         return min(self.longest, super()._chunk_frames())
 
     @cached_property
-    def _positions(self) -> Float[Tensor, "T D"]:
-        model: Any = self.model
-        positions: Tensor = model.embed_positions.weight
-        return positions
-
-    @cached_property
-    def _mel(self) -> Any:
+    def _filters(self) -> Float[Tensor, "F M"]:
         from transformers import WhisperFeatureExtractor
 
         settings = self.preprocessing()
-        return WhisperFeatureExtractor(feature_size=settings["mel_bins"], n_fft=settings["n_fft"])
+        made = WhisperFeatureExtractor(feature_size=settings["mel_bins"], n_fft=settings["n_fft"])
+        return torch.from_numpy(made.mel_filters).float()
 
-    def _fit(self, frames: int) -> None:
-        """Cut the positional embeddings to a context of `frames` frames."""
-        positions, model = self._positions, self.model
-        if model.embed_positions.num_embeddings != frames:  # type: ignore[union-attr]
-            model.embed_positions = nn.Embedding(
-                frames, positions.shape[1], _weight=positions[:frames]
-            )
-            model.config.max_source_positions = frames  # type: ignore[union-attr]
+
+def log_mel(waves: Float[Tensor, "B N"], filters: Float[Tensor, "F M"]) -> Float[Tensor, "B M T"]:
+    """The log-mel spectrogram of `WhisperFeatureExtractor`, differentiable.
+
+    Args:
+        waves: at 16 kHz, padded with silence to the context.
+        filters: of the mel bins, over the `F` frequencies of the Fourier transform.
+
+    Returns:
+        One column for every 160 samples.
+    """
+    size = 2 * (len(filters) - 1)
+    window = torch.hann_window(size, device=waves.device)
+    spectrum = torch.stft(waves, size, _HOP // 2, window=window, return_complex=True)
+    power = (spectrum[..., :-1].abs() ** 2).contiguous()
+    logarithm = (filters.to(waves.device).T @ power).clamp(min=1e-10).log10()
+    loudest = logarithm.amax((1, 2), keepdim=True)
+    return (torch.maximum(logarithm, loudest - 8.0) + 4.0) / 4.0
+
+
+@contextlib.contextmanager
+def context_of(model: Any, frames: int) -> Iterator[None]:
+    """Cut the positional embeddings of a Whisper encoder to `frames` frames, for one pass."""
+    whole, longest = model.embed_positions, model.config.max_source_positions
+    if frames == longest:
+        yield
+        return
+    positions = whole.weight[:frames]
+    model.embed_positions = nn.Embedding(frames, positions.shape[1], _weight=positions)
+    model.config.max_source_positions = frames
+    try:
+        yield
+    finally:
+        model.embed_positions, model.config.max_source_positions = whole, longest

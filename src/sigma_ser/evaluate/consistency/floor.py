@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sigma_ser.attacks.limits import reachable
+from sigma_ser.attacks.limits import joint_range, reachable
+from sigma_ser.core.box import box_of
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.contracts import Explainer, Victim
 from sigma_ser.core.features import FeatureBatch
@@ -176,6 +177,7 @@ def random_perturbation(
     scores = budget.unit_scores(draw, batch.lengths)
     chosen = topk_support(scores, budget.units(batch.lengths, shape[2]), allowed)
     support = budget.expand(chosen, batch.lengths, shape)
-    bound = budget.bound(per_channel(victim.scale, batch.x).double())
-    low, high = reachable(batch.x, bound, None)
+    scale = per_channel(victim.scale, batch.x)
+    box = joint_range(None, box_of(victim), scale)
+    low, high = reachable(batch.x, budget.bound(scale.double()), box)
     return torch.where(support, torch.where(signs > 0, high, low), batch.x)

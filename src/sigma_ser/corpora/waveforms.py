@@ -1,0 +1,42 @@
+"""The waveforms of utterances as a batch of one channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from sigma_ser.audio.reading import read_audio
+from sigma_ser.audio.recording import MAX_SECONDS
+from sigma_ser.core.errors import CorpusError
+from sigma_ser.core.features import FeatureBatch, pad
+
+from .corpus import Corpus
+
+
+def waveforms(
+    corpus: Corpus, ids: Sequence[str], *, max_seconds: float = MAX_SECONDS
+) -> FeatureBatch:
+    """Read recordings as a batch of waves, the features of victims of :func:`on_waveform`.
+
+    Args:
+        corpus: recordings with labels.
+        ids: of the utterances, at least one.
+        max_seconds: limit of the duration of a recording in seconds.
+
+    Returns:
+        `(B, S, 1)`, 16 kHz, mono, full scale at 1; `lengths` are numbers of samples.
+
+    Raises:
+        CorpusError: if `ids` is empty or one string, or an utterance is not in the corpus.
+        AudioError: if a recording cannot be used.
+
+    >>> import sigma_ser as ss
+    >>> corpus = ss.load_corpus("demo")
+    >>> ss.waveforms(corpus, [corpus.utterances[0].id]).x.shape[2]
+    1
+    """
+    if isinstance(ids, str) or not len(ids):
+        raise CorpusError(f"ids must be a list of at least one utterance id, got {ids!r}")
+    waves = [read_audio(corpus[name].path, max_seconds=max_seconds) for name in ids]
+    return pad([torch.from_numpy(wave)[:, None] for wave in waves], ids)
