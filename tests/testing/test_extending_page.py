@@ -75,8 +75,8 @@ def _run(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_the_examples_pass_the_checks_of_the_page(place: Path) -> None:
-    scripts = [block for block in _blocks("python") if block.startswith(("import", "from"))]
-    scripts = [block for block in scripts if "check_" in block]
+    scripts = [block for block in _blocks("python") if not block.startswith("# my_package/")]
+    scripts = [block for block in scripts if "reachable" not in block]  # part of an attack
     assert len(scripts) == 2
     ran = _run(place, "import torch; torch.set_num_threads(1)\n" + "\n".join(scripts))
     assert ran.returncode == 0, ran.stderr
