@@ -21,7 +21,7 @@ torch.set_num_threads(1)
 
 # Types and shapes are checked in the first calls of every function in each test. Checking all calls
 # more than doubles the time of the suite: an attack calls the same functions thousands of times.
-CHECKED_CALLS = 8
+CHECKED_CALLS = 3
 calls: Counter[Callable[..., Any]] = Counter()
 check_shapes = jaxtyping.jaxtyped
 

@@ -173,10 +173,11 @@ def test_a_foreign_module(
 def test_the_test_part_of_the_victim_is_attacked(study: tuple[Path, Path], tmp_path: Path) -> None:
     """Without its fold the result says that the utterances may be those of its training."""
     features, victim = study
+    few = ("--utterances", "6")
     fold = ss.load_victim(victim).fold
     assert fold is not None
     out = tmp_path / "run"
-    done = invoke(victim, features, "oneshot", "--out", out, "--json")
+    done = invoke(victim, features, "oneshot", *few, "--out", out, "--json")
     result = json.loads(done.stdout)
     assert set(pl.read_parquet(out / "rows.parquet")["utterance"]) <= set(fold.test)
     assert result["training_recordings"] == 0
@@ -184,7 +185,7 @@ def test_the_test_part_of_the_victim_is_attacked(study: tuple[Path, Path], tmp_p
 
     ids = tmp_path / "ids.json"
     ids.write_text(json.dumps(fold.train), "utf-8")
-    named = invoke(victim, features, "oneshot", "--ids", ids, "--json")
+    named = invoke(victim, features, "oneshot", *few, "--ids", ids, "--json")
     result = json.loads(named.stdout)
     assert result["training_recordings"] == result["utterances"] > 0
     assert result["notes"][0]["code"] == "training-recordings"
@@ -192,14 +193,14 @@ def test_the_test_part_of_the_victim_is_attacked(study: tuple[Path, Path], tmp_p
 
     unknown = shutil.copytree(victim, tmp_path / "unknown")
     (unknown / "fold.json").unlink()
-    result = json.loads(invoke(unknown, features, "oneshot", "--json").stdout)
+    result = json.loads(invoke(unknown, features, "oneshot", *few, "--json").stdout)
     assert result["training_recordings"] is None
     assert "has no fold.json" in result["notes"][0]["text"]
     assert "may be among those" in result["notes"][0]["text"]
-    done = invoke(unknown, features, "oneshot")
+    done = invoke(unknown, features, "oneshot", *few)
     assert "Note (training-recordings): " in done.stderr
     assert "training-recordings" not in done.stdout
-    assert "Note (training-recordings): " not in invoke(victim, features, "oneshot").stderr
+    assert "Note (training-recordings): " not in invoke(victim, features, "oneshot", *few).stderr
 
 
 def test_unseen_utterances_where_none_of_the_test_part_is_there(study: tuple[Path, Path]) -> None:

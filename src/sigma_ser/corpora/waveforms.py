@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import torch
+from typing import TYPE_CHECKING
 
 from sigma_ser.audio.reading import read_audio
 from sigma_ser.audio.recording import MAX_SECONDS
 from sigma_ser.core.errors import CorpusError
-from sigma_ser.core.features import FeatureBatch, pad
 
 from .corpus import Corpus
+
+if TYPE_CHECKING:
+    from sigma_ser.core.features import FeatureBatch
 
 
 def waveforms(
@@ -38,5 +39,13 @@ def waveforms(
     """
     if isinstance(ids, str) or not len(ids):
         raise CorpusError(f"ids must be a list of at least one utterance id, got {ids!r}")
-    waves = [read_audio(corpus[name].path, max_seconds=max_seconds) for name in ids]
+    # Readers of corpora do not wait for torch.
+    import torch
+
+    from sigma_ser.core.features import pad
+
+    waves = [
+        read_audio(one.path, start=one.start, end=one.end, max_seconds=max_seconds)
+        for one in (corpus[name] for name in ids)
+    ]
     return pad([torch.from_numpy(wave)[:, None] for wave in waves], ids)
