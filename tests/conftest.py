@@ -78,6 +78,17 @@ SLOW_MEMBERS = {
 
 # Files that apply laws to every member: two cheap members are fast, the others are slow.
 SLOW_FILES = {
+    "test_segments.py",
+    "test_arguments.py",
+    "test_known_recordings.py",
+    "test_outputs.py",
+    "test_configurations.py",
+    "test_corruptions.py",
+    "test_waveform.py",
+    "test_disjoint.py",
+    "test_frame_ablation.py",
+    "test_affine.py",
+    "test_framewise.py",
     "test_attack_conformance.py",
     "test_default_dtype_and_scale.py",
     "test_explainer_conformance.py",
