@@ -35,14 +35,15 @@ def check_first_calls(function: Any = None, *, typechecker: Any = None) -> Any:
     # Functions inside functions are defined anew in each call; decorating costs more than the call.
     if "<locals>" in function.__qualname__:
         return function
-    checked = check_shapes(function, typechecker=typechecker)
+    # Decorating takes milliseconds, and most functions are not called by a test.
+    checked = functools.cache(lambda: check_shapes(function, typechecker=typechecker))
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if calls[function] >= CHECKED_CALLS:
             return function(*args, **kwargs)
         calls[function] += 1
-        return checked(*args, **kwargs)
+        return checked()(*args, **kwargs)
 
     return call
 
@@ -76,36 +77,38 @@ SLOW_MEMBERS = {
     "ecapa",
 }
 
-# Files that apply laws to every member: two cheap members are fast, the others are slow.
+# Files that apply laws to every member, or that train and encode: tests of a cheap member are fast,
+# the others are slow.
 SLOW_FILES = {
-    "test_segments.py",
+    "test_affine.py",
     "test_arguments.py",
-    "test_known_recordings.py",
-    "test_outputs.py",
+    "test_attack_conformance.py",
     "test_configurations.py",
     "test_corruptions.py",
-    "test_waveform.py",
-    "test_disjoint.py",
-    "test_frame_ablation.py",
-    "test_affine.py",
-    "test_framewise.py",
-    "test_attack_conformance.py",
     "test_default_dtype_and_scale.py",
+    "test_disjoint.py",
+    "test_encoder_families.py",
     "test_explainer_conformance.py",
-    "test_explainers_on_waves.py",
     "test_explainers_on_trained_heads.py",
+    "test_explainers_on_waves.py",
+    "test_frame_ablation.py",
+    "test_framewise.py",
     "test_gradient_checks.py",
     "test_heads.py",
+    "test_known_recordings.py",
     "test_limits.py",
     "test_notes_beside_figures.py",
+    "test_outputs.py",
     "test_padding.py",
+    "test_segments.py",
     "test_surrogates.py",
     "test_tiny_gradients.py",
     "test_unit_of_logits.py",
     "test_verification.py",
+    "test_waveform.py",
     "test_waveform_gradients.py",
 }
-FAST_MEMBERS = {"oneshot", "gradient", "linear"}
+FAST_MEMBERS = {"oneshot", "gradient", "linear", "hubert"}
 
 DATA = Path(
     os.environ.get("SIGMA_SER_DATA", Path(__file__).parents[2] / "shared" / "data")
