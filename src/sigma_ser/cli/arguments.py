@@ -1,4 +1,4 @@
-"""The arguments VICTIM and FEATURES, which several commands share, and the corpus of features.
+"""Arguments and options that several commands share, and the corpus of features.
 
 VICTIM comes before FEATURES in every command. Both may lie in a run folder.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
     from sigma_ser.core.contracts import Victim
@@ -23,6 +25,35 @@ CORPUS_HELP = (
     "Corpus of the features: a registered corpus, a manifest, or a folder with one subfolder per "
     "class. The default is the corpus that the features or their run name."
 )
+
+# Options of the commands that treat some utterances at a grid of budgets.
+Sparsities = Annotated[
+    list[float] | None,
+    typer.Option(help="Share of the elements that may change. Repeatable. The default is 0.01."),
+]
+Epsilons = Annotated[
+    list[float] | None,
+    typer.Option(
+        help="Maximum change of an element, in standard deviations of its channel. Repeatable. "
+        "The default is 0.5."
+    ),
+]
+Unit = Annotated[
+    str,
+    typer.Option(
+        help="Unit of selection: `element`, `frame`, `channel` or `segment`. Only whole units "
+        "change."
+    ),
+]
+Ids = Annotated[
+    Path | None,
+    typer.Option(
+        help="JSON list of the utterances to choose from. The default is the test part of the "
+        "victim's own fold, or all utterances of the store if the fold is not known."
+    ),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Number of utterances in a batch.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 
 def check_order(command: str, victim: str, features: Path) -> None:

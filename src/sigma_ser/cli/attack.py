@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .arguments import FEATURES_HELP, VICTIM_HELP, check_order, features_folder, victim_source
+from .arguments import (
+    FEATURES_HELP,
+    VICTIM_HELP,
+    AsJson,
+    BatchSize,
+    Epsilons,
+    Ids,
+    Sparsities,
+    Unit,
+    check_order,
+    features_folder,
+    victim_source,
+)
 
 if TYPE_CHECKING:
     from sigma_ser.evaluate.notes import NoteIndex
@@ -40,26 +52,9 @@ def attack(
         ),
     ] = None,
     *,
-    sparsity: Annotated[
-        list[float] | None,
-        typer.Option(
-            help="Share of the elements that may change. Repeatable. The default is 0.01."
-        ),
-    ] = None,
-    epsilon: Annotated[
-        list[float] | None,
-        typer.Option(
-            help="Maximum change of an element, in standard deviations of its channel. Repeatable. "
-            "The default is 0.5."
-        ),
-    ] = None,
-    granularity: Annotated[
-        str,
-        typer.Option(
-            help="Unit of selection: `element`, `frame`, `channel` or `segment`. An attack changes "
-            "whole units."
-        ),
-    ] = "element",
+    sparsity: Sparsities = None,
+    epsilon: Epsilons = None,
+    granularity: Unit = "element",
     explainer: Annotated[
         list[str] | None,
         typer.Option(help="Also attack inside the mask of this explainer. Repeatable."),
@@ -82,17 +77,11 @@ def attack(
         typer.Option(help="First extract this corpus into FEATURES, with the victim's encoder."),
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of that corpus.")] = None,
-    ids: Annotated[
-        Path | None,
-        typer.Option(
-            help="JSON list of the utterances to choose from. [default: the test part of the "
-            "victim's own fold; all utterances of the store if the fold is not known]"
-        ),
-    ] = None,
+    ids: Ids = None,
     utterances: Annotated[
         int, typer.Option(min=1, help="Maximum number of utterances to attack.")
     ] = 48,
-    batch_size: Annotated[int, typer.Option(min=1, help="Number of utterances in a batch.")] = 16,
+    batch_size: BatchSize = 16,
     seed: Annotated[int, typer.Option(help="Random seed for stochastic attacks.")] = 0,
     out: Annotated[
         Path | None,
@@ -101,9 +90,7 @@ def attack(
             "nothing is kept."
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result as one JSON object.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Attack utterances that the victim classifies correctly.
 

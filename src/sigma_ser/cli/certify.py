@@ -10,32 +10,28 @@ from typing import Annotated, Any
 
 import typer
 
-from .arguments import FEATURES_HELP, VICTIM_HELP, check_order, features_folder, victim_source
+from .arguments import (
+    FEATURES_HELP,
+    VICTIM_HELP,
+    AsJson,
+    BatchSize,
+    Epsilons,
+    Ids,
+    Sparsities,
+    Unit,
+    check_order,
+    features_folder,
+    victim_source,
+)
 
 
 def certify(
     victim: Annotated[str, typer.Argument(help=VICTIM_HELP)],
     features: Annotated[Path, typer.Argument(help=FEATURES_HELP)],
     *,
-    sparsity: Annotated[
-        list[float] | None,
-        typer.Option(
-            help="Share of the elements that may change. Repeatable. The default is 0.01."
-        ),
-    ] = None,
-    epsilon: Annotated[
-        list[float] | None,
-        typer.Option(
-            help="Maximum change of an element, in standard deviations of its channel. Repeatable. "
-            "The default is 0.5."
-        ),
-    ] = None,
-    granularity: Annotated[
-        str,
-        typer.Option(
-            help="Units that are selected whole: `element`, `frame`, `channel` or `segment`."
-        ),
-    ] = "element",
+    sparsity: Sparsities = None,
+    epsilon: Epsilons = None,
+    granularity: Unit = "element",
     method: Annotated[
         str | None,
         typer.Option(
@@ -44,20 +40,12 @@ def certify(
             "that suits the victim."
         ),
     ] = None,
-    ids: Annotated[
-        Path | None,
-        typer.Option(
-            help="JSON list of the utterances to choose from. [default: the test part of the "
-            "victim's own fold; all utterances of the store if the fold is not known]"
-        ),
-    ] = None,
+    ids: Ids = None,
     utterances: Annotated[
         int, typer.Option(min=1, help="Maximum number of utterances to certify.")
     ] = 48,
-    batch_size: Annotated[int, typer.Option(min=1, help="Number of utterances in a batch.")] = 16,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result as one JSON object.")
-    ] = False,
+    batch_size: BatchSize = 16,
+    as_json: AsJson = False,
 ) -> None:
     """Certify utterances that the victim classifies correctly: no attack can change their class."""
     from sigma_ser.core import registry
