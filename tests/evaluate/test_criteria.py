@@ -196,6 +196,8 @@ def test_what_has_to_be_known_comes_as_findings() -> None:
     assert codes() == []
     assert codes(victim={"uar": 0.6, "uar_low": 0.5}) == ["at-chance"]
     assert codes(recognised=49) == ["too-few"]
+    assert codes(contradictions=1) == ["contradiction"]
+    assert codes(criteria_changed=True, recognised=49) == ["criteria-changed", "too-few"]
     assert codes(training=3) == ["training-recordings"]
     assert codes(corpus_classes=("angry", "calm")) == ["class-mismatch"]
     assert codes(victim={"gradient_check": {"signs": ["random"]}}) == ["masked-gradients"]

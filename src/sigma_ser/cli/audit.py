@@ -79,6 +79,8 @@ def audit(
     from sigma_ser.report.audit_page import summary, write_audit_page
     from sigma_ser.report.audit_record import write_record
     from sigma_ser.study.audit import audit_study, declare, verdict
+    from sigma_ser.study.loading import parse_study
+    from sigma_ser.study.run import default_folder
 
     from . import results
     from .progress import shown_progress
@@ -89,11 +91,11 @@ def audit(
         model, corpus, root=root, encoder=encoder, layer=number, epsilon=epsilon,
         utterances=utterances, criteria=declared,
     )  # fmt: skip
-    folder = Path("runs") / values["name"] if out is None else out
     if criteria is not None:
-        declare(criteria, folder)
+        name = parse_study(values, settings or []).config.name
+        declare(criteria, default_folder(name) if out is None else out)
     with shown_progress() as progress, contextlib.redirect_stdout(sys.stderr):
-        study = ss.run(values, out=folder, overrides=settings or [], progress=progress)
+        study = ss.run(values, out=out, overrides=settings or [], progress=progress)
     record = write_record(study.folder)
     page = write_audit_page(study.folder, record)
     sentence = verdict(

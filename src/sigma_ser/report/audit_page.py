@@ -11,6 +11,7 @@ from sigma_ser.runs.layout import RunLayout
 
 from .page import asset, render
 
+_BUDGET = ("granularity", "sparsity", "epsilon")
 _WORDS = {"pass": "Passed", "fail": "Failed", "inconclusive": "Inconclusive", None: "No verdict"}
 
 
@@ -80,29 +81,25 @@ def _bars(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     All are shares of the utterances that were classified correctly before the attack.
     """
-    certified: dict[tuple[Any, ...], float] = {}
-    for line in record["certificates"]:
-        if line["proven"] and line["method"] != "frame-ablation":
-            place = (line["granularity"], line["sparsity"], line["epsilon"])
-            certified[place] = max(certified.get(place, 0.0), line["share"])
     bars = []
     for line in record["attacks"]:
-        place = (line["granularity"], line["sparsity"], line["epsilon"])
         success = line["worst_case_asr"]
         if success is None:
             continue
-        proven = min(certified.get(place, 0.0), 1 - success)
+        proven = [
+            one["certified"] / line["utterances"]
+            for one in record["certificates"]
+            if one["proven"] and all(one[name] == line[name] for name in _BUDGET)
+        ]
         bars.append(
             {
-                "granularity": line["granularity"],
-                "sparsity": line["sparsity"],
-                "epsilon": line["epsilon"],
+                **{name: line[name] for name in _BUDGET},
                 "utterances": line["utterances"],
                 "success": success,
                 "low": line["worst_case_asr_low"],
                 "high": line["worst_case_asr_high"],
-                "certified": proven if place in certified else None,
-                "undecided": 1 - success - proven,
+                "certified": max(proven, default=None),
+                "undecided": 1 - success - max(proven, default=0.0),
             }
         )
     return bars

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sigma_ser.core.errors import ConfigError, RunError
+from sigma_ser.core.errors import RunError
 from sigma_ser.core.files import file_digest, write_json
 from sigma_ser.core.gradient_signs import SIGN_MEANINGS
-from sigma_ser.core.rows import read_rows
 from sigma_ser.evaluate.criteria.declared import Criteria
-from sigma_ser.evaluate.criteria.findings import Finding, audit_findings
+from sigma_ser.evaluate.criteria.findings import audit_findings
+from sigma_ser.evaluate.criteria.loading import load_criteria
 from sigma_ser.evaluate.criteria.outcome import Outcome, overall
 from sigma_ser.evaluate.criteria.results import outcomes_of
 from sigma_ser.evaluate.groups import worst_case
 from sigma_ser.evaluate.rates import UTTERANCE
-from sigma_ser.runs.files import read_object, read_objects
+from sigma_ser.runs.files import read_object
 from sigma_ser.runs.layout import RunLayout
+
+from .certificates import brackets
+from .inputs import ReportInputs, load_inputs
 
 if TYPE_CHECKING:
     import polars as pl
 
 _AGAIN = "run the audit again, which is quick where everything is finished"
-_VICTIM_KEYS = ("name", "uar", "uar_low", "uar_high", "confusion", "class_names")
+_MODEL = ("name", "uar", "uar_low", "uar_high", "test_utterances")
 CLAUSES: Mapping[str, str] = {
     "EU AI Act, Article 15": "accuracy and robustness of the model, and its behaviour under "
     "inputs that were made to mislead it",
@@ -62,31 +66,32 @@ def write_record(folder: Path) -> dict[str, Any]:
         ConfigError: if the criteria in the folder are not valid.
     """
     layout = RunLayout(folder)
-    record = audit_record(layout)
+    record = audit_record(load_inputs(folder), layout)
     write_json(layout.audit_record, record)
     return record
 
 
-def audit_record(layout: RunLayout) -> dict[str, Any]:
+def audit_record(inputs: ReportInputs, layout: RunLayout) -> dict[str, Any]:
     """The record of an audit; see :func:`write_record`."""
-    rows = read_rows(layout.rows)
-    victims = read_objects(layout.victims, _VICTIM_KEYS, _AGAIN)
-    if len(victims) != 1:
-        raise RunError(f"{layout.folder} has {len(victims)} victims; an audit has exactly one")
-    victim = victims[0]
-    known = read_object(layout.provenance, ("leakage", "corpus", "encoder"), _AGAIN)
+    if len(inputs.victims) != 1:
+        raise RunError(
+            f"{layout.folder} has {len(inputs.victims)} victims, and an audit has one; give the "
+            "run folder of sigma-ser audit"
+        )
+    rows, victim = inputs.rows, inputs.victims[0]
     criteria, declared = _declared(layout)
-    certificates = _certificates(layout)
+    bounds = brackets(rows, inputs.certificates)
     correct = rows.filter("correct_before").select(UTTERANCE).n_unique()
     found = audit_findings(
         victim,
         recognised=correct,
         wanted=criteria.utterances if criteria else 20,
-        corpus_classes=_classes(known["corpus"], victim),
+        corpus_classes=_classes(inputs.corpus_card, victim),
         training=int(victim.get("known_from_training") or 0),
+        contradictions=sum(one.contradictions for one in bounds if one.proven),
+        criteria_changed=bool(declared.get("changed")),
     )
-    found = [*_changed_criteria(declared), *found]
-    outcomes = outcomes_of(criteria, rows, victim, certificates, found) if criteria else []
+    outcomes = outcomes_of(criteria, rows, victim, inputs.certificates, found) if criteria else []
     check = victim.get("gradient_check") or {}
     signs = list(check.get("signs", ()))
     return {
@@ -100,26 +105,22 @@ def audit_record(layout: RunLayout) -> dict[str, Any]:
             "signs": signs,
             "meanings": {sign: SIGN_MEANINGS.get(sign, "") for sign in signs},
         },
-        "certificates": _bounds(certificates),
+        "certificates": [dataclasses.asdict(one) for one in bounds],
         "attacks": _attacks(rows),
         "groups": [line for column in ("label", "speaker") for line in _groups(rows, column)],
         "model": {
-            "name": victim["name"],
-            "uar": victim["uar"],
-            "uar_low": victim["uar_low"],
-            "uar_high": victim["uar_high"],
-            "test_utterances": victim["test_utterances"],
+            **{name: victim[name] for name in _MODEL},
             "class_names": list(victim["class_names"]),
-            "encoder": known["encoder"],
+            "encoder": inputs.encoder_card,
         },
         "data": {
-            **known["corpus"],
+            **inputs.corpus_card,
             "attacked_utterances": rows.select(UTTERANCE).n_unique(),
             "classified_correctly_before": correct,
-            "leakage": known["leakage"],
+            "leakage": inputs.leakage,
         },
         "threat_model": {"surface": "features", "text": _THREATS["features"]},
-        "versions": read_object(layout.environment, (), _AGAIN),
+        "versions": inputs.environment,
         "hashes": {
             "criteria": declared.get("hash"),
             "rows": file_digest(layout.rows),
@@ -149,27 +150,12 @@ def outcome_line(outcome: Outcome) -> dict[str, Any]:
 
 def _declared(layout: RunLayout) -> tuple[Criteria | None, dict[str, Any]]:
     """The criteria in the run folder, and what was recorded when they were declared."""
-    import tomllib
-
-    from pydantic import ValidationError
-
     if not layout.criteria.is_file():
         return None, {}
     record = read_object(layout.declaration, ("hash", "changed"), _AGAIN)
-    try:
-        values = tomllib.loads(layout.criteria.read_text("utf-8"))
-        criteria = Criteria.model_validate(values)
-    except (OSError, ValueError, ValidationError) as fault:
-        raise ConfigError(f"the criteria in {layout.criteria} are not valid: {fault}") from fault
     now = file_digest(layout.criteria)
-    return criteria, {**record, "hash": now, "changed": record["changed"] or now != record["hash"]}
-
-
-def _changed_criteria(declared: Mapping[str, Any]) -> list[Finding]:
-    if not declared.get("changed"):
-        return []
-    text = "The criteria were changed after results existed, so they were not declared before."
-    return [Finding("criteria-changed", text)]
+    changed = record["changed"] or now != record["hash"]
+    return load_criteria(layout.criteria), {"hash": now, "changed": changed}
 
 
 def _classes(corpus: Mapping[str, Any], victim: Mapping[str, Any]) -> Sequence[str]:
@@ -179,17 +165,6 @@ def _classes(corpus: Mapping[str, Any], victim: Mapping[str, Any]) -> Sequence[s
         return list(names)
     occurring = zip(victim["class_names"], victim["confusion"], strict=True)
     return [name for name, counts in occurring if sum(counts)]
-
-
-def _certificates(layout: RunLayout) -> pl.DataFrame | None:
-    import polars as pl
-
-    if not layout.certificates.is_file():
-        return None
-    try:
-        return pl.read_parquet(layout.certificates, glob=False)
-    except (OSError, pl.exceptions.PolarsError) as fault:
-        raise RunError(f"{layout.certificates} is damaged ({fault}); {_AGAIN}") from fault
 
 
 _BUDGET = ("granularity", "sparsity", "epsilon")
@@ -220,18 +195,3 @@ def _groups(rows: pl.DataFrame, column: str) -> list[dict[str, Any]]:
         }
         for line in table.to_dicts()
     ]
-
-
-def _bounds(certificates: pl.DataFrame | None) -> list[dict[str, Any]]:
-    """The certified share at each budget and by each method."""
-    import polars as pl
-
-    if certificates is None:
-        return []
-    condition = ["method", "proven", *_BUDGET]
-    table = (
-        certificates.filter("correct")
-        .group_by(condition, maintain_order=True)
-        .agg(pl.len().alias("n"), pl.col("certified").sum().cast(pl.Int64))
-    )
-    return table.with_columns((pl.col("certified") / pl.col("n")).alias("share")).to_dicts()

@@ -207,7 +207,7 @@ def _scores(layout: RunLayout, step: VictimStep, digests: Digests) -> dict[str, 
     card, time = layout.victim_card(step.folder), layout.victim_timing(step.folder)
     for path in (card, time):
         digests.check(path)
-    metrics = read_object(card, {"metrics": dict}, again)["metrics"]
+    about = read_object(card, {"metrics": dict}, again)
     timing = read_object(time, ["train_seconds"], again)
     return {
         "name": step.name,
@@ -218,7 +218,8 @@ def _scores(layout: RunLayout, step: VictimStep, digests: Digests) -> dict[str, 
         "protocol": step.setting.protocol,
         "encoder": step.setting.encoder,
         "layer": step.setting.layer,
-        **metrics["test"],
+        "known_from_training": about.get("known_recordings", 0),
+        **about["metrics"]["test"],
         **timing,
     }
 

@@ -108,6 +108,11 @@ class Study:
         return self.layout.page
 
 
+def default_folder(name: str) -> Path:
+    """The run folder of a study of this name, where no other is given."""
+    return Path("runs") / name
+
+
 def run(
     study: str | os.PathLike[str] | Mapping[str, Any],
     *,
@@ -133,7 +138,7 @@ def run(
         if isinstance(study, Mapping)
         else load_study(Path(study), overrides)
     )
-    folder = (Path(out) if out is not None else Path("runs") / loaded.config.name).absolute()
+    folder = (Path(out) if out is not None else default_folder(loaded.config.name)).absolute()
     try:
         _execute(loaded, RunLayout(folder), progress or Silent(), started)
     except OSError as fault:

@@ -146,8 +146,7 @@ def _prepare_victim(task: VictimTask, step: VictimStep, artifacts: Artifacts) ->
     artifacts.class_indices(step, view.labels([]), view.class_names)
     scores = evaluate(loaded, view, step.fold.test)
     known = known_recordings(loaded, artifacts.store(step.setting), step.fold.test)
-    scores["known_from_training"] = len(known)
-    card = {"source": step.source, "metrics": {"test": scores}}
+    card = {"source": step.source, "metrics": {"test": scores}, "known_recordings": len(known)}
     write_json(layout.victim_card(step.folder), card, digests.seal)
     write_json(task.target, {"train_seconds": None}, digests.seal)
 

@@ -14,8 +14,8 @@ class Finding:
     """A reason to read the figures of an audit with care.
 
     Args:
-        code: `at-chance`, `too-few`, `class-mismatch`, `training-recordings` or
-            `masked-gradients`.
+        code: `criteria-changed`, `contradiction`, `training-recordings`, `at-chance`, `too-few`,
+            `class-mismatch` or `masked-gradients`.
         text: one sentence.
         prevents_pass: whether no criterion can pass because of it. A criterion that fails fails
             all the same.
@@ -33,6 +33,8 @@ def audit_findings(
     wanted: int,
     corpus_classes: Sequence[str],
     training: int = 0,
+    contradictions: int = 0,
+    criteria_changed: bool = False,
 ) -> list[Finding]:
     """The findings of an audit, in the order in which they should be read.
 
@@ -43,8 +45,21 @@ def audit_findings(
         wanted: the least number of these.
         corpus_classes: class names of the audited recordings.
         training: number of audited recordings that are known from the training.
+        contradictions: number of utterances that a proven bound protects and an attack fooled.
+        criteria_changed: whether the criteria were changed after results existed.
     """
     found = []
+    if criteria_changed:
+        text = "The criteria were changed after results existed, so they were not declared before."
+        found.append(Finding("criteria-changed", text))
+    if contradictions:
+        found.append(
+            Finding(
+                "contradiction",
+                f"An attack fooled {contradictions} utterances that a bound protects: the bound is "
+                "wrong, please report this.",
+            )
+        )
     if training:
         found.append(
             Finding(
