@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .noise import VarGrad as VarGrad
     from .occlusion import FeatureAblation as FeatureAblation
     from .occlusion import Occlusion as Occlusion
+    from .over_time import OverTime as OverTime
     from .rise import RISE as RISE
     from .sparse_path import SparsePath as SparsePath
     from .surrogate import KernelShap as KernelShap
@@ -60,6 +61,7 @@ _HOMES = {
     "KernelShap": "surrogate",
     "Lime": "surrogate",
     "Occlusion": "occlusion",
+    "OverTime": "over_time",
     "RISE": "rise",
     "Random": "control",
     "SmoothGrad": "noise",

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from sigma_ser.audio.recording import SAMPLE_RATE
 from sigma_ser.core.contracts import Victim
 from sigma_ser.core.errors import VictimError
+from sigma_ser.core.features import FeatureBatch
 from sigma_ser.encoders.family import Encoder
 
 from .checkpoint import TrainedVictim
@@ -65,15 +66,26 @@ class WaveformModel(nn.Module):
             )  # fmt: skip
         return torch.cat(logits)[order.argsort().to(x.device)]
 
+    def features(self, batch: FeatureBatch) -> FeatureBatch:
+        """The features of waves `(B, S, 1)` as the victim behind the encoder receives them."""
+        with torch.no_grad():
+            x, frames = self._features(batch.x, batch.lengths)
+        return FeatureBatch(x, frames, batch.ids)
+
     def _logits(self, x: Float[Tensor, "B S 1"], lengths: Int[Tensor, "B"]) -> Float[Tensor, "B C"]:
+        logits: Tensor = self.victim(*self._features(x, lengths))
+        return logits
+
+    def _features(
+        self, x: Float[Tensor, "B S 1"], lengths: Int[Tensor, "B"]
+    ) -> tuple[Float[Tensor, "B T D"], Int[Tensor, "B"]]:
         waves = [wave[:size, 0] for wave, size in zip(x, lengths.tolist(), strict=True)]
         features = [found.to(x.device) for found in self.encoder.trace(waves)]
         frames = torch.tensor([len(found) for found in features], device=x.device)
         padded = nn.utils.rnn.pad_sequence(features, batch_first=True)
         if self._layer_weights is not None:
             padded = weighted_sum(padded, self._layer_weights.to(padded))
-        logits: Tensor = self.victim(padded, frames)
-        return logits
+        return padded, frames
 
 
 def on_waveform(
