@@ -183,6 +183,7 @@ def test_a_replayed_perturbation_is_counted_where_both_victims_were_right(
         ]
         column = "source_success" if source == target else "success"
         assert float(value) == pytest.approx(sum(row[column] for row in both) / len(both))
+        assert (f"<small>of {len(both)}</small>" in page) == (source != target and len(both) < 20)
     assert "applied unchanged" not in render_page(make_inputs(rows))
 
 

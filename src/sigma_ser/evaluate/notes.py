@@ -30,11 +30,12 @@ CODES: dict[str, str] = {
     "zero-maps": "maps of zeros",
     "at-floor": "as after a random change",
 }
+# Rates of fewer utterances have wide intervals.
+ENOUGH = 20
 _VICTIM = CONTEST[:5]
 _CELL = (*CONTEST, *METHOD)
 # A note is about all cells of a victim, about those of one budget, or about one cell.
 _LEVELS = (_VICTIM, CONTEST, _CELL)
-_ENOUGH = 20
 _ZEROS = 0.1
 # Maps in float32 that differ in rounding only have a cosine this close to 1.
 _SAME = 1 - 1e-11
@@ -168,13 +169,13 @@ def _cells(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _too_few(cells: Sequence[Note]) -> list[Note]:
-    few = [cell for cell in cells if cell["recordings"] < _ENOUGH]
+    few = [cell for cell in cells if cell["recordings"] < ENOUGH]
 
     def text(group: Sequence[Note]) -> str:
         most = max(cell["recordings"] for cell in group)
         return (
             f"{_subject(group)}: {most} utterance{'s were' if most != 1 else ' was'} classified "
-            f"correctly before the attack, fewer than {_ENOUGH}, so intervals are wide."
+            f"correctly before the attack, fewer than {ENOUGH}, so intervals are wide."
         )
 
     return _collapsed("too-few", few, cells, text)

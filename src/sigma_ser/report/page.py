@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sigma_ser.core.gradient_signs import masked_warnings
-from sigma_ser.evaluate.notes import CODES, Note, is_about
+from sigma_ser.evaluate.notes import CODES, ENOUGH, Note, is_about
 
 from . import formats
 from .cells import KINDS, Cell, at_budget, budgets_of, page_cells
@@ -99,6 +99,7 @@ def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
         "scope_charts": scope_curves([cell for cell in cells if _is_at(cell, budgets.reference)]),
         "transfers": transfers(here),
         "replays": replay_matrices(inputs.replays, budgets.reference, inputs.notes),
+        "enough": ENOUGH,
         "break_even": {
             cell["cell"]: uses for cell in here if (uses := break_even(cell, here)) is not None
         },
