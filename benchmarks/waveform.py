@@ -180,13 +180,13 @@ def cells(given: argparse.Namespace, here: Setting) -> Iterator[tuple[str, float
     """Compute the missing cells, and give name, ratio and share of each."""
     plan: list[tuple[str, float | None, float, Any]] = []
     for name, attack, everywhere in methods(given):
-        for snr in SNRS if everywhere else (30,):
+        for snr in given.snr if everywhere else {30} & set(given.snr):
             for share in SHARES:
                 if share == 1.0 and name.startswith("SIGMA"):
                     continue  # the mask would be everything
                 plan.append((name, snr, share, (attacked, attack, snr, share)))
     for name in AT_SNR:
-        plan += [(name, snr, 1.0, (corrupted, name, {"snr": float(snr)})) for snr in SNRS]
+        plan += [(name, snr, 1.0, (corrupted, name, {"snr": float(snr)})) for snr in given.snr]
     plan += [(name, None, 1.0, (corrupted, name, {})) for name in WITHOUT]
     # Those at 30 dB first, since they are compared with everything.
     plan.sort(key=lambda one: one[1] != 30)
@@ -235,6 +235,7 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=24)
     parser.add_argument("--passes", type=int, default=30, help="gradient passes of an attack")
     parser.add_argument("--queries", type=int, default=200, help="of an attack without gradients")
+    parser.add_argument("--snr", type=int, nargs="+", default=SNRS, help="only these, in dB")
     parser.add_argument("--generator", action="append", default=[], metavar="ATTACK=FOLDER")
     parser.add_argument("--table", action="store_true", help="print what is there, and end")
     parser.add_argument("--out", type=Path)
