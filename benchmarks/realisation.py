@@ -77,10 +77,10 @@ def prepare(given: argparse.Namespace) -> Setting:
 
 
 def tasks(given: argparse.Namespace) -> Iterator[Cell]:
-    """The cells, those of the middle sparsity first."""
-    shares = sorted(given.sparsity, key=lambda share: (share != 0.01, share))
-    for share, epsilon, unit in itertools.product(
-        shares, sorted(given.epsilon, reverse=True), ("element", "frame")
+    """The cells; those of the largest epsilon and of 1 % first."""
+    shares = sorted(given.sparsity, key=lambda share: share != 0.01)
+    for epsilon, share, unit in itertools.product(
+        sorted(given.epsilon, reverse=True), shares, ("element", "frame")
     ):
         yield {"granularity": unit, "sparsity": share, "epsilon": epsilon}
 

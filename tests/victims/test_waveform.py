@@ -12,6 +12,7 @@ import sigma_ser as ss
 from sigma_ser.core import registry
 from sigma_ser.core.errors import VictimError
 from sigma_ser.core.features import pad
+from sigma_ser.testing import example_settings
 from sigma_ser.victims.waveform import on_waveform
 
 SAMPLES = 48
@@ -64,6 +65,7 @@ def test_no_attack_exceeds_the_optimum_of_a_linear_model(
     optimum = margin(victim, batch.x, batch, labels) + 2 * budget.epsilon[:, 0].float() * gain
     # Attacks that move their whole mask keep their largest changes.
     settings = {"keep_largest": True} if name in ("fgsm", "mifgsm", "pgd") else {}
+    settings |= example_settings(name, channels=1)
     result = ss.make_attack(name, max_passes=60, **settings)(victim, batch, labels, budget)
     assert not result.success.any()
     found = margin(victim, result.x_adv, batch, labels)

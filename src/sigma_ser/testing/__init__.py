@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .corpora import check_corpus as check_corpus
     from .encoders import check_encoder as check_encoder
     from .examples import example_batch as example_batch
+    from .examples import example_settings as example_settings
     from .examples import example_victim as example_victim
     from .explainers import check_explainer as check_explainer
     from .heads import check_head as check_head
@@ -31,6 +32,7 @@ _HOMES = {
     "check_explainer": "explainers",
     "check_head": "heads",
     "example_batch": "examples",
+    "example_settings": "examples",
     "example_victim": "examples",
 }
 

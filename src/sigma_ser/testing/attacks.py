@@ -18,7 +18,7 @@ from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.passes import per_channel
 from sigma_ser.masks.topk import topk_mask
 
-from .examples import alone, example_batch, example_victim
+from .examples import alone, example_batch, example_settings, example_victim
 from .laws import (
     ConformanceError,
     inputs_unchanged,
@@ -59,10 +59,10 @@ def check_attack(
     >>> from sigma_ser.testing import check_attack
     >>> check_attack("oneshot")
     """
-    if isinstance(attack, str):
-        attack = make_attack(attack)
     victim = example_victim() if victim is None else victim
     batch = example_batch(victim) if batch is None else batch
+    if isinstance(attack, str):
+        attack = make_attack(attack, **example_settings(attack, batch.x.shape[2]))
     with torch.no_grad():
         labels = victim(batch.x, batch.lengths).argmax(1)
     require(isinstance(attack, Attack), attack, "is not callable")
