@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .attacks import check_attack_run as check_attack_run
     from .certificates import check_certificate as check_certificate
     from .corpora import check_corpus as check_corpus
+    from .corruptions import check_corruption as check_corruption
     from .encoders import check_encoder as check_encoder
     from .examples import example_batch as example_batch
     from .examples import example_settings as example_settings
@@ -28,6 +29,7 @@ _HOMES = {
     "check_attack_run": "attacks",
     "check_certificate": "certificates",
     "check_corpus": "corpora",
+    "check_corruption": "corruptions",
     "check_encoder": "encoders",
     "check_explainer": "explainers",
     "check_head": "heads",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -87,3 +88,13 @@ def example_settings(attack: str, channels: int = 6) -> dict[str, Any]:
 def alone(batch: FeatureBatch, row: int) -> FeatureBatch:
     """One utterance, cut to its own length."""
     return batch.select(torch.tensor([row]))
+
+
+def companies(batch: FeatureBatch) -> Iterator[tuple[str, FeatureBatch, Int[Tensor, "R"]]]:
+    """The utterances of a batch in other company, with the rows that they had."""
+    order = torch.arange(len(batch)).flip(0)
+    yield "in another order", batch.select(order), order
+    longer = nn.functional.pad(batch.x, (0, 0, 0, 5))
+    yield "behind more padding", FeatureBatch(longer, batch.lengths, batch.ids), order.flip(0)
+    for row in range(len(batch)):
+        yield "alone than in a batch", alone(batch, row), torch.tensor([row])
