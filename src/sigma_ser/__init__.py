@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from .study.run import run as run
     from .victims import heads as heads
     from .victims.loading import load_victim as load_victim
+    from .victims.realise import Realisation as Realisation
+    from .victims.realise import random_counterpart as random_counterpart
+    from .victims.realise import realise as realise
     from .victims.training import train as train
     from .victims.victim import wrap as wrap
     from .victims.waveform import on_waveform as on_waveform
@@ -75,6 +78,7 @@ _HOMES = {
     "Fold": "corpora.folds",
     "GradientCheck": "attacks.gradient_checks",
     "MaskBank": "masks.bank",
+    "Realisation": "victims.realise",
     "Sigma": "attacks.sigma",
     "SigmaError": "core.errors",
     "SparseAttack": "attacks.base",
@@ -100,6 +104,8 @@ _HOMES = {
     "make_explainer": "explainers.explanation",
     "make_folds": "corpora.folds",
     "on_waveform": "victims.waveform",
+    "random_counterpart": "victims.realise",
+    "realise": "victims.realise",
     "registry": "core.registry:",
     "run": "study.run",
     "success_curve": "attacks.success_curve",

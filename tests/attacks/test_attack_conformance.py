@@ -24,7 +24,7 @@ from sigma_ser.core import registry
 from sigma_ser.core.budget import GRANULARITIES, Budget
 from sigma_ser.core.errors import AttackError, BudgetError, ShapeError, VictimError
 from sigma_ser.core.features import FeatureBatch
-from sigma_ser.testing import check_attack, check_attack_run
+from sigma_ser.testing import check_attack, check_attack_run, example_settings
 from sigma_ser.victims.victim import WrappedVictim, wrap
 
 NAMES = registry.names("attack")
@@ -35,9 +35,9 @@ SHORT = {
 }  # fmt: skip
 
 
-def short(name: str, **settings: Any) -> SparseAttack:
+def short(name: str, channels: int = 6, **settings: Any) -> SparseAttack:
     """The attack with fewer steps; those that move all they may keep the largest units."""
-    return shortened(make_attack(name, **settings))
+    return shortened(make_attack(name, **example_settings(name, channels), **settings))
 
 
 def shortened(made: SparseAttack) -> SparseAttack:
@@ -184,14 +184,15 @@ def test_waves_stay_in_full_scale_and_keep_their_ratio_alone_and_in_company(
 ) -> None:
     victim, batch, labels = waves
     budget = Budget.from_snr(batch, snr=8.0, sparsity=0.3)
-    together = check_attack_run(short(name), victim, batch, labels, budget)
+    attack = short(name, channels=1)
+    together = check_attack_run(attack, victim, batch, labels, budget)
     assert together.x_adv.abs().max() <= 1
     assert (together.x_adv != batch.x).any()
     ratio = snr(batch.x, together.x_adv, batch.lengths)
     assert (ratio.nan_to_num(torch.inf) >= 8.0 - 1e-5).all()
     for row in range(len(batch)):
         one = batch.select(torch.tensor([row]))
-        alone = short(name)(victim, one, labels[row : row + 1], Budget.from_snr(one, 8.0, 0.3))
+        alone = attack(victim, one, labels[row : row + 1], Budget.from_snr(one, 8.0, 0.3))
         size = int(batch.lengths[row])
         torch.testing.assert_close(alone.x_adv[0], together.x_adv[row, :size], atol=1e-5, rtol=0.0)
 
@@ -310,12 +311,13 @@ def test_interrupted_attack_keeps_what_it_found(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_repr_shows_the_settings(name: str) -> None:
-    shown = repr(make_attack(name))
+    settings = example_settings(name)
+    shown = repr(make_attack(name, **settings))
     fields = dataclasses.fields(registry.get("attack", name))
     for field in fields:
         hidden = field.name in ("box", "max_passes", "max_seconds")
         assert (f"{field.name}=" in shown) != hidden
-    assert "max_passes=9" in repr(make_attack(name, max_passes=9))
+    assert "max_passes=9" in repr(make_attack(name, max_passes=9, **settings))
 
 
 @pytest.mark.parametrize("name", NAMES)

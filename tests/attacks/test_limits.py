@@ -15,6 +15,7 @@ from sigma_ser.core import registry
 from sigma_ser.core.audit import audit
 from sigma_ser.core.errors import AuditError
 from sigma_ser.core.features import FeatureBatch
+from sigma_ser.testing import example_settings
 
 numbers = st.floats(-(2.0**100), 2.0**100, width=32)
 
@@ -75,7 +76,9 @@ def test_every_attack_keeps_its_bound_exactly(
     budget = ss.Budget(sparsity=0.1, epsilon=epsilon)
     mask = ss.topk_mask(x.abs(), batch.lengths, budget)
     # With this mask every attack has elements to move, those without a selection too.
-    result = ss.make_attack(name, max_passes=60)(victim, batch, labels, budget, mask=mask)
+    result = ss.make_attack(name, max_passes=60, **example_settings(name))(
+        victim, batch, labels, budget, mask=mask
+    )
     change = (result.x_adv.double() - batch.x.double()).abs()
     assert change.max() > 0
     assert (change <= epsilon * victim.scale.double()).all()

@@ -10,6 +10,7 @@ import sigma_ser as ss
 from sigma_ser.core import registry
 from sigma_ser.core.errors import VictimError
 from sigma_ser.core.features import FeatureBatch
+from sigma_ser.testing import example_settings
 from sigma_ser.testing.units import Rescaled
 from sigma_ser.victims.victim import WrappedVictim, wrap
 
@@ -43,7 +44,7 @@ def test_no_attack_selects_among_nan_where_logits_are_extreme(
 ) -> None:
     """Squares, inverses and exponentials of such logits and gradients overflow or underflow."""
     batch, labels = utterances[0].select(torch.tensor([0, 1])), utterances[1][:2]
-    attack = ss.make_attack(name, max_passes=12)
+    attack = ss.make_attack(name, max_passes=12, **example_settings(name))
     budget = ss.Budget(count=3, epsilon=0.2)
     mask = ss.topk_mask(batch.x.abs(), batch.lengths, budget)
     for victim in (

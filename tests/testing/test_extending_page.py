@@ -14,7 +14,7 @@ import soundfile
 import torch
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
-KINDS = ("attack", "corpus", "encoder", "explainer", "head")
+KINDS = ("attack", "corpus", "corruption", "encoder", "explainer", "head")
 
 
 def _blocks(language: str) -> list[str]:

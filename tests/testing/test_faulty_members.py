@@ -14,11 +14,14 @@ import torch
 from torch import Tensor, nn
 
 import sigma_ser as ss
+from sigma_ser.audio.corruptions import Corruption
+from sigma_ser.audio.corruptions.base import at_snr
 from sigma_ser.corpora import Card, Entry, Listing
 from sigma_ser.testing import (
     ConformanceError,
     check_attack,
     check_corpus,
+    check_corruption,
     check_encoder,
     check_explainer,
     check_head,
@@ -338,3 +341,64 @@ def test_a_faulty_encoder_fails_with_a_sentence(
         encoder.card["layer"] = (1, 2)
     with pytest.raises(ConformanceError, match=f"^{kind.__name__} .*{said}"):
         check_encoder(encoder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change(Corruption):
+    """Noise at a ratio; `fault` breaks a law."""
+
+    fault: str = ""
+    snr: float = 10.0
+
+    def apply(self, wave: Any, rng: np.random.Generator) -> Any:
+        noise = rng.standard_normal(len(wave))
+        match self.fault:
+            case "ratio":
+                return at_snr(wave, noise, self.snr + 0.1)
+            case "nothing":
+                return wave
+            case "infinite":
+                noise /= np.sign(np.square(wave).sum())  # of silence
+            case "numpy":
+                np.random.rand()  # noqa: NPY002
+            case "seeds":
+                noise = np.random.default_rng().standard_normal(len(wave))
+        return at_snr(wave, noise, self.snr)
+
+    def __call__(self, batch: ss.FeatureBatch, *, seeds: Tensor | None = None) -> Tensor:
+        match self.fault:
+            case "channels":
+                batch = ss.FeatureBatch(batch.x[:, :, :1], batch.lengths, batch.ids)
+            case "in place":
+                batch.x.mul_(0.5)
+        found = super().__call__(batch, seeds=seeds)
+        match self.fault:
+            case "padding":
+                return found.masked_fill(~batch.valid[:, :, None], 0.1)
+            case "company":
+                return found + 1e-3 * (found.mean() + len(found)) * batch.valid[:, :, None]
+            case "length":
+                return found[:, :-1]
+        return found
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("ratio", "misses its signal-to-noise ratio of 10.0 dB by up to 0.1 dB"),
+        ("nothing", "changes no recording at all"),
+        ("infinite", "returns samples that are not finite"),
+        ("numpy", "global random number generator of numpy"),
+        ("seeds", "another result for an utterance|another result when it is called again"),
+        ("channels", "takes features of 2 channels for waves"),
+        ("in place", "changes its argument batch in place"),
+        ("padding", "changes padding"),
+        ("company", "misses its signal|another result for an utterance alone than in a batch"),
+        ("length", r"does not return detached float32 waves \(3, 9600, 1\)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero|invalid value:RuntimeWarning")
+def test_a_faulty_corruption_fails_with_a_sentence(fault: str, said: str) -> None:
+    check_corruption(Change())
+    with pytest.raises(ConformanceError, match=f"^Change .*({said})"):
+        check_corruption(Change(fault=fault))

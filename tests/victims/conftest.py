@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
+from sigma_ser.encoders.family import Encoder
 from sigma_ser.encoders.store import FeatureStore
 
 CLASSES = ("angry", "neutral", "sad")
@@ -79,3 +80,42 @@ def fold(store: SmallStore):
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "victim"
+
+
+class LinearFrames(Encoder):
+    """Frames of four samples times a matrix: the whole model is linear."""
+
+    family = "linear-frames"
+    layer: Any = 3
+    layers = 3
+    width = 6
+
+    def __init__(self) -> None:
+        self.device, self.context = torch.device("cpu"), None
+        rng = torch.Generator().manual_seed(4)
+        self.matrix = torch.randn(4, self.dim, generator=rng)
+
+    model = torch.nn.Identity().eval()
+
+    @property
+    def card(self) -> dict[str, Any]:
+        return {"layer": self.layer, "dim": self.dim}
+
+    def trace(self, waves: Any) -> list[torch.Tensor]:
+        return [wave[: len(wave) // 4 * 4].view(-1, 4) @ self.matrix for wave in waves]
+
+    def build(self) -> Any: ...
+    def stack(self, model: Any) -> Any: ...
+    def prepare(self, wave: Any) -> Any: ...
+    def frames(self, samples: int) -> int:
+        return samples // 4
+
+    def run(self, inputs: Any, lengths: Any) -> Any: ...
+    def steps(self, size: int) -> int:
+        return size // 4
+
+
+@pytest.fixture(scope="session")
+def linear_frames() -> type[LinearFrames]:
+    """The class of a linear encoder, whose realisations are known."""
+    return LinearFrames

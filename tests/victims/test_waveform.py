@@ -12,42 +12,10 @@ import sigma_ser as ss
 from sigma_ser.core import registry
 from sigma_ser.core.errors import VictimError
 from sigma_ser.core.features import pad
+from sigma_ser.testing import example_settings
 from sigma_ser.victims.waveform import on_waveform
 
 SAMPLES = 48
-
-
-class LinearFrames(ss.Encoder):
-    """Frames of four samples times a matrix: the whole model is linear."""
-
-    family = "linear-frames"
-    layer: Any = 3
-    layers = 3
-    width = 6
-
-    def __init__(self) -> None:
-        self.device, self.context = torch.device("cpu"), None
-        rng = torch.Generator().manual_seed(4)
-        self.matrix = torch.randn(4, self.dim, generator=rng)
-
-    model = nn.Identity().eval()
-
-    @property
-    def card(self) -> dict[str, Any]:
-        return {"layer": self.layer, "dim": self.dim}
-
-    def trace(self, waves: Any) -> list[Tensor]:
-        return [wave[: len(wave) // 4 * 4].view(-1, 4) @ self.matrix for wave in waves]
-
-    def build(self) -> Any: ...
-    def stack(self, model: Any) -> Any: ...
-    def prepare(self, wave: Any) -> Any: ...
-    def frames(self, samples: int) -> int:
-        return samples // 4
-
-    def run(self, inputs: Any, lengths: Any) -> Any: ...
-    def steps(self, size: int) -> int:
-        return size // 4
 
 
 class LinearHead(nn.Module):
@@ -64,9 +32,11 @@ class LinearHead(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def problem() -> tuple[Any, ss.FeatureBatch, Tensor, Tensor]:
+def problem(
+    linear_frames: type[Any],
+) -> tuple[Any, ss.FeatureBatch, Tensor, Tensor]:
     """A linear victim, waves, their labels, and the slope of the score in each sample."""
-    victim = on_waveform(LinearFrames(), ss.wrap(LinearHead().eval()))
+    victim = on_waveform(linear_frames(), ss.wrap(LinearHead().eval()))
     rng = torch.Generator().manual_seed(1)
     batch = pad([0.3 * torch.randn(size, 1, generator=rng) for size in (SAMPLES, 36, 40)])
     x = batch.x.clone().requires_grad_()
@@ -95,6 +65,7 @@ def test_no_attack_exceeds_the_optimum_of_a_linear_model(
     optimum = margin(victim, batch.x, batch, labels) + 2 * budget.epsilon[:, 0].float() * gain
     # Attacks that move their whole mask keep their largest changes.
     settings = {"keep_largest": True} if name in ("fgsm", "mifgsm", "pgd") else {}
+    settings |= example_settings(name, channels=1)
     result = ss.make_attack(name, max_passes=60, **settings)(victim, batch, labels, budget)
     assert not result.success.any()
     found = margin(victim, result.x_adv, batch, labels)
@@ -141,8 +112,8 @@ class Pooled(nn.Module):
         return self.out(x.sum(1) / lengths[:, None])
 
 
-def test_a_victim_with_a_sum_of_layers_takes_all_of_them() -> None:
-    encoder, victim = LinearFrames(), ss.wrap(LinearHead().eval())
+def test_a_victim_with_a_sum_of_layers_takes_all_of_them(linear_frames: type[Any]) -> None:
+    encoder, victim = linear_frames(), ss.wrap(LinearHead().eval())
     weights = torch.tensor([0.1, 0.2, 0.3, 0.4])
     victim.layer_weights = weights
     with pytest.raises(VictimError, match='load the encoder with layer="all"'):
@@ -156,8 +127,8 @@ def test_a_victim_with_a_sum_of_layers_takes_all_of_them() -> None:
     torch.testing.assert_close(whole(batch.x, batch.lengths), expected)
 
 
-def test_what_does_not_fit_together_is_refused() -> None:
-    encoder = LinearFrames()
+def test_what_does_not_fit_together_is_refused(linear_frames: type[Any]) -> None:
+    encoder = linear_frames()
     with pytest.raises(VictimError, match="has 5 channels and the features of the encoder 6"):
         on_waveform(encoder, ss.wrap(LinearHead(5).eval(), scale=torch.ones(5)))
     with pytest.raises(VictimError, match="kept_seconds must be above 0"):

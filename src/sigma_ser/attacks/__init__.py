@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .factory import make_attack as make_attack
     from .fgsm import FGSM as FGSM
     from .fmn_l0 import FMNL0 as FMNL0
+    from .generator import Generator as Generator
+    from .generator_training import train_generator as train_generator
     from .greedyfool import GreedyFool as GreedyFool
     from .homotopy import Homotopy as Homotopy
     from .jsma import JSMA as JSMA
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from .sparse_rs import SparseRS as SparseRS
     from .sparsefool import SparseFool as SparseFool
     from .spgd import SparsePGD as SparsePGD
+    from .staa_net import StaaNet as StaaNet
     from .success_curve import SuccessCurve as SuccessCurve
     from .vfga import VFGA as VFGA
 
@@ -54,6 +57,7 @@ _HOMES = {
     "EAD": "ead",
     "FGSM": "fgsm",
     "FMNL0": "fmn_l0",
+    "Generator": "generator",
     "GreedyFool": "greedyfool",
     "Homotopy": "homotopy",
     "JSMA": "jsma",
@@ -78,10 +82,12 @@ _HOMES = {
     "SparseFool": "sparsefool",
     "SparsePGD": "spgd",
     "SparseRS": "sparse_rs",
+    "StaaNet": "staa_net",
     "SuccessCurve": "success_curve",
     "VFGA": "vfga",
     "attack": "factory",
     "make_attack": "factory",
+    "train_generator": "generator_training",
 }
 
 if not TYPE_CHECKING:

@@ -18,7 +18,7 @@ from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.passes import per_channel
 from sigma_ser.masks.topk import topk_mask
 
-from .examples import alone, example_batch, example_victim
+from .examples import companies, example_batch, example_settings, example_victim
 from .laws import (
     ConformanceError,
     inputs_unchanged,
@@ -59,10 +59,10 @@ def check_attack(
     >>> from sigma_ser.testing import check_attack
     >>> check_attack("oneshot")
     """
-    if isinstance(attack, str):
-        attack = make_attack(attack)
     victim = example_victim() if victim is None else victim
     batch = example_batch(victim) if batch is None else batch
+    if isinstance(attack, str):
+        attack = make_attack(attack, **example_settings(attack, batch.x.shape[2]))
     with torch.no_grad():
         labels = victim(batch.x, batch.lengths).argmax(1)
     require(isinstance(attack, Attack), attack, "is not callable")
@@ -239,7 +239,7 @@ def _check_company(
     except BudgetError:  # an attack that moves the whole mask may refuse to go without one
         mask = same_size
         together = check_attack_run(attack, victim, batch, labels, budget, mask=mask)
-    for where, other, rows in _companies(batch):
+    for where, other, rows in companies(batch):
         here = None if mask is None else _rows_of(mask, other, rows)
         found = check_attack_run(attack, victim, other, labels[rows], budget, mask=here)
         law = f"returns another result for an utterance {where}"
@@ -258,16 +258,6 @@ def _check_company(
                 f"counts other {count} for an utterance {where}",
             )
     return mask
-
-
-def _companies(batch: FeatureBatch) -> Iterator[tuple[str, FeatureBatch, Int[Tensor, "R"]]]:
-    """The utterances of a batch in other company, with the rows that they had."""
-    order = torch.arange(len(batch)).flip(0)
-    yield "in another order", batch.select(order), order
-    longer = nn.functional.pad(batch.x, (0, 0, 0, 5))
-    yield "behind more padding", FeatureBatch(longer, batch.lengths, batch.ids), order.flip(0)
-    for row in range(len(batch)):
-        yield "alone than in a batch", alone(batch, row), torch.tensor([row])
 
 
 def _rows_of(

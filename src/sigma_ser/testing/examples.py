@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sigma_ser.attacks.generator_training import train_generator
+from sigma_ser.core import registry
+from sigma_ser.core.budget import Budget
 from sigma_ser.core.contracts import Victim
 from sigma_ser.core.features import FeatureBatch, valid_frames
 from sigma_ser.core.passes import per_channel
@@ -57,6 +64,37 @@ def example_batch(victim: Victim, channels: int | None = None) -> FeatureBatch:
     return FeatureBatch(x, lengths)
 
 
+def example_settings(attack: str, channels: int = 6) -> dict[str, Any]:
+    """The settings without which a registered attack cannot be made; empty for most.
+
+    An attack with a setting `generator` is given a small generator, trained in a few steps on the
+    example victim, the same at every call.
+
+    Args:
+        attack: a registered name.
+        channels: channels of the features that will be attacked.
+    """
+    if "generator" not in inspect.signature(registry.get("attack", attack)).parameters:
+        return {}
+    victim = example_victim(channels)
+    batch = example_batch(victim)
+    with torch.no_grad():
+        labels = victim(batch.x, batch.lengths).argmax(1)
+    budget = Budget(sparsity=0.3, epsilon=1.0)
+    settings: Any = {"steps": 3, "batch_size": 6, "width": 4, "levels": 1}
+    return {"generator": train_generator(victim, batch, labels, budget, **settings)}
+
+
 def alone(batch: FeatureBatch, row: int) -> FeatureBatch:
     """One utterance, cut to its own length."""
     return batch.select(torch.tensor([row]))
+
+
+def companies(batch: FeatureBatch) -> Iterator[tuple[str, FeatureBatch, Int[Tensor, "R"]]]:
+    """The utterances of a batch in other company, with the rows that they had."""
+    order = torch.arange(len(batch)).flip(0)
+    yield "in another order", batch.select(order), order
+    longer = nn.functional.pad(batch.x, (0, 0, 0, 5))
+    yield "behind more padding", FeatureBatch(longer, batch.lengths, batch.ids), order.flip(0)
+    for row in range(len(batch)):
+        yield "alone than in a batch", alone(batch, row), torch.tensor([row])

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,18 +49,27 @@ def inputs_unchanged(member: object, **inputs: Any) -> Iterator[None]:
         member: what is called.
         inputs: tensors, batches, or objects with a torch `module`, by the name of the argument.
     """
-    state = torch.random.get_rng_state()
+    numbers = _global_numbers()
     before = {name: _snapshot(value) for name, value in inputs.items()}
     yield
     for name, value in inputs.items():
         require(
             _same(before[name], _snapshot(value)), member, f"changes its argument {name} in place"
         )
-    require(
-        torch.equal(state, torch.random.get_rng_state()),
-        member,
-        "draws from the global random number generator of torch; draw from the seeds",
-    )
+    for library, state in _global_numbers().items():
+        require(
+            _same(numbers[library], state),
+            member,
+            f"draws from the global random number generator of {library}; draw from the seeds",
+        )
+
+
+def _global_numbers() -> dict[str, Any]:
+    """The states of the global random number generators; type checkers draw from that of Python."""
+    return {
+        "torch": torch.random.get_rng_state(),
+        "numpy": str(np.random.get_state(legacy=False)["state"]),  # noqa: NPY002
+    }
 
 
 def _snapshot(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -44,7 +45,6 @@ class WaveformModel(nn.Module):
         self.encoder_model = encoder.model
         head = getattr(victim, "module", None)
         self.head = head if isinstance(head, nn.Module) else None
-        self._layer_weights: Tensor | None = getattr(victim, "layer_weights", None)
 
     def forward(self, x: Float[Tensor, "B S 1"], lengths: Int[Tensor, "B"]) -> Float[Tensor, "B C"]:
         """Return the logits of waves; samples behind their lengths are ignored."""
@@ -80,12 +80,29 @@ class WaveformModel(nn.Module):
         self, x: Float[Tensor, "B S 1"], lengths: Int[Tensor, "B"]
     ) -> tuple[Float[Tensor, "B T D"], Int[Tensor, "B"]]:
         waves = [wave[:size, 0] for wave, size in zip(x, lengths.tolist(), strict=True)]
-        features = [found.to(x.device) for found in self.encoder.trace(waves)]
+        features = [
+            found.to(x.device) for found in trace_features(self.encoder, self.victim, waves)
+        ]
         frames = torch.tensor([len(found) for found in features], device=x.device)
         padded = nn.utils.rnn.pad_sequence(features, batch_first=True)
-        if self._layer_weights is not None:
-            padded = weighted_sum(padded, self._layer_weights.to(padded))
         return padded, frames
+
+
+def trace_features(
+    encoder: Encoder, victim: Victim, waves: Sequence[Float[Tensor, "_"]]
+) -> list[Float[Tensor, "_ D"]]:
+    """The features of waves as a victim receives them, differentiable with respect to the waves.
+
+    Args:
+        encoder: the encoder of the victim's features.
+        victim: one with learned weights of layers receives their sum.
+        waves: mono float32 at 16 kHz.
+    """
+    weights: Tensor | None = getattr(victim, "layer_weights", None)
+    features = encoder.trace(waves)
+    if weights is None:
+        return features
+    return [weighted_sum(states, weights.to(states)) for states in features]
 
 
 def on_waveform(
@@ -120,13 +137,18 @@ def on_waveform(
         )
     if kept_seconds is not None and not kept_seconds > 0:
         raise VictimError(f"kept_seconds must be above 0, got {kept_seconds}")
-    _check_fit(encoder, victim)
+    check_fit(encoder, victim)
     seconds = kept_seconds or _KEPT_SECONDS.get(encoder.device.type, _KEPT_SECONDS["cpu"])
     module = WaveformModel(encoder, victim, seconds).eval()
     return wrap(module, victim.class_names or None, box=FULL_SCALE)
 
 
-def _check_fit(encoder: Encoder, victim: Victim) -> None:
+def check_fit(encoder: Encoder, victim: Victim) -> None:
+    """Check that an encoder gives the features of a victim.
+
+    Raises:
+        VictimError: if the victim belongs to another encoder or layer.
+    """
     weights: Tensor | None = getattr(victim, "layer_weights", None)
     card: dict[str, Any] = encoder.card
     width = encoder.dim
