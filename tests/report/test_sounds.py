@@ -84,6 +84,25 @@ def test_extreme_samples_survive_the_encoding() -> None:
     assert samples_of(flac_uri(samples)).tolist() == samples.tolist()
 
 
+@pytest.mark.parametrize("samples", [1, 400, 19_200])
+def test_a_sound_has_a_seek_table(samples: int) -> None:
+    # Players fail to seek in short files without one.
+    rng = np.random.default_rng(0)
+    wave = rng.integers(-2000, 2000, samples).astype(np.int16)
+    uri = flac_uri(wave)
+    assert samples_of(uri).tolist() == wave.tolist()
+    file = base64.b64decode(uri.split(",")[1])
+    blocks, at = [], 4
+    while not blocks or not blocks[-1][0] & 0x80:
+        size = int.from_bytes(file[at + 1 : at + 4], "big")
+        blocks.append((file[at], file[at + 4 : at + 4 + size]))
+        at += 4 + size
+    assert [kind & 0x7F for kind, _ in blocks][:2] == [0, 3]
+    point = blocks[1][1]
+    assert (len(point), point[:16]) == (18, bytes(16))
+    assert file[at : at + 2] in (b"\xff\xf8", b"\xff\xf9"), "the first frame follows"
+
+
 def test_pictures_of_one_utterance_share_the_time_axis(
     make_wave_exemplar: Exemplars, make_exemplar: Exemplars
 ) -> None:
