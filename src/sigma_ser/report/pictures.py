@@ -88,7 +88,8 @@ def area_path(levels: Float[np.ndarray, "N"]) -> str:
 
 def over_time(values: Float[np.ndarray, "N 1"] | Bool[np.ndarray, "N 1"]) -> Float[np.ndarray, "n"]:
     """Means of the values of samples over at most 480 equal parts of the time."""
-    return pooled(values.T.astype(float), 1, _COLUMNS)[0]
+    means: Float[np.ndarray, "n"] = pooled(values.T.astype(float), 1, _COLUMNS)[0]
+    return means
 
 
 def pooled(values: Float[np.ndarray, "R N"], rows: int, columns: int) -> Float[np.ndarray, "r n"]:
