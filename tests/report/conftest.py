@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from sigma_ser.audio.writing import quantised
 from sigma_ser.core.files import write_json
 from sigma_ser.core.rows import schema
 from sigma_ser.report.exemplar import Exemplar
@@ -182,6 +183,31 @@ def exemplar_of(name: str = "utt-0001", seed: int = 0, **changes: Any) -> Exempl
     return Exemplar(**{**values, **changes})
 
 
+def wave_exemplar_of(name: str = "utt-0001", seed: int = 0, **changes: Any) -> Exemplar:
+    """The same utterance, attacked on the waveform in the loudest half of its samples."""
+    rng = np.random.default_rng(seed)
+    waveform = exemplar_of(name, seed).waveform
+    mask = np.abs(waveform) >= np.median(np.abs(waveform))
+    delta = np.where(mask, 0.002 * np.sign(rng.normal(size=len(waveform))), 0).astype(np.float32)
+    loud = np.abs(waveform)[:, None]
+    values: dict[str, Any] = {
+        "surface": "waveform",
+        "sparsity": 0.5,
+        "epsilon": None,
+        "budget_snr": 30.0,
+        "frame_seconds": 1 / 16_000,
+        "saliency_before": loud,
+        "saliency_after": loud[::-1].copy(),
+        "mask": mask[:, None],
+        "delta": delta[:, None],
+        "perturbed": quantised(waveform + delta),
+        "snr": 31.25,
+        "pesq": 3.5,
+        "stoi": 0.987,
+    }
+    return exemplar_of(name, seed, **{**values, **changes})
+
+
 def inputs_of(rows: pl.DataFrame, **changes: Any) -> ReportInputs:
     """A run's results around some rows."""
     confusion = (np.eye(len(EMOTIONS), dtype=int) * 9 + 1).tolist()
@@ -205,7 +231,13 @@ def inputs_of(rows: pl.DataFrame, **changes: Any) -> ReportInputs:
             {"fold": "fold-0", "parts": "train / test", "shared": "speakers", "count": 0},
             {"fold": "fold-0", "parts": "train / test", "shared": "texts", "count": 12},
         ],
-        "corpus_card": {"name": "demo", "utterances": 672, "origin": "synthetic speech"},
+        "corpus_card": {
+            "name": "demo",
+            "utterances": 672,
+            "origin": "synthetic speech",
+            "licence": "Apache-2.0",
+            "redistributable": True,
+        },
         "encoder_card": {"name": "demo", "frames_per_second": 50, "channels": 256},
         "environment": {"python": "3.11.9", "torch": "2.13.0", "threads": 1},
         "study_text": 'name = "demo"\n\n[corpus]\nname = "demo"\n',
@@ -222,7 +254,8 @@ def save_run(folder: Path, inputs: ReportInputs) -> Path:
     inputs.rows.write_parquet(layout.rows)
     for number, exemplar in enumerate(inputs.exemplars):
         exemplar.save(layout.exemplar(str(number)))
-    write_json(layout.study, {"name": inputs.name})
+    evaluation = {"exemplar_sounds": inputs.exemplar_sounds}
+    write_json(layout.study, {"name": inputs.name, "evaluation": evaluation})
     layout.study_text.write_text(inputs.study_text, "utf-8")
     write_json(layout.victims, list(inputs.victims))
     cards = {"corpus": inputs.corpus_card, "encoder": inputs.encoder_card}
@@ -248,6 +281,12 @@ def make_rows() -> Callable[..., pl.DataFrame]:
 def make_exemplar() -> Callable[..., Exemplar]:
     """Factory of exemplars."""
     return exemplar_of
+
+
+@pytest.fixture(scope="session")
+def make_wave_exemplar() -> Callable[..., Exemplar]:
+    """Factory of exemplars of attacks on the waveform."""
+    return wave_exemplar_of
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from sigma_ser.report.pictures import magnitude_picture, signed_picture, spectrogram_picture
+from sigma_ser.report.pictures import (
+    area_path,
+    magnitude_picture,
+    over_time,
+    signed_picture,
+    spectrogram,
+    spectrogram_picture,
+    wave_path,
+)
 
 
 def decoded(uri: str) -> np.ndarray:
@@ -34,8 +44,38 @@ def test_signs_have_colours_and_zero_is_transparent():
 
 def test_a_tone_is_one_line_of_the_spectrogram():
     seconds = np.arange(16_000) / 16_000
-    pixels = decoded(spectrogram_picture(np.sin(2 * np.pi * 2000 * seconds)))
+    levels = spectrogram(np.sin(2 * np.pi * 2000 * seconds))
+    pixels = decoded(spectrogram_picture(levels, levels.max()))
     opacity = pixels[..., 3].astype(float).mean(1)
     # Row 0 is 8 kHz, the last row 0 Hz.
     assert abs(opacity.argmax() / len(opacity) - 0.75) < 0.02
     assert opacity.max() > 5 * np.median(opacity)
+
+
+def test_the_scale_of_a_spectrogram_is_that_of_its_top():
+    levels = spectrogram(np.random.default_rng(0).normal(size=4000))
+    full, lower = (decoded(spectrogram_picture(levels, levels.max() + d))[..., 3] for d in (0, 35))
+    assert full.max() == 255
+    assert lower.max() == 127
+    # Ten times the amplitude is 20 dB more.
+    louder = spectrogram(10 * np.random.default_rng(0).normal(size=4000))
+    np.testing.assert_allclose(louder - levels, 20, atol=1e-6)
+
+
+@pytest.mark.parametrize("samples", [1600, 16_000, 19_217, 160_001])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.93])
+def test_all_pictures_show_a_click_at_its_time(samples: int, share: float):
+    wave = np.zeros(samples)
+    at = int(share * samples)
+    wave[at] = 1.0
+    levels = spectrogram(wave)
+    drawn = -(-samples // 160) * 160 / samples  # the last column may be longer
+    place = (levels.max(0).argmax() + 0.5) / levels.shape[1] * drawn
+    assert abs(place - share) <= max(160 / samples, 1 / 480)
+    outline = [part.split(",") for part in wave_path(wave)[1:-1].split("L")]
+    peak = min(outline, key=lambda point: float(point[1]))
+    assert abs(float(peak[0]) / 480 - share) <= 1 / 480
+    parts = over_time(np.abs(wave)[:, None])
+    steps = re.findall(r"V([\d.]+)H([\d.]+)", area_path(parts / parts.max()))
+    end = next(float(x) for y, x in steps if float(y) < 100)
+    assert abs(end / 480 - share) <= 2 / 480

@@ -11,8 +11,13 @@ import typer
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     audio: Annotated[
-        bool, typer.Option(help="Embed the recordings of the utterances that the page shows.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--audio/--no-audio",
+            help="Embed the sounds of the utterances that the page shows. By default the study "
+            "decides (exemplar_sounds), or the licence of the corpus.",
+        ),
+    ] = None,
     entries: Annotated[
         Path | None,
         typer.Option(help="Also write entries for `sigma-ser leaderboard` to this folder."),

@@ -28,6 +28,7 @@ class Demo:
         source="tools/make_demo_corpus.py",
         licence="Apache-2.0",
         citation="Made for sigma-ser with eSpeak NG and Praat; synthetic, no human voice.",
+        redistributable=True,
     )
     official: ClassVar[Official] = Official(
         utterances=672,

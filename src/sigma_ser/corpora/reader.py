@@ -25,12 +25,17 @@ from .finding import Found, find_files
 
 @dataclass(frozen=True)
 class Card:
-    """Title, source, licence and citation of a corpus."""
+    """Title, source, licence and citation of a corpus.
+
+    `redistributable` states that the licence permits anyone to pass on the recordings and changed
+    copies of them. Otherwise the page of a run does not contain them by itself.
+    """
 
     title: str
     source: str = ""
     licence: str = ""
     citation: str = ""
+    redistributable: bool = False
 
 
 @dataclass(frozen=True)

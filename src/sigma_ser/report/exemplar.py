@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int16
 
 from sigma_ser.core.errors import DamagedRunError, ShapeError
 from sigma_ser.core.files import Seal, write_tensors
 from sigma_ser.core.json_text import parse_json
 
 SAMPLE_RATE = 16_000
+FEATURES, WAVEFORM = "features", "waveform"
 _ARRAYS = (
     "probabilities_before",
     "probabilities_after",
@@ -25,11 +26,13 @@ _ARRAYS = (
     "mask",
     "delta",
 )
+# Only attacks on the waveform have it.
+_PERTURBED = "perturbed"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Exemplar:
-    """What one attack did to one utterance.
+    """What one attack did to one utterance: to its features, or to its recording.
 
     Args:
         utterance: id, as in the rows.
@@ -43,16 +46,25 @@ class Exemplar:
         mask_source: victim whose map it was, `"own"` where the same; `None` for native attacks.
         scope: times the budget that the mask holds; `None` for native attacks.
         sparsity: share of the elements that may change.
-        epsilon: the largest move, in units of scale.
+        epsilon: the largest move, in units of scale; `None` where the budget was given as a
+            signal-to-noise ratio.
         probabilities_before: `(C,)`, of the original features.
-        probabilities_after: `(C,)`, of the attacked features.
-        waveform: `(N,)` float32 in [-1, 1] at 16 kHz: the original recording. Features are
-            attacked, not audio, so there is no other one.
-        frame_seconds: time from one frame to the next.
-        saliency_before: `(T, D)` explanation of the true class on the original features.
+        probabilities_after: `(C,)`, of the attacked features, or of the wave `perturbed`.
+        waveform: `(N,)` float32 in [-1, 1] at 16 kHz: the original recording.
+        frame_seconds: time from one frame to the next; on the waveform, of one sample.
+        saliency_before: `(T, D)` explanation of the true class on the original features; on the
+            waveform, `(N, 1)`, as all following maps.
         saliency_after: `(T, D)` the same on the attacked features.
         mask: `(T, D)` what was allowed to change; for a native attack, what it changed.
         delta: `(T, D)` the move, in units of scale.
+        surface: `"features"` or `"waveform"`: what was attacked.
+        perturbed: `(N,)` the perturbed recording at 16 kHz and 16 bits, as it is written to a
+            file; `None` on the features, where no recording is changed.
+        budget_snr: the budget as a signal-to-noise ratio in dB, where it was given as one.
+        snr: signal-to-noise ratio of `perturbed` in dB; `None` where undefined, as `pesq` and
+            `stoi`.
+        pesq: wide-band PESQ of `perturbed`.
+        stoi: short-time objective intelligibility of `perturbed`.
 
     Raises:
         ShapeError: if the arrays do not fit together.
@@ -69,7 +81,7 @@ class Exemplar:
     mask_source: str | None
     scope: int | None
     sparsity: float
-    epsilon: float
+    epsilon: float | None
     probabilities_before: Float[np.ndarray, "C"]
     probabilities_after: Float[np.ndarray, "C"]
     waveform: Float[np.ndarray, "N"]
@@ -78,6 +90,12 @@ class Exemplar:
     saliency_after: Float[np.ndarray, "T D"]
     mask: Bool[np.ndarray, "T D"]
     delta: Float[np.ndarray, "T D"]
+    surface: str = FEATURES
+    perturbed: Int16[np.ndarray, "_"] | None = None
+    budget_snr: float | None = None
+    snr: float | None = None
+    pesq: float | None = None
+    stoi: float | None = None
 
     def __post_init__(self) -> None:
         maps = {
@@ -93,6 +111,15 @@ class Exemplar:
             raise ShapeError(
                 f"exemplar {self.utterance!r} needs one probability for each of its "
                 f"{len(self.class_names)} classes"
+            )
+        changed = None if self.perturbed is None else self.perturbed.shape
+        samples = self.waveform.shape if self.surface == WAVEFORM else None
+        if changed != samples or (samples and self.mask.shape != (*samples, 1)):
+            raise ShapeError(
+                f"exemplar {self.utterance!r} of the surface {self.surface} has a recording "
+                f"{self.waveform.shape}, a perturbed one {changed} and maps {self.mask.shape}; on "
+                "the waveform all have one value for each sample, and on the features there is no "
+                "perturbed recording"
             )
 
     @property
@@ -121,12 +148,13 @@ class Exemplar:
 
         arrays = {
             name: torch.from_numpy(np.ascontiguousarray(_compact(getattr(self, name))))
-            for name in _ARRAYS
+            for name in (*_ARRAYS, _PERTURBED)
+            if getattr(self, name) is not None
         }
         rest = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in _ARRAYS
+            if field.name not in (*_ARRAYS, _PERTURBED)
         }
         write_tensors(path, arrays, {"exemplar": json.dumps(rest, ensure_ascii=False)}, seal)
 
@@ -141,7 +169,8 @@ class Exemplar:
 
         try:
             with safe_open(path, framework="numpy") as file:
-                arrays = {name: file.get_tensor(name) for name in _ARRAYS}
+                there = {_PERTURBED} & set(file.keys())
+                arrays = {name: file.get_tensor(name) for name in (*_ARRAYS, *there)}
                 rest: dict[str, Any] = parse_json((file.metadata() or {})["exemplar"])
             rest["class_names"] = tuple(rest["class_names"])
             return cls(**rest, **arrays)
@@ -154,4 +183,4 @@ class Exemplar:
 
 
 def _compact(array: np.ndarray) -> np.ndarray:
-    return array if array.dtype == np.bool_ else array.astype(np.float32)
+    return array if array.dtype in (np.bool_, np.int16) else array.astype(np.float32)

@@ -1,32 +1,15 @@
-"""The exemplars of the page: pictures, class probabilities and the recording of an utterance."""
+"""The exemplars of the page: pictures, class probabilities and the sounds of an utterance."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
-from .exemplar import SAMPLE_RATE, Exemplar
-from .pictures import (
-    channel_map,
-    magnitude_picture,
-    signed_picture,
-    spectrogram_picture,
-    wave_path,
-)
-
-
-@dataclass(frozen=True)
-class Strip:
-    """One picture with time on the horizontal axis."""
-
-    title: str
-    note: str
-    uri: str
+from . import formats
+from .exemplar import SAMPLE_RATE, WAVEFORM, Exemplar
+from .strips import Strip, feature_strips, recording_strips, waveform_strips
 
 
 @dataclass(frozen=True)
@@ -35,32 +18,32 @@ class Attempt:
 
     exemplar: Exemplar
     method: str
+    budget: str
+    effect: str
     strips: tuple[Strip, ...]
-    width: float  # share of the time axis that the frames cover, in per cent
     probabilities: tuple[tuple[str, float, float], ...]  # class, before, after
-    changed: int
-    elements: int
-    frames_changed: int
 
 
 @dataclass(frozen=True)
 class UtteranceView:
-    """One utterance with all attacks on it."""
+    """One utterance with all attacks on it; its own strips show the original recording."""
 
     utterance: str
     speaker: str
     text: str
     label: str
     seconds: float
-    wave: str
-    wave_width: float
-    spectrogram: str
-    audio: str  # data URI; empty if the recording is not embedded
+    strips: tuple[Strip, ...]
     attempts: tuple[Attempt, ...]
 
 
 def utterance_views(exemplars: Sequence[Exemplar], *, audio: bool = True) -> list[UtteranceView]:
-    """Group exemplars by utterance, in the given order, and draw them."""
+    """Group exemplars by utterance, in the given order, and draw them.
+
+    Args:
+        exemplars: of a run.
+        audio: embed the sounds.
+    """
     groups: dict[str, list[Exemplar]] = {}
     for exemplar in exemplars:
         groups.setdefault(exemplar.utterance, []).append(exemplar)
@@ -87,34 +70,21 @@ def _view(group: list[Exemplar], *, audio: bool) -> UtteranceView:
         text=first.text,
         label=first.label,
         seconds=span,
-        wave=wave_path(first.waveform),
-        wave_width=100 * recorded / span,
-        spectrogram=spectrogram_picture(first.waveform) if len(first.waveform) else "",
-        audio=_flac(first.waveform) if audio and len(first.waveform) else "",
-        attempts=tuple(_attempt(exemplar, span) for exemplar in group),
+        strips=recording_strips(first, span, audio=audio),
+        attempts=tuple(_attempt(exemplar, span, audio=audio) for exemplar in group),
     )
 
 
-def _attempt(exemplar: Exemplar, span: float) -> Attempt:
-    before, after = np.abs(exemplar.saliency_before), np.abs(exemplar.saliency_after)
-    # Channels have no natural order, so all pictures sort them by saliency before the attack.
-    order = np.argsort(-before.sum(0), kind="stable")
-    before_map, after_map = channel_map(before, order), channel_map(after, order)
-    full = float(np.quantile(before_map, 0.995))
-    changed = exemplar.delta != 0
-    mask_map, delta_map = channel_map(exemplar.mask, order), channel_map(exemplar.delta, order)
-    mask = magnitude_picture(mask_map, float(mask_map.max()))
-    strips = (
-        Strip("Explanation before", "saliency, true class", magnitude_picture(before_map, full)),
-        Strip("Explanation after", "same class and scale", magnitude_picture(after_map, full)),
-        Strip("Mask", "values that may change", mask),
-        Strip("Change", "orange: increase, blue: decrease", signed_picture(delta_map)),
-    )
+def _attempt(exemplar: Exemplar, span: float, *, audio: bool) -> Attempt:
+    perturbed = exemplar.perturbed
     return Attempt(
         exemplar=exemplar,
         method=method_of(exemplar),
-        strips=strips,
-        width=100 * len(exemplar.mask) * exemplar.frame_seconds / span,
+        budget=_budget(exemplar),
+        effect=_on_features(exemplar) if perturbed is None else _on_waveform(exemplar),
+        strips=feature_strips(exemplar, span)
+        if perturbed is None
+        else waveform_strips(exemplar, perturbed, span, audio=audio),
         probabilities=tuple(
             zip(
                 exemplar.class_names,
@@ -123,15 +93,44 @@ def _attempt(exemplar: Exemplar, span: float) -> Attempt:
                 strict=True,
             )
         ),
-        changed=int(changed.sum()),
-        elements=changed.size,
-        frames_changed=int(changed.any(1).sum()),
     )
 
 
-def _flac(waveform: Float[np.ndarray, "N"]) -> str:
-    import soundfile
+def _budget(exemplar: Exemplar) -> str:
+    """Size and bound of the change, in short."""
+    if exemplar.budget_snr is not None:
+        bound = f"{exemplar.budget_snr:g} dB"
+    else:
+        bound = f"ε {exemplar.epsilon:g}"
+    surface = ", waveform" if exemplar.surface == WAVEFORM else ""
+    return f"{formats.share(exemplar.sparsity)}, {bound}{surface}"
 
-    buffer = io.BytesIO()
-    soundfile.write(buffer, np.clip(waveform, -1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    return "data:audio/flac;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+def _on_features(exemplar: Exemplar) -> str:
+    """What the attack changed, as a sentence."""
+    changed = exemplar.delta != 0
+    return (
+        f"The attack changes {formats.count(int(changed.sum()))} of "
+        f"{formats.count(changed.size)} feature values, in {int(changed.any(1).sum())} of "
+        f"{len(changed)} frames, each by at most {exemplar.epsilon:g} σ."
+    )
+
+
+def _on_waveform(exemplar: Exemplar) -> str:
+    """What the attack changed, and how far it can be noticed, as sentences."""
+    changed, largest = exemplar.delta != 0, float(np.abs(exemplar.delta).max(initial=0.0))
+    asked = "" if exemplar.budget_snr is None else f" (budget: {exemplar.budget_snr:g} dB)"
+    measured = [
+        f"signal-to-noise ratio {formats.decimal(exemplar.snr, 1)} dB{asked}"
+        if exemplar.snr is not None
+        else "",
+        f"PESQ {exemplar.pesq:.2f}" if exemplar.pesq is not None else "",
+        f"STOI {exemplar.stoi:.3f}" if exemplar.stoi is not None else "",
+    ]
+    quality = ", ".join(part for part in measured if part)
+    return (
+        f"The attack changes {formats.count(int(changed.sum()))} of "
+        f"{formats.count(changed.size)} samples of the recording, each by at most "
+        f"{formats.share(largest)} of full scale. The perturbed recording was rounded to 16 bits "
+        "before it was classified" + (f"; {quality}." if quality else ".")
+    )

@@ -38,6 +38,8 @@ class ReportInputs:
         environment: versions and machine.
         study_text: the study file, as text.
         exemplars: attacked utterances in full.
+        exemplar_sounds: whether the page embeds their sounds; `None` where the study leaves this
+            to the licence of the corpus.
         replays: perturbations replayed on other victims, the columns of `replays.parquet`.
         certificates: lower bounds on the margins, the columns of `certificates.parquet`.
         seconds: wall time of the whole run, where known.
@@ -53,6 +55,7 @@ class ReportInputs:
     environment: Mapping[str, Any] = field(default_factory=dict)
     study_text: str = ""
     exemplars: Sequence[Exemplar] = ()
+    exemplar_sounds: bool | None = None
     replays: pl.DataFrame | None = None
     certificates: pl.DataFrame | None = None
     seconds: float | int | None = None
@@ -62,6 +65,17 @@ class ReportInputs:
     def notes(self) -> NoteIndex:
         """Notes on the degenerate measurements of the run."""
         return NoteIndex(degenerate(self.rows, self.victims))
+
+    @property
+    def redistributable(self) -> bool:
+        """Whether the cards of all corpora of the run state that the licence permits it."""
+        return self.corpus_card.get("redistributable") is True
+
+    @property
+    def embeds_sounds(self) -> bool:
+        """Whether the page contains sounds: as the study says, or as the licence permits."""
+        wanted = self.exemplar_sounds
+        return self.redistributable if wanted is None else wanted
 
 
 _AGAIN = "run its study again, which is quick where everything is finished"
@@ -98,8 +112,9 @@ def load_inputs(folder: Path) -> ReportInputs:
     rows = read_rows(layout.rows)
     known = read_object(layout.provenance, _PROVENANCE_KEYS, _AGAIN)
     stamp = read_object(layout.page_stamp, (), _AGAIN) if layout.page_stamp.is_file() else {}
+    study = read_object(layout.study, ("name",), _AGAIN)
     return ReportInputs(
-        name=str(read_object(layout.study, ("name",), _AGAIN)["name"]),
+        name=str(study["name"]),
         rows=rows,
         victims=read_objects(layout.victims, _VICTIM_KEYS, _AGAIN),
         leakage=known["leakage"],
@@ -108,6 +123,7 @@ def load_inputs(folder: Path) -> ReportInputs:
         environment=read_object(layout.environment, (), _AGAIN),
         study_text=_text(layout.study_text),
         exemplars=_exemplars(layout, digests, rows),
+        exemplar_sounds=study.get("evaluation", {}).get("exemplar_sounds"),
         replays=_table(layout.replays),
         certificates=_table(layout.certificates),
         seconds=stamp.get("seconds"),

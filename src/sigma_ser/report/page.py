@@ -32,8 +32,13 @@ _MOST_CELLS = 3000
 _FILTERS = ("percent", "share", "decimal", "count", "duration")
 
 
-def render_page(inputs: ReportInputs, *, audio: bool = True) -> str:
-    """The page of a run, as text."""
+def render_page(inputs: ReportInputs, *, audio: bool | None = None) -> str:
+    """The page of a run, as text.
+
+    Args:
+        inputs: results of the run.
+        audio: embed the sounds of the exemplars; `None` decides by `ReportInputs.embeds_sounds`.
+    """
     return render("page.html", _context(inputs, audio=audio))
 
 
@@ -64,7 +69,8 @@ def render(template: str, values: dict[str, Any]) -> str:
     return environment.get_template(template).render(values)
 
 
-def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
+def _context(inputs: ReportInputs, *, audio: bool | None) -> dict[str, Any]:
+    sounds = inputs.embeds_sounds if audio is None else audio
     frame = page_cells(inputs.rows)
     budgets = budgets_of(frame)
     here = at_budget(frame, budgets.reference).to_dicts() if budgets.reference else []
@@ -116,7 +122,10 @@ def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
         "left_out": len(frame) - len(cells),
         "data": embedded.json,
         "sampled": embedded.sampled,
-        "exemplars": utterance_views(inputs.exemplars, audio=audio),
+        "exemplars": utterance_views(inputs.exemplars, audio=sounds),
+        "surfaces": {exemplar.surface for exemplar in inputs.exemplars},
+        "sounds": sounds,
+        "redistributable": inputs.redistributable,
         "victims": inputs.victims,
         "leakage": inputs.leakage,
         "cards": {

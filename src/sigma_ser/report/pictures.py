@@ -11,6 +11,8 @@ from PIL import Image
 
 _BLUE, _ORANGE, _SLATE = (38, 120, 190), (222, 96, 32), (110, 120, 140)
 _MAP_ROWS, _COLUMNS = 64, 480
+HOP = 160
+"""Samples from one column of a spectrogram to the next."""
 
 
 def magnitude_picture(values: Float[np.ndarray, "R N"], full: float) -> str:
@@ -43,22 +45,51 @@ def signed_picture(values: Float[np.ndarray, "R N"]) -> str:
     return _data_uri(levels, [*below, *above])
 
 
-def spectrogram_picture(waveform: Float[np.ndarray, "N"]) -> str:
-    """Draw the log power spectrogram from 0 to 8 kHz over a range of 70 dB.
+def spectrogram(waveform: Float[np.ndarray, "N"]) -> Float[np.ndarray, "r n"]:
+    """Return the power in dB from 8 kHz (row 0) down to 0 Hz, in at most 128 rows and 480 columns.
 
     Args:
-        waveform: `(N,)` mono audio at 16 kHz; Hann windows of 25 ms every 10 ms.
+        waveform: `(N,)` mono audio at 16 kHz. Hann windows of 25 ms are centred in steps of 10 ms,
+            so that the columns divide the duration evenly.
+    """
+    window = 400
+    before = (window - HOP) // 2
+    padded = np.pad(waveform, (before, before + -len(waveform) % HOP))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::HOP]
+    power = np.abs(np.fft.rfft(frames * np.hanning(window), 512)) ** 2
+    decibel: Float[np.ndarray, "r n"] = 10 * np.log10(pooled(power.T[::-1], 128, _COLUMNS) + 1e-12)
+    return decibel
+
+
+def spectrogram_picture(decibel: Float[np.ndarray, "r n"], top: float) -> str:
+    """Draw a spectrogram over a range of 70 dB.
+
+    Args:
+        decibel: as of `spectrogram`.
+        top: the level in dB that is drawn opaque.
 
     Returns:
         A PNG image as a data URI.
     """
-    window, hop = 400, 160
-    padded = np.pad(waveform, (window // 2, window // 2 + hop))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
-    power = np.abs(np.fft.rfft(frames * np.hanning(window), 512)) ** 2
-    decibel = 10 * np.log10(pooled(power.T[::-1], 128, _COLUMNS) + 1e-12)
-    levels = np.clip((decibel - decibel.max() + 70) / 70, 0, 1)
+    levels = np.clip((decibel - top + 70) / 70, 0, 1)
     return _data_uri((255 * levels).astype(np.uint8), _ramp(_SLATE))
+
+
+def area_path(levels: Float[np.ndarray, "N"]) -> str:
+    """Return the area under a step function as an SVG path in a box 480 x 100.
+
+    Args:
+        levels: `(N,)` heights from 0 to 1 of steps that divide the box evenly.
+    """
+    ends = np.arange(1, len(levels) + 1) * _COLUMNS / max(len(levels), 1)
+    steps = [f"V{100 - 98 * a:.1f}H{x:.1f}" for a, x in zip(levels, ends, strict=True)]
+    return "M0,100" + "".join(steps) + "V100Z"
+
+
+def over_time(values: Float[np.ndarray, "N 1"] | Bool[np.ndarray, "N 1"]) -> Float[np.ndarray, "n"]:
+    """Means of the values of samples over at most 480 equal parts of the time."""
+    means: Float[np.ndarray, "n"] = pooled(values.T.astype(float), 1, _COLUMNS)[0]
+    return means
 
 
 def pooled(values: Float[np.ndarray, "R N"], rows: int, columns: int) -> Float[np.ndarray, "r n"]:

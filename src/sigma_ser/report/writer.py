@@ -17,14 +17,15 @@ from .page import render_page
 from .tables import write_tables
 
 
-def write_report(folder: Path, *, audio: bool = True, seconds: float | None = None) -> Path:
+def write_report(folder: Path, *, audio: bool | None = None, seconds: float | None = None) -> Path:
     """Write `analysis/`, `tables/`, `figures/` and `report/index.html` of a finished run.
 
     Each file appears whole or not at all; the page comes last.
 
     Args:
         folder: the run folder; the report is made from its files and from nothing else.
-        audio: embed the recordings of the exemplars, so that the page plays them.
+        audio: embed the sounds of the exemplars, so that the page plays them; `None` follows the
+            study, and where it leaves this open, the licence of the corpus.
         seconds: wall time of the run; `None` keeps that of the last report.
 
     Returns:

@@ -194,6 +194,11 @@ class EvaluationSection(_Section):
     batch_size: int = Field(32, ge=1)
     seed: Seed = 0
     exemplars: int = Field(3, ge=0, description="number of utterances shown in full in the report")
+    exemplar_sounds: StrictBool | None = Field(
+        None,
+        description="embed their sounds in the report; by default only where the licence of the "
+        "corpus permits redistribution",
+    )
     replay: StrictBool = Field(
         False, description="also replay each perturbation on every other victim of its fold"
     )

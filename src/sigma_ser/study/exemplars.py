@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from jaxtyping import Float, Int16
+from torch import Tensor
 
+from sigma_ser.audio.quality import pesq, snr, stoi
 from sigma_ser.audio.reading import read_utterance
+from sigma_ser.audio.writing import quantised
+from sigma_ser.core.errors import AudioError
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.passes import per_channel
 from sigma_ser.core.rows import schema
-from sigma_ser.report.exemplar import Exemplar
+from sigma_ser.report.exemplar import FEATURES, WAVEFORM, Exemplar
+from sigma_ser.report.sounds import wave_of
 from sigma_ser.runs.digests import Digests
 from sigma_ser.runs.files import read_part
 from sigma_ser.runs.layout import RunLayout, exemplar_key
 
 from .artifacts import Artifacts
-from .batches import StoredExplainer, step_batches
+from .batches import StepBatch, StoredExplainer, step_batches
 from .cell import attack_of, run_attack
 from .steps import AttackStep, ExemplarStep, Plan
 from .tasks import PartTask
@@ -86,27 +94,19 @@ def exemplar(task: PartTask, step: ExemplarStep, artifacts: Artifacts) -> Exempl
     length = int(batch.lengths[row])
     utterance = here.utterances[row]
     mask = here.mask(source)
-    x_adv = run_attack(here, source, attack_of(source), mask).x_adv
-    delta = (x_adv - batch.x) / per_channel(victim.scale, batch.x)
-    maps = [torch.zeros_like(batch.x)] * 2
-    mapped = source.reference
-    if mapped is None and source.mask is not None and len(source.mask.maps) == 1:
-        (mapped,) = source.mask.maps
-    if mapped is not None and mapped.victim == source.victim:
-        bank = here.bank(mapped)
-        maps = [
-            StoredExplainer(bank)(
-                victim,
-                FeatureBatch(x, batch.lengths, batch.ids),
-                here.labels,
-                seeds=bank.seeds(batch),
-            ).saliency
-            for x in (batch.x, x_adv)
-        ]
+    x_adv = run_attack(here, source, attack_of(source), mask).x_adv[row : row + 1, :length]
+    before = FeatureBatch(
+        batch.x[row : row + 1, :length], batch.lengths[row : row + 1], [step.utterance]
+    )
+    delta = (x_adv - before.x) / per_channel(victim.scale, before.x)
+    allowed = mask[row : row + 1, :length] if mask is not None else delta != 0
+    surface, changed = source.condition.get("surface", FEATURES), _Changed(x_adv)
+    if surface == WAVEFORM:
+        changed = _recorded(before, x_adv)
+    after = FeatureBatch(changed.x, before.lengths, before.ids)
+    maps = _maps(here, source, row, (before, after))
     with torch.inference_mode():
-        before, after = (victim(x, batch.lengths).softmax(1)[row] for x in (batch.x, x_adv))
-    allowed = mask if mask is not None else delta != 0
-    condition = source.condition
+        scores = [victim(one.x, one.lengths).softmax(1)[0].numpy() for one in (before, after)]
     return Exemplar(
         utterance=utterance.id,
         speaker=utterance.speaker,
@@ -114,13 +114,63 @@ def exemplar(task: PartTask, step: ExemplarStep, artifacts: Artifacts) -> Exempl
         label=utterance.label,
         class_names=here.class_names,
         victim=source.victim.name,
-        **{name: condition[name] for name in _CONDITION},
-        probabilities_before=before.numpy(),
-        probabilities_after=after.numpy(),
+        **{name: source.condition[name] for name in _CONDITION},
+        probabilities_before=scores[0],
+        probabilities_after=scores[1],
         waveform=read_utterance(utterance),
         frame_seconds=source.victim.setting.frame_seconds,
-        saliency_before=maps[0][row, :length].numpy(),
-        saliency_after=maps[1][row, :length].numpy(),
-        mask=allowed[row, :length].numpy(),
-        delta=delta[row, :length].numpy(),
+        saliency_before=maps[0][0].numpy(),
+        saliency_after=maps[1][0].numpy(),
+        mask=allowed[0].numpy(),
+        delta=delta[0].numpy(),
+        surface=surface,
+        budget_snr=source.condition.get("budget_snr"),
+        perturbed=changed.samples,
+        **changed.quality,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Changed:
+    """What the victim receives after the attack, and on the waveform the recording."""
+
+    x: Float[Tensor, "1 T D"]
+    samples: Int16[np.ndarray, "N"] | None = None
+    quality: Mapping[str, float | None] = field(default_factory=dict)
+
+
+def _recorded(before: FeatureBatch, x_adv: Float[Tensor, "1 S 1"]) -> _Changed:
+    """A perturbed wave as a recording of 16 bits, with its measured quality."""
+    samples = quantised(x_adv[0, :, 0].numpy())
+    x = torch.from_numpy(wave_of(samples)).to(before.x)[None, :, None]
+    scores = {"snr": snr(before.x, x, before.lengths)}
+    try:
+        scores |= {
+            name: measure(before.x, x, before.lengths).values
+            for name, measure in (("pesq", pesq), ("stoi", stoi))
+        }
+    except AudioError as fault:
+        # Without the packages of the extra, a study shows the rest.
+        if fault.reason != "missing":
+            raise
+    return _Changed(
+        x,
+        samples,
+        {name: one.item() if one.isfinite() else None for name, one in scores.items()},
+    )
+
+
+def _maps(
+    here: StepBatch, source: AttackStep, row: int, batches: Sequence[FeatureBatch]
+) -> list[Float[Tensor, "1 T D"]]:
+    """Explanations of the true class by the explainer of the cell; zero where it has none."""
+    mapped = source.reference
+    if mapped is None and source.mask is not None and len(source.mask.maps) == 1:
+        (mapped,) = source.mask.maps
+    if mapped is None or mapped.victim != source.victim:
+        return [torch.zeros_like(batch.x) for batch in batches]
+    bank = here.bank(mapped)
+    explain, labels = StoredExplainer(bank), here.labels[row : row + 1]
+    return [
+        explain(here.victim, batch, labels, seeds=bank.seeds(batch)).saliency for batch in batches
+    ]

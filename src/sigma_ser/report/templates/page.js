@@ -126,6 +126,7 @@ const methodText = ([method, panel, sparsity, epsilon]) => `${method}, ${panel},
   const element = (id) => document.getElementById(id);
   const articles = new Map([...document.querySelectorAll(".exemplar")].map((article) => [article.dataset.utterance, article]));
   const pick = element("pick-utterance");
+  const silence = (part) => { for (const audio of part.querySelectorAll("audio")) audio.pause(); };
   let utterances = [];
 
   const prepare = () => {
@@ -162,7 +163,7 @@ const methodText = ([method, panel, sparsity, epsilon]) => `${method}, ${panel},
   const show = () => {
     for (const [id, article] of articles) {
       article.hidden = id !== pick.value;
-      if (article.hidden) article.querySelector("audio")?.pause();
+      if (article.hidden) silence(article);
     }
     const one = utterances.find((candidate) => candidate.id === pick.value);
     const table = element("outcomes");
@@ -187,7 +188,10 @@ const methodText = ([method, panel, sparsity, epsilon]) => `${method}, ${panel},
     const label = article.querySelector(".attempts");
     const choice = label.querySelector("select");
     choice.append(...attempts.map((part) => new Option(part.dataset.method)));
-    const turn = () => attempts.forEach((part, i) => { part.hidden = i !== choice.selectedIndex; });
+    const turn = () => attempts.forEach((part, i) => {
+      part.hidden = i !== choice.selectedIndex;
+      if (part.hidden) silence(part);
+    });
     choice.addEventListener("change", turn);
     label.hidden = attempts.length < 2;
     turn();
@@ -196,25 +200,38 @@ const methodText = ([method, panel, sparsity, epsilon]) => `${method}, ${panel},
   setTimeout(() => { prepare(); picker.hidden = false; offer(); }, 30);
   for (const [i, article] of [...articles.values()].entries()) article.hidden = i > 0;
 
-  // The playback position is drawn in all pictures; a click in a picture plays from there.
+  // One sound plays at a time. Its position is drawn in all pictures of the utterance. A click in a
+  // picture plays the sound of this picture, or else the last one, from there.
   for (const article of articles.values()) {
-    const audio = article.querySelector("audio");
     const time = article.querySelector(".time");
-    if (!audio || !time) continue;
+    let current = time.querySelector("audio");
+    if (!current) continue;
     const seconds = Number(time.dataset.seconds);
-    const follow = () => {
-      for (const head of time.querySelectorAll(".head")) head.style.left = `${100 * audio.currentTime / seconds}%`;
-      if (!audio.paused) requestAnimationFrame(follow);
+    const draw = () => {
+      for (const head of time.querySelectorAll(".head")) head.style.left = `${100 * current.currentTime / seconds}%`;
     };
-    audio.addEventListener("play", () => { time.classList.add("playing"); follow(); });
-    audio.addEventListener("seeked", follow);
-    audio.addEventListener("ended", () => time.classList.remove("playing"));
+    const follow = () => {
+      draw();
+      if (!current.paused) requestAnimationFrame(follow);
+    };
+    for (const audio of time.querySelectorAll("audio")) {
+      audio.addEventListener("play", () => {
+        for (const other of document.querySelectorAll("audio")) if (other !== audio) other.pause();
+        current = audio;
+        time.classList.add("playing");
+        follow();
+      });
+      audio.addEventListener("seeked", () => { if (audio === current) draw(); });
+      audio.addEventListener("ended", () => { if (audio === current) time.classList.remove("playing"); });
+    }
     time.addEventListener("click", (event) => {
       const view = event.target.closest(".view");
       if (!view) return;
       const box = view.getBoundingClientRect();
+      const audio = view.parentElement.querySelector("audio") ?? (current.closest("[hidden]") ? time.querySelector("audio") : current);
       audio.currentTime = Math.min(seconds * (event.clientX - box.left) / box.width, audio.duration || 0);
-      audio.play();
+      // A sound that starts before this one has started ends its promise with an error.
+      audio.play().catch(() => {});
     });
   }
 })();
