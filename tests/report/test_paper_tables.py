@@ -48,7 +48,7 @@ def test_every_figure_is_that_of_the_rows(rows: pl.DataFrame, name: str) -> None
             sparsity = float(heading.removeprefix("k = ").removesuffix(" %")) / 100
             here = [
                 row for row in rows.to_dicts()
-                if row["correct_before"] and row["victim"] == line.section
+                if row["correct_before"] and display_name(row["victim"]) == line.section
                 and display_name(row["attack"]) == attack
                 and display_name(row["explainer"] or "–") == explainer
                 and row["scope"] == sizes[mask]

@@ -6,6 +6,7 @@ _WRITTEN: dict[str, str] = {
     "adversarial-path": "Adversarial path",
     "bilstm": "BiLSTM",
     "cnn": "CNN",
+    "cosine": "cosine",
     "cornersearch": "CornerSearch",
     "deeplift": "DeepLIFT",
     "deeplift-shap": "DeepLIFT SHAP",

@@ -138,7 +138,8 @@ def _over_budgets(
     budgets = sorted({(cell["epsilon"], cell["sparsity"]) for cell in cells})
     found: dict[tuple[str, tuple[str, ...], bool], dict[tuple[float, float], Entry]] = {}
     for cell in cells:
-        place = cell["panel"], _method(cell, cells), cell["kind"] == "control"
+        panel = cell["panel"].replace(cell["victim"], display_name(cell["victim"]), 1)
+        place = panel, _method(cell, cells), cell["kind"] == "control"
         found.setdefault(place, {})[cell["epsilon"], cell["sparsity"]] = entry(cell)
     lines = [
         Line(panel, method, tuple(entries.get(one, Entry(None)) for one in budgets), control)

@@ -78,10 +78,12 @@ def latex(table: PaperTable) -> str:
         if group:
             rules.append(rf"\cmidrule(lr){{{place}-{place + size - 1}}}")
         place += size
+    marked = any(entry.best for line in table.lines for entry in line.entries)
+    bold = " Bold: the best of a section, ties included." if marked else ""
     lines = [
         rf"\begin{{table{wide}}}",
         r"\centering\small",
-        rf"\caption{{{_tex(table.caption)}. Bold: the best of a section, ties included.}}",
+        rf"\caption{{{_tex(table.caption)}.{bold}}}",
         rf"\label{{tab:{table.name}}}",
         r"\setlength{\tabcolsep}{4pt}",
         rf"\begin{{tabular}}{{{'l' * leading}{'r' * figures}}}",
