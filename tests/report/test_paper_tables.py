@@ -48,7 +48,7 @@ def test_every_figure_is_that_of_the_rows(rows: pl.DataFrame, name: str) -> None
             sparsity = float(heading.removeprefix("k = ").removesuffix(" %")) / 100
             here = [
                 row for row in rows.to_dicts()
-                if row["correct_before"] and display_name(row["victim"]) == line.section
+                if row["correct_before"] and row["victim"] == line.section
                 and display_name(row["attack"]) == attack
                 and display_name(row["explainer"] or "–") == explainer
                 and row["scope"] == sizes[mask]
@@ -78,7 +78,7 @@ def test_transfer_has_the_free_choice_as_reference(rows: pl.DataFrame) -> None:
     table = of(rows, "transfer")
     sections = {line.section for line in table.lines}
     assert sections == {"Dual averaging in Gradient, 8 k"}
-    assert [line.names[0] for line in table.lines] == ["BiLSTM", "Mean pool", "free choice"]
+    assert [line.names[0] for line in table.lines] == ["bilstm", "mean-pool", "free choice"]
     assert not any(entry.best for entry in table.lines[-1].entries)
 
 
@@ -94,7 +94,7 @@ def test_cost_is_that_of_the_passes(rows: pl.DataFrame) -> None:
         (pl.col("forwards") + pl.col("backwards")).mean().alias("passes")
     )  # fmt: skip
     inside = dict(zip((heading for _, heading in table.columns), line.entries, strict=True))
-    assert line.names == ("Gradient", "Mean pool", "8 k")
+    assert line.names == ("Gradient", "mean-pool", "8 k")
     assert inside["Uses"].value == 2
     assert inside["attacks in the mask"].value == pytest.approx(here["passes"].sum())
 

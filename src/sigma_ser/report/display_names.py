@@ -1,26 +1,28 @@
-"""Names of attacks, explainers, heads and measures as a paper writes them."""
+"""Names of attacks, explainers and measures as a paper writes them."""
 
 from __future__ import annotations
 
 _WRITTEN: dict[str, str] = {
     "adversarial-path": "Adversarial path",
-    "bilstm": "BiLSTM",
-    "cnn": "CNN",
-    "cosine": "cosine",
+    "attention-weights": "Attention weights",
     "cornersearch": "CornerSearch",
+    "cosine": "cosine",
     "deeplift": "DeepLIFT",
     "deeplift-shap": "DeepLIFT SHAP",
     "dual-averaging": "Dual averaging",
     "ead": "EAD",
-    "ecapa": "ECAPA",
-    "emobox": "EmoBox",
+    "expected-gradients": "Expected Gradients",
+    "feature-ablation": "Feature ablation",
     "fgsm": "FGSM",
     "fmn-l0": "FMN-L0",
     "grad-cam": "Grad-CAM",
+    "gradient": "Gradient",
+    "gradient-margin": "Gradient of the margin",
     "gradient-shap": "GradientSHAP",
+    "greedy-support": "Greedy support",
     "greedyfool": "GreedyFool",
-    "gru": "GRU",
     "guided-backprop": "Guided backpropagation",
+    "homotopy": "Homotopy",
     "input-x-gradient": "Input x gradient",
     "integrated-gradients": "Integrated Gradients",
     "iou": "IoU",
@@ -28,11 +30,13 @@ _WRITTEN: dict[str, str] = {
     "kernel-shap": "KernelSHAP",
     "lime": "LIME",
     "mifgsm": "MI-FGSM",
-    "mlp": "MLP",
+    "occlusion": "Occlusion",
     "onepixel": "One-Pixel",
     "oneshot": "One shot",
     "pgd": "PGD",
     "pgd0": "PGD0",
+    "random": "Random",
+    "reselect": "Reselect",
     "rise": "RISE",
     "saif": "SAIF",
     "sapf": "SAPF",
@@ -42,29 +46,23 @@ _WRITTEN: dict[str, str] = {
     "sigma-zero": "sigma-zero",
     "smoothgrad": "SmoothGrad",
     "sparse-autoattack": "Sparse-AutoAttack",
+    "sparse-path": "Sparse path",
     "sparse-rs": "Sparse-RS",
     "sparsefool": "SparseFool",
     "spgd": "Sparse-PGD",
     "ssim_time": "SSIM over time",
     "staa-net": "STAA-Net",
-    "superb": "SUPERB",
     "topk_intersection": "top-k overlap",
+    "universal": "Universal",
     "vargrad": "VarGrad",
     "vfga": "VFGA",
 }
 
 
 def display_name(name: str) -> str:
-    """A name as a paper writes it; names that are not known here get a capital letter.
+    """A name as a paper writes it; a name that is not known here stays as it is.
 
-    >>> display_name("integrated-gradients"), display_name("my-attack"), display_name("mlp-2")
-    ('Integrated Gradients', 'My attack', 'MLP-2')
+    >>> display_name("integrated-gradients"), display_name("my-attack")
+    ('Integrated Gradients', 'my-attack')
     """
-    if name in _WRITTEN:
-        return _WRITTEN[name]
-    # Names of victims may end with their seed.
-    head, dash, seed = name.rpartition("-")
-    if dash and seed.isdigit() and head in _WRITTEN:
-        return f"{_WRITTEN[head]}-{seed}"
-    words = name.replace("-", " ").replace("_", " ")
-    return words[:1].upper() + words[1:]
+    return _WRITTEN.get(name, name)

@@ -138,8 +138,7 @@ def _over_budgets(
     budgets = sorted({(cell["epsilon"], cell["sparsity"]) for cell in cells})
     found: dict[tuple[str, tuple[str, ...], bool], dict[tuple[float, float], Entry]] = {}
     for cell in cells:
-        panel = cell["panel"].replace(cell["victim"], display_name(cell["victim"]), 1)
-        place = panel, _method(cell, cells), cell["kind"] == "control"
+        place = cell["panel"], _method(cell, cells), cell["kind"] == "control"
         found.setdefault(place, {})[cell["epsilon"], cell["sparsity"]] = entry(cell)
     lines = [
         Line(panel, method, tuple(entries.get(one, Entry(None)) for one in budgets), control)
@@ -159,7 +158,7 @@ def _method(cell: Cell, cells: Sequence[Cell]) -> tuple[str, str, str]:
     if cell["explainer"] is None:
         return attack, "–", _FREE
     source = cell["mask_source"]
-    owner = "" if source in (None, "own", cell["victim"]) else f" of {display_name(source)}"
+    owner = "" if source in (None, "own", cell["victim"]) else f" of {source}"
     size = "k" if (cell["scope"] or 1) == 1 else f"{cell['scope']} k"
     return attack, display_name(cell["explainer"]) + owner, size
 
@@ -186,7 +185,7 @@ def _transfer(rows: pl.DataFrame, budget: tuple[float, float] | None) -> PaperTa
         native = {one["target_victim"]: Entry(one["native_asr"]) for one in found}
         for source in sorted({one["source_victim"] for one in found}):
             here = {one["target_victim"]: one for one in found if one["source_victim"] == source}
-            lines.append(_line(section, display_name(source), targets, {
+            lines.append(_line(section, source, targets, {
                 target: Entry(one["asr"], one["asr_low"], one["asr_high"])
                 for target, one in here.items()
             }))  # fmt: skip
@@ -196,7 +195,7 @@ def _transfer(rows: pl.DataFrame, budget: tuple[float, float] | None) -> PaperTa
         "Attack success rate in per cent inside the masks of other victims "
         f"(lines: explained victim; columns: attacked victim), {_budget(budget)}"
     )
-    columns = tuple(("attacked victim", display_name(one)) for one in targets)
+    columns = tuple(("attacked victim", one) for one in targets)
     return _table("transfer", caption, ("Mask of",), columns, lines, style="rate")
 
 
@@ -229,7 +228,7 @@ def _cost(rows: pl.DataFrame, budget: tuple[float, float] | None) -> PaperTable 
     lines = [
         Line(
             " · ".join(str(one[name]) for name in varying),
-            (display_name(one["explainer"]), display_name(one["source_victim"]),
+            (display_name(one["explainer"]), one["source_victim"],
              "k" if (one["scope"] or 1) == 1 else f"{one['scope']} k"),
             tuple(Entry(one[key]) for _, _, key, _ in figures),
         )
