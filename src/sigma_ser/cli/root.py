@@ -30,6 +30,7 @@ from . import (
     report,
     run,
     status,
+    table,
     train,
 )
 
@@ -62,6 +63,7 @@ app.command("attack")(attack.attack)
 app.command("certify")(certify.certify)
 app.command("explain")(explain.explain)
 app.command("report")(report.report)
+app.command("table")(table.table)
 app.command("compare")(compare.compare)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("list")(catalogue.list_names)

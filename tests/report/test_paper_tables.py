@@ -1,0 +1,148 @@
+"""Tables of a paper: every figure against the rows, marks, and the three forms."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from sigma_ser.core.errors import RunError
+from sigma_ser.report.display_names import display_name
+from sigma_ser.report.paper_tables import PaperTable, paper_tables
+from sigma_ser.report.typesetting import comma_separated, latex, markdown, write_paper_tables
+
+Rows = Callable[..., pl.DataFrame]
+
+
+@pytest.fixture(scope="module")
+def rows(make_rows: Rows) -> pl.DataFrame:
+    """Rows with masks of the other victim too."""
+    own = make_rows(utterances=40, sparsities=(0.01, 0.02), epsilons=(0.5, 1.0))
+    other = {"bilstm": "mean-pool", "mean-pool": "bilstm"}
+    foreign = own.filter(pl.col("explainer") == "gradient").with_columns(
+        pl.col("victim").replace_strict(other).alias("mask_source")
+    )
+    return pl.concat([own, foreign])
+
+
+def of(rows: pl.DataFrame, name: str) -> PaperTable:
+    (found,) = paper_tables(rows, [name])
+    return found
+
+
+@pytest.mark.parametrize("name", ["success", "consistency"])
+def test_every_figure_is_that_of_the_rows(rows: pl.DataFrame, name: str) -> None:
+    table = of(rows, name)
+    sizes = {"k": 1, "8 k": 8, "free choice": None}
+    seen = 0
+    for line in table.lines:
+        attack, explainer, mask = line.names
+        explainer, _, owner = explainer.partition(" of ")
+        for (group, heading), entry in zip(table.columns, line.entries, strict=True):
+            epsilon = float(group.removeprefix("epsilon = "))
+            sparsity = float(heading.removeprefix("k = ").removesuffix(" %")) / 100
+            here = [
+                row for row in rows.to_dicts()
+                if row["correct_before"] and row["victim"] == line.section
+                and display_name(row["attack"]) == attack
+                and display_name(row["explainer"] or "–") == explainer
+                and row["scope"] == sizes[mask]
+                and (row["mask_source"] in (None, "own")) == (not owner)
+                and abs(row["sparsity"] - sparsity) < 1e-9 and row["epsilon"] == epsilon
+            ]  # fmt: skip
+            values = [float(row["success" if name == "success" else "cosine"]) for row in here]
+            assert entry.value == pytest.approx(sum(values) / len(values))
+            seen += 1
+    assert seen == rows.select("victim", "attack", "explainer", "scope", "mask_source", "sparsity",
+                               "epsilon").n_unique()  # fmt: skip
+
+
+def test_the_best_are_marked_with_ties_and_without_controls(rows: pl.DataFrame) -> None:
+    table = of(rows, "consistency")
+    for place in range(len(table.columns)):
+        for section in {line.section for line in table.lines}:
+            here = [line for line in table.lines if line.section == section]
+            rivals = [line for line in here if "Random" not in line.names]
+            top = max(line.entries[place].value or 0.0 for line in rivals)
+            for line in here:
+                best = line in rivals and line.entries[place].value == top
+                assert line.entries[place].best == best
+
+
+def test_transfer_has_the_free_choice_as_reference(rows: pl.DataFrame) -> None:
+    table = of(rows, "transfer")
+    sections = {line.section for line in table.lines}
+    assert sections == {"Dual averaging in Gradient, 8 k"}
+    assert [line.names[0] for line in table.lines] == ["bilstm", "mean-pool", "free choice"]
+    assert not any(entry.best for entry in table.lines[-1].entries)
+
+
+def test_cost_is_that_of_the_passes(rows: pl.DataFrame) -> None:
+    table = of(rows, "cost")
+    (line, _) = table.lines
+    correct = rows.filter(
+        "correct_before", pl.col("sparsity") == 0.02, pl.col("epsilon") == 1.0,
+        pl.col("explainer") == "gradient",
+    )  # fmt: skip
+    source = pl.when(pl.col("mask_source") == "own").then("victim").otherwise("mask_source")
+    here = correct.filter(source == "mean-pool").group_by("victim").agg(
+        (pl.col("forwards") + pl.col("backwards")).mean().alias("passes")
+    )  # fmt: skip
+    inside = dict(zip((heading for _, heading in table.columns), line.entries, strict=True))
+    assert line.names == ("Gradient", "mean-pool", "8 k")
+    assert inside["Uses"].value == 2
+    assert inside["attacks in the mask"].value == pytest.approx(here["passes"].sum())
+
+
+def test_the_csv_has_every_figure_unrounded(rows: pl.DataFrame) -> None:
+    table = of(rows, "success")
+    lines = list(csv.DictReader(io.StringIO(comma_separated(table))))
+    values = [entry.value for line in table.lines for entry in line.entries]
+    assert [float(line["value"]) for line in lines] == values
+
+
+def test_markdown_and_latex_have_the_same_figures(rows: pl.DataFrame) -> None:
+    table = of(rows, "success")
+    figure = re.compile(r"\d+\.\d \[\d+, \d+\]")
+    assert figure.findall(markdown(table)) == figure.findall(latex(table))
+    bold = sum(entry.best for line in table.lines for entry in line.entries)
+    assert bold == latex(table).count(r"\textbf{") == markdown(table).count("**") // 2 > 0
+
+
+def test_latex_is_balanced_and_escaped(rows: pl.DataFrame) -> None:
+    hostile = rows.with_columns(pl.lit("50 %_#$&{}~^\\").alias("victim"))
+    text = latex(of(hostile, "success"))
+    assert text.count(r"\begin{") == text.count(r"\end{") == 2
+    columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)
+    assert columns is not None
+    for line in text.splitlines():
+        if line.endswith(r"\\") and r"\multicolumn" not in line:
+            assert len(re.findall(r"(?<!\\)&", line)) == len(columns[1]) - 1
+    assert r"50 \%\_\#\$\&\{\}" in text
+    assert text.isascii()
+
+
+def test_files_and_preview(rows: pl.DataFrame, tmp_path: Path) -> None:
+    paths = write_paper_tables(tmp_path, paper_tables(rows))
+    assert len(paths) == 4 * 3 + 1
+    preview = (tmp_path / "preview.tex").read_text()
+    for name in ("success", "consistency", "transfer", "cost"):
+        assert rf"\input{{{name}.tex}}" in preview
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"names": ["sucess"]}, "sucess"),
+        ({"metric": "cosin"}, "cosin"),
+        ({"budget": (0.5, 1.0)}, "sparsity 0.5"),
+    ],
+)
+def test_wrong_wishes_are_named(rows: pl.DataFrame, change: dict[str, object], word: str) -> None:
+    with pytest.raises(RunError, match=word):
+        paper_tables(rows, **change)  # type: ignore[arg-type]
