@@ -65,7 +65,7 @@ def render(template: str, values: dict[str, Any]) -> str:
 
 
 def _context(inputs: ReportInputs, *, audio: bool) -> dict[str, Any]:
-    frame = page_cells(inputs.rows)
+    frame = page_cells(inputs.rows, "features")
     budgets = budgets_of(frame)
     here = at_budget(frame, budgets.reference).to_dicts() if budgets.reference else []
     found = findings(here)

@@ -30,7 +30,8 @@ from sigma_ser.victims.settings import TrainingSettings
 from sigma_ser.victims.victim import wrap
 
 from .inputs import StudyInput, open_inputs, plan_study
-from .loading import check_names, load_study
+from .loading import load_study
+from .name_checks import check_names
 from .scheduler import stages
 from .steps import (
     AttackStep,
