@@ -76,7 +76,11 @@ class CorpusSection(_OpenSection):
 
     name: str
     root: Path | None = Field(None, description="folder of the corpus; relative to the study file")
-    protocol: OneOrMore[str] = Field(description="one, or a list: each is run")
+    protocol: OneOrMore[str] = Field(
+        [],
+        description="one, or a list: each is run. It may be left out with a store under "
+        "[features] where no victim is trained: then the whole store is the test part",
+    )
     protocol_settings: dict[str, Any] = {}
     seed: Seed = Field(0, description="of the split, where the protocol draws one")
     folds: Distinct[int] | None = Field(
@@ -300,7 +304,11 @@ class StudyConfig(_Section):
                 "the surface waveform needs recordings, and a store holds none: name their corpus "
                 "under [corpus]"
             )
-        if self.corpus is None and any(one.load is None for one in self.victims):
+        trained = any(one.load is None for one in self.victims)
+        split = all(section.protocol for section in self.corpus or ())
+        if not split and (self.features is None or trained):
+            raise ValueError("the key 'protocol' is missing under [corpus]")
+        if self.corpus is None and trained:
             raise ValueError(
                 "a head needs a corpus and a protocol to be trained; a store alone serves victims "
                 "that are loaded"

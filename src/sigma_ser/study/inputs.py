@@ -29,7 +29,7 @@ from .config import WAVEFORM, CorpusSection, StudyConfig
 from .plan import PlanInput, features_key, make_plan
 from .steps import Plan, Setting
 
-# The one protocol of a feature store without a corpus.
+# The one protocol of a feature store whose corpus is not split.
 _WHOLE_STORE = "store"
 
 
@@ -161,13 +161,9 @@ def _from_store(config: StudyConfig, store: FeatureStore) -> list[StudyInput]:
             f"{store.folder} is incomplete; run `sigma-ser extract` again to finish it"
         )
     if config.corpus is None:
-        corpus = _corpus_of(store)
-        test = config.evaluation.ids or store.ids
-        unknown = [name for name in test if name not in store]
-        if unknown:
-            raise ConfigError(f"evaluation.ids: {store.folder} has no utterance {unknown[0]!r}")
-        folds = {_WHOLE_STORE: [Fold(_WHOLE_STORE, (), (), test)]}
-        pairs: list[tuple[Corpus, Mapping[str, Sequence[Fold]]]] = [(corpus, folds)]
+        pairs: list[tuple[Corpus, Mapping[str, Sequence[Fold]]]] = [
+            (_corpus_of(store), _whole(store, config))
+        ]
     else:
         pairs = []
         for section in config.corpus:
@@ -177,13 +173,22 @@ def _from_store(config: StudyConfig, store: FeatureStore) -> list[StudyInput]:
                     f"features.store: {store.folder} holds features of another corpus or version "
                     f"({store.card['corpus']['name']}) than {section.name}; extract them again"
                 )
-            pairs.append((corpus, _folds(section, corpus)))
+            pairs.append((corpus, _folds(section, corpus) or _whole(store, config)))
     card = store.card["encoder"]
     whole = encoder_of(card) if WAVEFORM in config.surface else None
     return [
         StudyInput(corpus, folds, store.key, store.folder, card, None, whole)
         for corpus, folds in pairs
     ]
+
+
+def _whole(store: FeatureStore, config: StudyConfig) -> dict[str, list[Fold]]:
+    """All utterances of a store as the test part of one fold."""
+    test = config.evaluation.ids or store.ids
+    unknown = [name for name in test if name not in store]
+    if unknown:
+        raise ConfigError(f"evaluation.ids: {store.folder} has no utterance {unknown[0]!r}")
+    return {_WHOLE_STORE: [Fold(_WHOLE_STORE, (), (), tuple(test))]}
 
 
 def _corpus_of(store: FeatureStore) -> Corpus:
