@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -190,3 +191,14 @@ def test_two_equal_maps_agree_completely():
     for name, values in same.items():
         assert values.tolist() == pytest.approx([1.0] * len(values)), name
     assert centre_shift(a, a, LENGTHS, 1.0).tolist() == [0.0] * 5
+
+
+def test_kendall_of_a_profile_of_samples_takes_linear_memory():
+    # All pairs of 20,000 samples would take 3 GB.
+    a = torch.rand(1, 20_000, 1, generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([20_000])
+    tracemalloc.start()
+    assert kendall(a, a**2, lengths).item() == pytest.approx(1.0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50e6

@@ -13,7 +13,8 @@ from sigma_ser.core.errors import ConfigError, UnknownNameError
 from sigma_ser.report.certificates import brackets
 from sigma_ser.runs.garbage import find_garbage
 from sigma_ser.study.certificates import certificate_schema
-from sigma_ser.study.loading import check_names, parse_study
+from sigma_ser.study.loading import parse_study
+from sigma_ser.study.name_checks import check_names
 
 BUDGET = {"granularity": "element", "epsilon": 0.5}
 PLACE = {

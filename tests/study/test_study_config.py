@@ -11,7 +11,8 @@ import pytest
 import sigma_ser as ss
 from sigma_ser.demo import study_path
 from sigma_ser.study.config import StudyConfig
-from sigma_ser.study.loading import check_names, load_study, parse_study
+from sigma_ser.study.loading import load_study, parse_study
+from sigma_ser.study.name_checks import check_names
 
 GOOD = """
 name = "good"

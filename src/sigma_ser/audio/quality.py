@@ -63,12 +63,28 @@ def audio_quality(batch: FeatureBatch, x_adv: Float[Tensor, "B S 1"]) -> AudioQu
         for row in reasons
     )
     return AudioQuality(
-        snr=snr(x, x_adv, lengths),
-        snr_segmental=snr_segmental(x, x_adv, lengths),
-        peak_dbfs=peak_dbfs(x, x_adv, lengths),
+        **levels(batch, x_adv),
         notes=notes,
         **{name: found.values for name, found in scores.items()},
     )
+
+
+def levels(batch: FeatureBatch, x_adv: Float[Tensor, "B S 1"]) -> dict[str, Float64[Tensor, "B"]]:
+    """The measures that need no further package: `snr`, `snr_segmental` and `peak_dbfs`.
+
+    Args:
+        batch: the clean waves `(B, S, 1)`.
+        x_adv: the perturbed waves, `(B, S, 1)`.
+
+    Raises:
+        ShapeError: if the shapes differ, or there is more than one channel.
+    """
+    given = (batch.x, x_adv, batch.lengths)
+    return {
+        "snr": snr(*given),
+        "snr_segmental": snr_segmental(*given),
+        "peak_dbfs": peak_dbfs(*given),
+    }
 
 
 def snr(

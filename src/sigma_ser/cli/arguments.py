@@ -6,8 +6,9 @@ VICTIM comes before FEATURES in every command. Both may lie in a run folder.
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +26,14 @@ CORPUS_HELP = (
     "Corpus of the features: a registered corpus, a manifest, or a folder with one subfolder per "
     "class. The default is the corpus that the features or their run name."
 )
+
+
+class Surface(StrEnum):
+    """What an attack changes."""
+
+    FEATURES = "features"
+    WAVEFORM = "waveform"
+
 
 # Options of the commands that treat some utterances at a grid of budgets.
 Sparsities = Annotated[
@@ -69,7 +78,7 @@ def check_order(command: str, victim: str, features: Path) -> None:
     """
     from sigma_ser.core.errors import ConfigError
 
-    if _holds(Path(victim), _is_store) or _holds(features, _is_victim):
+    if _holds(Path(victim), is_store) or _holds(features, _is_victim):
         raise ConfigError(
             f"VICTIM comes before FEATURES, and here {victim} and {features} are in the other "
             f"order; write sigma-ser {command} {features} {victim}"
@@ -109,7 +118,7 @@ def features_folder(folder: Path) -> Path:
 
     if _holds(folder, _is_victim):
         raise ConfigError(f"{folder} is a victim and not a feature store; give its features")
-    return _only(folder, _is_store, "feature stores")
+    return _only(folder, is_store, "feature stores")
 
 
 def victim_view(victim: Victim, store: FeatureStore) -> FeatureStore:
@@ -127,7 +136,14 @@ def victim_view(victim: Victim, store: FeatureStore) -> FeatureStore:
 
 
 def corpus_of(store: FeatureStore, corpus: str | None, root: Path | None) -> Corpus:
-    """The corpus that features were extracted from.
+    """The corpus that features were extracted from; see :func:`recordings_of`."""
+    from sigma_ser.corpora.corpus import load_corpus
+
+    return load_corpus(**recordings_of(store, corpus, root))
+
+
+def recordings_of(store: FeatureStore, corpus: str | None, root: Path | None) -> dict[str, Any]:
+    """Where the recordings of features are, as arguments of `load_corpus`.
 
     Args:
         store: the features. If they lie in a run folder, its study names the corpus.
@@ -139,12 +155,12 @@ def corpus_of(store: FeatureStore, corpus: str | None, root: Path | None) -> Cor
     """
     from sigma_ser.core import registry
     from sigma_ser.core.errors import ConfigError
-    from sigma_ser.corpora.corpus import load_corpus
     from sigma_ser.study.audit import corpus_place
 
     name = str(store.card["corpus"]["name"])
     if corpus is not None:
-        return load_corpus(*corpus_place(corpus, root))
+        reader, place = corpus_place(corpus, root)
+        return {"name": reader, "root": place}
     if root is None and (found := _corpus_of_run(store.folder, name)) is not None:
         return found
     if name not in registry.names("corpus"):
@@ -152,10 +168,10 @@ def corpus_of(store: FeatureStore, corpus: str | None, root: Path | None) -> Cor
             f"the features in {store.folder} come from {name!r}, which is not a registered corpus; "
             "give the manifest or the folder of its recordings with --corpus"
         )
-    return load_corpus(name, root)
+    return {"name": name, "root": root}
 
 
-def _corpus_of_run(store: Path, name: str) -> Corpus | None:
+def _corpus_of_run(store: Path, name: str) -> dict[str, Any] | None:
     """The corpus of this name in the study of the run folder that holds a store."""
     from sigma_ser.corpora.corpus import load_corpus
     from sigma_ser.runs.files import read_object
@@ -168,9 +184,9 @@ def _corpus_of_run(store: Path, name: str) -> Corpus | None:
     advice = "give the corpus of the features with --corpus"
     sections = read_object(layout.study, ["corpus"], advice)["corpus"] or []
     for section in map(CorpusSection.model_validate, sections):
-        found = load_corpus(section.name, section.root, **section.settings)
-        if found.name == name:
-            return found
+        place = {"name": section.name, "root": section.root, **section.settings}
+        if load_corpus(**place).name == name:
+            return place
     return None
 
 
@@ -193,7 +209,8 @@ def _inside(folder: Path, is_one: Callable[[Path], bool]) -> list[Path]:
     return sorted(filter(is_one, folder.iterdir())) if folder.is_dir() else []
 
 
-def _is_store(folder: Path) -> bool:
+def is_store(folder: Path) -> bool:
+    """Whether a folder holds a feature store."""
     from sigma_ser.encoders.index import CARD
 
     return (folder / CARD).is_file()

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sigma_ser.core.rows import AUDIO_QUALITY
+
 from .arguments import (
     FEATURES_HELP,
     VICTIM_HELP,
@@ -21,11 +23,15 @@ from .arguments import (
     Epsilons,
     Ids,
     Sparsities,
+    Surface,
     Unit,
     check_order,
     features_folder,
+    is_store,
+    recordings_of,
     victim_source,
 )
+from .attack_table import SHOWN, print_table
 
 if TYPE_CHECKING:
     from sigma_ser.evaluate.notes import NoteIndex
@@ -33,10 +39,10 @@ if TYPE_CHECKING:
     from sigma_ser.victims.exposure import Exposure
 
 _DEFAULT = ("dual-averaging", "sigma-autoattack")
-_CONDITION = ("attack", "explainer", "mask_source", "scope", "sparsity", "epsilon", "granularity")
+_CONDITION = (*SHOWN, "granularity", "surface")
 _FIGURES = (
     "utterances", "asr", "asr_low", "asr_high", "l0_share", "linf", "forwards", "backwards",
-    "mask_forwards", "mask_backwards", "seconds",
+    "mask_forwards", "mask_backwards", "seconds", *AUDIO_QUALITY,
 )  # fmt: skip
 
 
@@ -55,6 +61,20 @@ def attack(
     sparsity: Sparsities = None,
     epsilon: Epsilons = None,
     granularity: Unit = "element",
+    surface: Annotated[
+        Surface,
+        typer.Option(
+            help="What is attacked: `features`, or the `waveform` of their recordings. On the "
+            "waveform, epsilon is a share of full scale, and success is that of 16-bit files."
+        ),
+    ] = Surface.FEATURES,
+    snr: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="On the waveform, smallest signal-to-noise ratio in dB, in place of epsilon. "
+            "Repeatable."
+        ),
+    ] = None,
     explainer: Annotated[
         list[str] | None,
         typer.Option(help="Also attack inside the mask of this explainer. Repeatable."),
@@ -74,7 +94,10 @@ def attack(
     ] = None,
     corpus: Annotated[
         str | None,
-        typer.Option(help="First extract this corpus into FEATURES, with the victim's encoder."),
+        typer.Option(
+            help="First extract this corpus into FEATURES, with the victim's encoder. On the "
+            "waveform also the corpus of the recordings, by default the one that the features name."
+        ),
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of that corpus.")] = None,
     ids: Ids = None,
@@ -90,6 +113,13 @@ def attack(
             "nothing is kept."
         ),
     ] = None,
+    save_audio: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write each perturbed recording to this folder, as a 16-bit FLAC file that states "
+            "in its tags how it was made."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Attack utterances that the victim classifies correctly.
@@ -99,6 +129,7 @@ def attack(
     import sigma_ser as ss
     from sigma_ser.core.errors import ConfigError
     from sigma_ser.core.gradient_signs import masked_warnings
+    from sigma_ser.study import saved_audio
     from sigma_ser.study.attack import attack_exposure, attack_study
 
     from . import results
@@ -109,22 +140,29 @@ def attack(
     _check(names, *budgets, granularity, explainer or [])
     if mask_victim is not None and not explainer:
         raise ConfigError("--mask-victim needs --explainer, the method that explains that victim")
+    on_waveform = surface is Surface.WAVEFORM
+    if not on_waveform and (snr or save_audio is not None):
+        raise ConfigError("--snr and --save-audio need --surface waveform; add it")
     chosen = None if ids is None else results.read_ids(ids)
     check_order("attack", victim, features)
     victim = victim_source(victim)
     mask_victim = None if mask_victim is None else victim_source(mask_victim)
-    if corpus is not None:
+    if corpus is not None and not (on_waveform and is_store(features)):
         _extract(features, corpus, root, victim)
     features = features_folder(features)
+    recordings = recordings_of(ss.FeatureStore(features), corpus, root) if on_waveform else None
     values = attack_study(
         victim, features, names, sparsity=budgets[0], epsilon=budgets[1], granularity=granularity,
         explainers=explainer or [], scopes=scope or [1, 8], mask_victim=mask_victim,
         ids=chosen, utterances=utterances, batch_size=batch_size, seed=seed,
+        snr=snr or (), recordings=recordings, keep=save_audio is not None,
     )  # fmt: skip
     with contextlib.ExitStack() as stack:
         folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sigma-ser-")))
         with shown_progress() as progress, contextlib.redirect_stdout(sys.stderr):
             study = ss.run(values, out=folder, progress=progress)
+        if recordings is not None and save_audio is not None:
+            saved_audio.save_audio(study.layout, ss.load_corpus(**recordings), save_audio)
         notes = results.notes_of(study)
         seen = attack_exposure(victim, values["evaluation"]["ids"])
         cells = _cells(study, notes)
@@ -136,7 +174,7 @@ def attack(
             for warning in masked_warnings(study.victims):
                 # Not in the table, which programs read as lines.
                 typer.echo(f"Warning: {warning}", err=True)
-            _print_table(cells)
+            print_table(cells)
             for note in _notes(notes, seen):
                 # Not among the lines of the table, for the same reason.
                 typer.echo(f"Note ({note['code']}): {note['text']}", err=True)
@@ -253,34 +291,3 @@ def _print_json(
         "rows": None if folder is None else str(study.layout.rows),
     }
     typer.echo(json.dumps(result))
-
-
-def _print_table(cells: Sequence[dict[str, Any]]) -> None:
-    """A table on a terminal, tab-separated lines elsewhere."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = _CONDITION[:6]
-    titles = (*(name.replace("_", " ") for name in shown), "success", "95 %", "passes", "s")
-    if not sys.stdout.isatty():
-        for line in (titles, *map(_line, cells)):
-            typer.echo("\t".join(line))
-        return
-    table = Table(*titles, box=box.SIMPLE)
-    for cell in cells:
-        table.add_row(*_line(cell))
-    Console().print(table)
-
-
-def _line(cell: dict[str, Any]) -> list[str]:
-    start = ["" if cell[name] is None else f"{cell[name]}" for name in _CONDITION[:6]]
-    if "refused" in cell:
-        return [*start, "refused", cell["refused"], "", ""]
-    return [
-        *start,
-        f"{100 * cell['asr']:.0f} % of {cell['utterances']}",
-        f"{100 * cell['asr_low']:.0f} to {100 * cell['asr_high']:.0f} %",
-        f"{cell['forwards'] + cell['backwards']:.0f}",
-        f"{cell['seconds']:.3f}",
-    ]

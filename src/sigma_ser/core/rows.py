@@ -26,18 +26,22 @@ CONSISTENCY_METRICS: tuple[str, ...] = (
     "ssim_time",
 )
 
+# Measured on the waveform: levels in dB and perceptual scores of the perturbed wave.
+AUDIO_QUALITY: tuple[str, ...] = ("snr", "snr_segmental", "peak_dbfs", "pesq", "stoi", "estoi")
+
 _TEXT = (
     "corpus",
     "protocol",
     "fold",
     "encoder",
     "layer",
+    "surface",  # `features` or `waveform`
     "victim",  # name of the head, with its seed where there are several
     "utterance",
     "speaker",
     "text_id",
     "label",  # true class
-    "attack",
+    "attack",  # or a natural corruption: then granularity, sparsity and epsilon are null
     "attack_settings",  # repr of the attack, with every hyperparameter
     "explainer",  # null: the attack chose its own support
     "mask_source",  # victim whose map made the mask ("own" where the same); null for native
@@ -45,6 +49,8 @@ _TEXT = (
     "prediction_before",
     "prediction_after",
     "consistency_explainer",
+    "round_trip_prediction",  # after the perturbed wave was written as a file and read
+    "quality_note",  # why `pesq`, `stoi` or `estoi` is null
 )
 _WHOLE = (
     "scope",  # null for native attacks
@@ -63,7 +69,9 @@ _WHOLE = (
 _REAL = (
     "duration",  # seconds of audio
     "sparsity",
-    "epsilon",
+    "epsilon",  # null where the budget was given as a signal-to-noise ratio
+    "budget_snr",  # dB; null where epsilon was given
+    "bound",  # on |delta| of this utterance, in units of scale
     "confidence_before",  # probability of the class predicted before
     "confidence_after",
     "l0_share",
@@ -75,8 +83,14 @@ _REAL = (
     *(f"{metric}_own" for metric in CONSISTENCY_METRICS),
     *(f"{metric}_floor" for metric in CONSISTENCY_METRICS),
     "mask_mass",
+    *AUDIO_QUALITY,
 )
-_TRUTH = ("correct_before", "success")
+_TRUTH = (
+    "correct_before",
+    "success",
+    "round_trip_correct",  # the clean recording is recognised after the same round trip
+    "round_trip_success",
+)
 
 # Columns that differ between two runs of one study and are left out of comparisons.
 TIMING_COLUMNS: tuple[str, ...] = ("seconds", "mask_seconds")
@@ -87,6 +101,7 @@ CELL_COLUMNS: tuple[str, ...] = (
     "fold",
     "encoder",
     "layer",
+    "surface",
     "victim",
     "victim_seed",
     "attack",
@@ -98,6 +113,7 @@ CELL_COLUMNS: tuple[str, ...] = (
     "granularity",
     "sparsity",
     "epsilon",
+    "budget_snr",
 )
 
 

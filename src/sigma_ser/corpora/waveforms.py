@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sigma_ser.audio.reading import read_audio
 from sigma_ser.audio.recording import MAX_SECONDS
 from sigma_ser.core.errors import CorpusError
+from sigma_ser.core.utterance import Utterance
 
 from .corpus import Corpus
 
@@ -39,6 +40,19 @@ def waveforms(
     """
     if isinstance(ids, str) or not len(ids):
         raise CorpusError(f"ids must be a list of at least one utterance id, got {ids!r}")
+    return waves_of([corpus[name] for name in ids], max_seconds=max_seconds)
+
+
+def waves_of(utterances: Sequence[Utterance], *, max_seconds: float = MAX_SECONDS) -> FeatureBatch:
+    """Read the recordings of utterances as :func:`waveforms` does.
+
+    Args:
+        utterances: at least one.
+        max_seconds: limit of the duration of a recording in seconds.
+
+    Raises:
+        AudioError: if a recording cannot be used.
+    """
     # Readers of corpora do not wait for torch.
     import torch
 
@@ -46,6 +60,6 @@ def waveforms(
 
     waves = [
         read_audio(one.path, start=one.start, end=one.end, max_seconds=max_seconds)
-        for one in (corpus[name] for name in ids)
+        for one in utterances
     ]
-    return pad([torch.from_numpy(wave)[:, None] for wave in waves], ids)
+    return pad([torch.from_numpy(wave)[:, None] for wave in waves], [one.id for one in utterances])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sigma_ser.core import registry
+from sigma_ser.core.errors import EncoderError
 from sigma_ser.execution.memory import bound_primitive_cache
 
 from .family import Encoder
@@ -12,7 +15,10 @@ from .settings import Settings
 from .source import find_source
 from .weights import tensor_sizes
 
-__all__ = ["Encoder", "load_encoder"]
+__all__ = ["Encoder", "encoder_of", "load_encoder"]
+
+# What must agree for an encoder to be the one that features were extracted with.
+_SAME = ("weights", "config", "layer", "context", "preprocessing", "dtype")
 
 
 def load_encoder(
@@ -72,4 +78,33 @@ def load_encoder(
         batch_seconds=batch_seconds,
     )
     encoder: Encoder = registry.make("encoder", family, None, source, settings)
+    return encoder
+
+
+def encoder_of(card: Mapping[str, Any]) -> Encoder:
+    """Open the encoder that features were extracted with.
+
+    Args:
+        card: of the encoder, `store.card["encoder"]`.
+
+    Raises:
+        EncoderError: if it cannot be opened, or has other weights or settings now.
+        UnknownNameError: if its name is neither embedded, nor a folder, nor a hub id.
+    """
+    encoder = load_encoder(
+        card["name"],
+        card["layer"],
+        card.get("revision"),
+        dtype=card["dtype"],
+        context=card.get("context"),
+        normalise=card["preprocessing"].get("normalise"),
+        chunk_seconds=card["chunk_seconds"],
+        overlap_seconds=card["overlap_seconds"],
+    )
+    differing = [name for name in _SAME if encoder.card[name] != card[name]]
+    if differing:
+        raise EncoderError(
+            f"the encoder {card['name']} differs from that of the features in "
+            f"{', '.join(differing)}; extract the features again with this one"
+        )
     return encoder

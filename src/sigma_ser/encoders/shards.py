@@ -102,7 +102,7 @@ def encode_shard(
                 samples[row] = len(wave)
         readable = [row for row in rows if row in samples]
         for row, states in zip(readable, encoder.encode(good), strict=True):
-            features[row] = _stored(states, task.dtype, task.utterances[row].id)
+            features[row] = stored(states, task.dtype, task.utterances[row].id)
         if tick is not None:
             tick(len(rows))
     entries = []
@@ -133,11 +133,21 @@ def encode_shard(
     return ShardReport(task.shard, tuple(entries), digests[0])
 
 
-def _stored(states: Float[Tensor, "T D"], dtype: str, name: str) -> Tensor:
-    stored = states.to(DTYPES[dtype])
-    if not bool(torch.isfinite(stored).all()):
+def stored(states: Float[Tensor, "T D"], dtype: str, name: str) -> Float[Tensor, "T D"]:
+    """The features of an utterance as a store holds them.
+
+    Args:
+        states: of the encoder, float32.
+        dtype: of the store, a key of `DTYPES`.
+        name: id of the utterance, for the error.
+
+    Raises:
+        StoreError: if a value exceeds the range of the type.
+    """
+    rounded = states.to(DTYPES[dtype])
+    if not bool(torch.isfinite(rounded).all()):
         raise StoreError(
             f"features of {name!r} exceed the range of {dtype} (largest {states.abs().max():.3g}); "
             'extract with dtype="float32"'
         )
-    return stored
+    return rounded

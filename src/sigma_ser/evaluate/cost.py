@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .rates import correct_rows
+from .rates import attacks_only, correct_rows
 
 if TYPE_CHECKING:
     import polars as pl
 
 _SETTING = ("corpus", "protocol", "encoder", "layer")
-_BUDGET = ("granularity", "sparsity", "epsilon")
+_BUDGET = ("surface", "granularity", "sparsity", "epsilon", "budget_snr")
 
 
 def shared_masks(rows: pl.DataFrame) -> pl.DataFrame:
@@ -55,7 +55,7 @@ def amortised_cost(rows: pl.DataFrame) -> pl.DataFrame:
         f"{who}{unit}" for who in ("", "mask_") for unit in ("forwards", "backwards", "seconds")
     ]
     ran = ("victim", "attack", "attack_settings", "explainer", "scope", "mask_source")
-    rows = correct_rows(rows, *_SETTING, *_BUDGET, *ran, *units).with_columns(
+    rows = correct_rows(attacks_only(rows), *_SETTING, *_BUDGET, *ran, *units).with_columns(
         (pl.col("forwards") + pl.col("backwards")).alias("passes"),
         (pl.col("mask_forwards") + pl.col("mask_backwards")).alias("mask_passes"),
         pl.when(pl.col("mask_source") == "own")

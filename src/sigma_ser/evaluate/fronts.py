@@ -9,12 +9,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from .paired import CONTEST, METHOD
+from .rates import attacks_only
 
 if TYPE_CHECKING:
     import polars as pl
 
 # Methods are compared on a victim over all budgets.
-_VICTIM = tuple(name for name in CONTEST if name not in ("sparsity", "epsilon"))
+_VICTIM = tuple(name for name in CONTEST if name not in ("sparsity", "epsilon", "budget_snr"))
 CONSISTENCY: tuple[str, ...] = ("topk_intersection", "spearman", "cosine")
 LEVELS: tuple[float, ...] = (0.25, 0.5, 0.75, 0.9)
 
@@ -57,7 +58,7 @@ def fronts(cells: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
     passes = (pl.col("forwards_total") + pl.col("backwards_total")).alias("passes")
-    table = cells.select(*CONTEST, *METHOD, "asr", *CONSISTENCY, passes)
+    table = attacks_only(cells).select(*CONTEST, *METHOD, "asr", *CONSISTENCY, passes)
     parts = []
     for part in table.partition_by(_VICTIM, maintain_order=True):
         real = (part["attack"] != "random") & (part["explainer"].fill_null("") != "random")
@@ -96,7 +97,7 @@ def at_matched_success(cells: pl.DataFrame, levels: Sequence[float] = LEVELS) ->
     lines: list[dict[str, Any]] = []
     place = [*_VICTIM, *METHOD]
     # Among equal success rates the highest consistency is used.
-    rising = cells.drop_nulls("asr").sort("asr", CONSISTENCY[0])
+    rising = attacks_only(cells).drop_nulls("asr").sort("asr", CONSISTENCY[0])
     for names, part in rising.group_by(place, maintain_order=True):
         asr = part["asr"].to_numpy()
         for level in levels:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .paired import CONTEST, METHOD, TRIAL
-from .rates import UTTERANCE, correct_rows, success_rates
+from .rates import UTTERANCE, attacks_only, correct_rows, success_rates
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,7 +20,7 @@ def worst_case(rows: pl.DataFrame, by: Sequence[str] = ()) -> pl.DataFrame:
     """Success rate of the strongest attack on each utterance, for each victim and budget.
 
     Args:
-        rows: the columns of `core.rows`.
+        rows: the columns of `core.rows`; natural corruptions are left out.
         by: further columns that group the utterances, such as `label`.
 
     Returns:
@@ -33,7 +33,8 @@ def worst_case(rows: pl.DataFrame, by: Sequence[str] = ()) -> pl.DataFrame:
 
     real = (pl.col("attack") != "random") & (pl.col("explainer").fill_null("") != "random")
     place = [*CONTEST, *by]
-    rows = correct_rows(rows, *place, *METHOD, *TRIAL, *UTTERANCE, "success").filter(real)
+    named = (*place, *METHOD, *TRIAL, *UTTERANCE, "success")
+    rows = correct_rows(attacks_only(rows), *named).filter(real)
     attacks = rows.group_by(CONTEST).agg(pl.struct(METHOD).n_unique().alias("attacks"))
     trial = [name for name in TRIAL if name not in (*by, "attack_seed")]
     any_success = rows.group_by(*place, *trial, maintain_order=True).agg(pl.col("success").any())

@@ -13,7 +13,7 @@ from sigma_ser.core.rows import CONSISTENCY_METRICS
 from sigma_ser.statistics.bootstrap import mean_intervals
 
 from .paired import CONTEST, METHOD
-from .rates import UTTERANCE, correct_rows, owners
+from .rates import UTTERANCE, attacks_only, correct_rows, headline, owners
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,7 +32,8 @@ CODES: dict[str, str] = {
 }
 # Rates of fewer utterances have wide intervals.
 ENOUGH = 20
-_VICTIM = CONTEST[:5]
+_VICTIM = CONTEST[:6]
+_PLACE = [name for name in _VICTIM if name != "victim"]
 _CELL = (*CONTEST, *METHOD)
 # A note is about all cells of a victim, about those of one budget, or about one cell.
 _LEVELS = (_VICTIM, CONTEST, _CELL)
@@ -57,7 +58,7 @@ def degenerate(rows: pl.DataFrame, victims: Sequence[Mapping[str, Any]] = ()) ->
       Random controls, and cells of a constant explainer, are left out.
 
     Args:
-        rows: the columns of `core.rows`.
+        rows: the columns of `core.rows`; natural corruptions are left out.
         victims: the lines of `victims.json`, with `name`, `fold`, `uar`, `uar_low`, `uar_high`,
             `confusion`.
 
@@ -70,6 +71,7 @@ def degenerate(rows: pl.DataFrame, victims: Sequence[Mapping[str, Any]] = ()) ->
     import polars as pl
 
     schema: dict[str, Any] = dict.fromkeys(("code", "text", "measures", "fold"), pl.String)
+    rows = headline(attacks_only(rows))
     types = {name: rows.schema[name] for name in _CELL}
     notes = _at_chance(rows, victims)
     if not rows.is_empty():
@@ -139,7 +141,7 @@ def _at_chance(rows: pl.DataFrame, victims: Sequence[Mapping[str, Any]]) -> list
             {**line, "code": "at-chance", "text": text, "fold": victim["fold"]}
             for line in known
             if line["victim"] == victim["name"]
-            and all(victim.get(name, line[name]) == line[name] for name in _VICTIM[:-1])
+            and all(victim.get(name, line[name]) == line[name] for name in _PLACE)
         ]
     return notes
 
@@ -194,7 +196,7 @@ def _without_contrast(cells: Sequence[Note]) -> list[Note]:
         )
         where = {name: group[0][name] for name in CONTEST}
         text = (
-            f"{group[0]['victim']}, {_budget(group[0])}: {what}, so this budget does not "
+            f"{_victim(group[0])}, {_budget(group[0])}: {what}, so this budget does not "
             "distinguish attacks."
         )
         notes.append({**where, "code": code, "text": text, "measures": "asr"})
@@ -297,17 +299,23 @@ def _grouped(cells: Sequence[Note], columns: Sequence[str]) -> list[list[Note]]:
 
 def _subject(group: Sequence[Note]) -> str:
     """What a note is about: a victim, or the attack of one cell on it."""
-    cell = group[0]
+    cell, victim = group[0], _victim(group[0])
     if len(group) > 1:
-        return str(cell["victim"])
+        return victim
     mask = "" if cell["explainer"] is None else f" in {cell['explainer']} x{cell['scope'] or 1}"
     source = cell["mask_source"]
-    foreign = "" if source in (None, "own", cell["victim"]) else f" of {source}"
-    return f"{cell['victim']}, {cell['attack']}{mask}{foreign}, {_budget(cell)}"
+    mask += "" if source in (None, "own", cell["victim"]) else f" of {source}"
+    return f"{victim}, {cell['attack']}{mask}, {_budget(cell)}"
+
+
+def _victim(cell: Note) -> str:
+    return f"{cell['victim']}{' on the waveform' if cell['surface'] == 'waveform' else ''}"
 
 
 def _budget(cell: Note) -> str:
-    return f"{100 * cell['sparsity']:g} % of the values, epsilon {cell['epsilon']:g}"
+    snr, what = cell["budget_snr"], "samples" if cell["surface"] == "waveform" else "values"
+    strength = f"epsilon {cell['epsilon']:g}" if snr is None else f"{snr:g} dB"
+    return f"{100 * cell['sparsity']:g} % of the {what}, {strength}"
 
 
 def _percent(share: float) -> str:

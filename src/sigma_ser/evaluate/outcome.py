@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sigma_ser.core.budget import Budget
@@ -45,25 +45,64 @@ def outcome(
     Returns:
         Columns of `core.rows`, each a list of `B` values.
     """
-    with torch.inference_mode():
-        before = victim(batch.x, batch.lengths).softmax(1)
-        after = victim(result.x_adv, batch.lengths).softmax(1)
     passes = (result.forwards + result.backwards).double()
-    size = sizes(batch, result.x_adv, per_channel(victim.scale, batch.x))
-    classes = before.shape[1]
-    names = [*class_names, *(str(i) for i in range(len(class_names), classes))]
     elements = budget.elements(batch.lengths, batch.x.shape[2])
+    columns = change(victim, batch, labels, result.x_adv, class_names)
+    names = every_name(class_names, int(result.prediction.max()) + 1)
+    epsilon = torch.as_tensor(budget.epsilon, dtype=torch.float64)
+    bound = epsilon.amax(-1) if epsilon.ndim else epsilon
     return {
+        **columns,
         "budget_elements": elements.tolist(),
-        "prediction_before": [names[i] for i in before.argmax(1).tolist()],
+        "bound": bound.expand(len(batch)).tolist(),
         "prediction_after": [names[i] for i in result.prediction.tolist()],
-        "confidence_before": before.amax(1).tolist(),
-        "confidence_after": after.amax(1).tolist(),
-        "correct_before": (before.argmax(1) == labels).tolist(),
         "success": result.success.tolist(),
         "steps": result.steps.tolist(),
         "forwards": result.forwards.tolist(),
         "backwards": result.backwards.tolist(),
         "seconds": (seconds * passes / passes.sum()).tolist(),
+    }
+
+
+def change(
+    victim: Victim,
+    batch: FeatureBatch,
+    labels: Int[Tensor, "B"],
+    x_adv: Float[Tensor, "B T D"],
+    class_names: Sequence[str],
+) -> dict[str, list[Any]]:
+    """Compute predictions before and after any change of the input, and its size.
+
+    Args:
+        victim: the victim.
+        batch: the clean features `(B, T, D)`.
+        labels: class indices of the true classes `(B,)`.
+        x_adv: the changed features `(B, T, D)`.
+        class_names: class names in the order of the logits.
+
+    Returns:
+        Columns of `core.rows`, each a list of `B` values.
+    """
+    with torch.inference_mode():
+        before = victim(batch.x, batch.lengths).softmax(1)
+        after = victim(x_adv, batch.lengths).softmax(1)
+    size = sizes(batch, x_adv, per_channel(victim.scale, batch.x))
+    names = every_name(class_names, before.shape[1])
+    return {
+        "prediction_before": [names[i] for i in before.argmax(1).tolist()],
+        "prediction_after": [names[i] for i in after.argmax(1).tolist()],
+        "confidence_before": before.amax(1).tolist(),
+        "confidence_after": after.amax(1).tolist(),
+        "correct_before": (before.argmax(1) == labels).tolist(),
+        "success": (after.argmax(1) != labels).tolist(),
         **{name: size[name].tolist() for name in _SIZES},
     }
+
+
+def every_name(class_names: Sequence[str], classes: int) -> list[str]:
+    """Class names, and the index of each further class.
+
+    >>> every_name(["angry"], 2)
+    ['angry', '1']
+    """
+    return [*class_names, *(str(index) for index in range(len(class_names), classes))]

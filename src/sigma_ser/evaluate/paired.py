@@ -10,14 +10,15 @@ from jaxtyping import Float, Int
 from sigma_ser.statistics.mcnemar import holm, mcnemar_counts
 from sigma_ser.statistics.sign_flip import sign_flip
 
-from .rates import UTTERANCE, correct_rows
+from .rates import UTTERANCE, attacks_only, correct_rows
 
 if TYPE_CHECKING:
     import polars as pl
 
 # Victim and budget: methods are compared within these.
 CONTEST: tuple[str, ...] = (
-    "corpus", "protocol", "encoder", "layer", "victim", "granularity", "sparsity", "epsilon",
+    "corpus", "protocol", "encoder", "layer", "victim", "surface",
+    "granularity", "sparsity", "epsilon", "budget_snr",
 )  # fmt: skip
 # Columns that identify a method.
 METHOD: tuple[str, ...] = ("attack", "attack_settings", "explainer", "mask_source", "scope")
@@ -29,7 +30,7 @@ def paired_comparisons(rows: pl.DataFrame) -> pl.DataFrame:
     """Compare every pair of methods on each victim and budget.
 
     Args:
-        rows: the columns of `core.rows`.
+        rows: the columns of `core.rows`; natural corruptions are left out.
 
     Returns:
         The columns of `CONTEST`; those of `METHOD` with the prefixes `first_` and `second_`; then
@@ -42,7 +43,8 @@ def paired_comparisons(rows: pl.DataFrame) -> pl.DataFrame:
     """
     import polars as pl
 
-    correct = correct_rows(rows, *CONTEST, *METHOD, *TRIAL, *UTTERANCE, "success")
+    named = (*CONTEST, *METHOD, *TRIAL, *UTTERANCE, "success")
+    correct = correct_rows(attacks_only(rows), *named)
     kinds = {"_contest": CONTEST, "_method": METHOD, "_trial": TRIAL, "_utterance": UTTERANCE}
     for name, columns in kinds.items():
         known = correct.select(columns).unique(maintain_order=True).with_row_index(name)

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 # Rows with the same values are trials of the same recording under other seeds.
 UTTERANCE: tuple[str, ...] = ("corpus", "utterance")
+# Outcomes in memory, and the columns of the same outcomes after the round trip.
+_ROUND_TRIP = {
+    "correct_before": "round_trip_correct",
+    "prediction_after": "round_trip_prediction",
+    "success": "round_trip_success",
+}
 
 
 def success_rates(rows: pl.DataFrame, place: Sequence[str], prefix: str = "") -> pl.DataFrame:
@@ -45,10 +51,41 @@ def success_rates(rows: pl.DataFrame, place: Sequence[str], prefix: str = "") ->
     )
 
 
+def headline(rows: pl.DataFrame) -> pl.DataFrame:
+    """Replace the outcomes in memory by those after the round trip, where there was one.
+
+    On the waveform, `correct_before`, `prediction_after` and `success` become those of the files:
+    16-bit recordings that were written, read and encoded as all others. On features the rows stay
+    as they are. All rates are computed from these columns.
+
+    Args:
+        rows: the columns of `core.rows`.
+    """
+    import polars as pl
+
+    return rows.with_columns(
+        pl.coalesce(file, memory).alias(memory)
+        for memory, file in _ROUND_TRIP.items()
+        if memory in rows.columns and file in rows.columns
+    )
+
+
+def attacks_only(rows: pl.DataFrame) -> pl.DataFrame:
+    """Leave out natural corruptions, which have no budget: their `granularity` is null.
+
+    Args:
+        rows: rows or cells with the column `granularity`.
+    """
+    import polars as pl
+
+    return rows.filter(pl.col("granularity").is_not_null())
+
+
 def correct_rows(rows: pl.DataFrame, *columns: str) -> pl.DataFrame:
     """Select columns of the rows whose utterance was classified correctly before the attack.
 
-    A row has about sixty columns; a filter or join on all of them would copy a large run each time.
+    The outcomes are those of :func:`headline`. A row has about eighty columns; a filter or join on
+    all of them would copy a large run each time.
 
     Args:
         rows: the columns of `core.rows`.
@@ -57,7 +94,9 @@ def correct_rows(rows: pl.DataFrame, *columns: str) -> pl.DataFrame:
     import polars as pl
 
     wanted = list(dict.fromkeys([*columns, "correct_before"]))
-    return rows.select(pl.col(name) for name in wanted).filter("correct_before")
+    trip = [name for name in _ROUND_TRIP.values() if name in rows.columns and name not in wanted]
+    chosen = rows.select(pl.col(name) for name in [*wanted, *trip])
+    return headline(chosen).select(wanted).filter("correct_before")
 
 
 def owners(rows: pl.DataFrame) -> Int[np.ndarray, "N"]:

@@ -8,9 +8,10 @@ from typing import Any
 Line = Mapping[str, Any]
 
 # Columns that are added to a name only where lines of one run would otherwise share it.
-_VICTIM_APART = ("corpus", "protocol", "encoder", "layer", "seed")
+_VICTIM_APART = ("corpus", "protocol", "encoder", "layer", "surface", "seed")
 _CELL_APART = (
-    "corpus", "protocol", "encoder", "layer", "victim_seed", "attack_seed", "attack_settings",
+    "corpus", "protocol", "encoder", "layer", "surface", "victim_seed", "attack_seed",
+    "attack_settings",
 )  # fmt: skip
 
 
@@ -67,7 +68,12 @@ def _cell(cell: Line) -> str:
     mask = "" if cell["explainer"] is None else (
         f".in.{cell['explainer']}.of.{cell['mask_source']}.x{cell['scope']}"
     )  # fmt: skip
-    budget = f"{cell['granularity']}-{cell['sparsity']:g}-{cell['epsilon']:g}"
+    numbers = (cell["sparsity"], cell["epsilon"], cell["budget_snr"])
+    budget = "-".join(
+        [cell["granularity"] or "corruption", *(f"{one:g}" for one in numbers if one is not None)]
+    )
+    if cell["budget_snr"] is not None:
+        budget += "dB"
     return f"{cell['fold']}/{cell['victim']}/{cell['attack']}{mask}/{budget}"
 
 

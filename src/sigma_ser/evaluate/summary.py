@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sigma_ser.core.rows import CELL_COLUMNS, CONSISTENCY_METRICS
+from sigma_ser.core.rows import AUDIO_QUALITY, CELL_COLUMNS, CONSISTENCY_METRICS
 
-from .rates import UTTERANCE, correct_rows, rate_interval
+from .rates import UTTERANCE, correct_rows, headline, rate_interval
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,6 +34,8 @@ MEAN_COLUMNS: tuple[str, ...] = (
     "mask_seconds",
     "confidence_before",
     "confidence_after",
+    "bound",
+    *AUDIO_QUALITY,
 )
 
 
@@ -41,7 +43,8 @@ def summarise(rows: pl.DataFrame, by: Sequence[str] = CELL_COLUMNS) -> pl.DataFr
     """Aggregate rows to one line for each cell: success rates, sizes, consistency and cost.
 
     Args:
-        rows: the columns of `core.rows`, one row for each utterance and cell.
+        rows: the columns of `core.rows`, one row for each utterance and cell. The outcomes are
+            those of `rates.headline`: on the waveform, those after the round trip.
         by: the columns that define a cell; omit `fold` to pool the folds.
 
     Returns:
@@ -56,6 +59,7 @@ def summarise(rows: pl.DataFrame, by: Sequence[str] = CELL_COLUMNS) -> pl.DataFr
     """
     import polars as pl
 
+    rows = headline(rows)
     correct = pl.col("correct_before")
     cells = rows.group_by(list(by), maintain_order=True).agg(
         pl.len().cast(pl.Int64).alias("rows"),

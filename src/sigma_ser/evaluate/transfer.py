@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .paired import TRIAL
-from .rates import UTTERANCE, correct_rows, success_rates
+from .rates import UTTERANCE, attacks_only, correct_rows, success_rates
 
 if TYPE_CHECKING:
     import polars as pl
 
 _SETTING = ("corpus", "protocol", "encoder", "layer")
-_BUDGET = ("granularity", "sparsity", "epsilon")
+_BUDGET = ("surface", "granularity", "sparsity", "epsilon", "budget_snr")
 _ATTACK = ("attack", "attack_settings")
 
 
@@ -33,7 +33,7 @@ def mask_transfer(rows: pl.DataFrame) -> pl.DataFrame:
 
     named = (*_SETTING, *_ATTACK, *_BUDGET, *TRIAL, *UTTERANCE, "victim", "mask_source",
              "explainer", "scope", "success")  # fmt: skip
-    correct = correct_rows(rows, *named).with_columns(
+    correct = correct_rows(attacks_only(rows), *named).with_columns(
         pl.when(pl.col("mask_source") == "own")
         .then(pl.col("victim"))
         .otherwise(pl.col("mask_source"))

@@ -16,12 +16,13 @@ Cell = dict[str, Any]
 # Folds and seeds are repetitions of one method, so the report pools them.
 _REPEATED = ("fold", "victim_seed", "attack_seed")
 POOLED_COLUMNS: tuple[str, ...] = tuple(name for name in CELL_COLUMNS if name not in _REPEATED)
-SETTING = ("corpus", "protocol", "encoder", "layer", "granularity")
+SETTING = ("corpus", "protocol", "encoder", "layer", "surface", "granularity")
 KINDS: dict[str, str] = {
     "native": "native: no mask",
     "scope": "masked, mask larger than the budget",
     "mask": "masked, mask of exactly k values",
     "control": "random control",
+    "corruption": "natural corruption",
 }
 
 
@@ -43,8 +44,10 @@ class Budgets:
         return tuple(sorted({epsilon for _, epsilon in self.all}))
 
 
-def page_cells(rows: pl.DataFrame) -> pl.DataFrame:
+def page_cells(rows: pl.DataFrame, surface: str | None = None) -> pl.DataFrame:
     """Summaries of the rows, pooled over folds and seeds, with four leading columns.
+
+    A surface leaves out the cells of the other one.
 
     `cell` is the id that links a number to its table row, `panel` is the name of the victim (with
     every setting that varies in the run), `method` is the attack with its mask, and `kind` is one
@@ -53,8 +56,13 @@ def page_cells(rows: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
     cells = summarise(rows, POOLED_COLUMNS)
-    varying = [name for name in SETTING if cells[name].n_unique() > 1]
-    panel = pl.concat_str([pl.col("victim"), *(pl.col(name) for name in varying)], separator=" · ")
+    if surface is not None:
+        cells = cells.filter(pl.col("surface") == surface)
+    # A corruption has no granularity.
+    varying = [name for name in SETTING if cells[name].drop_nulls().n_unique() > 1]
+    panel = pl.concat_str(
+        [pl.col("victim"), *(pl.col(name) for name in varying)], separator=" · ", ignore_nulls=True
+    )
     explainer, source = pl.col("explainer"), pl.col("mask_source")
     foreign = source.is_not_null() & (source != "own") & (source != pl.col("victim"))
     settings = cells.group_by("attack").agg(pl.col("attack_settings").n_unique().alias("_settings"))
@@ -73,7 +81,9 @@ def page_cells(rows: pl.DataFrame) -> pl.DataFrame:
     )
     control = (pl.col("attack") == "random") | (explainer.fill_null("") == "random")
     kind = (
-        pl.when(control)
+        pl.when(pl.col("granularity").is_null())
+        .then(pl.lit("corruption"))
+        .when(control)
         .then(pl.lit("control"))
         .when(explainer.is_null())
         .then(pl.lit("native"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sigma_ser.core.errors import DamagedRunError, RunError
 from sigma_ser.core.rows import read_rows
 from sigma_ser.evaluate.notes import NoteIndex, degenerate
+from sigma_ser.evaluate.rates import headline
 from sigma_ser.runs.digests import Digests
 from sigma_ser.runs.files import read_object, read_objects
 from sigma_ser.runs.layout import RunLayout
@@ -28,7 +29,8 @@ class ReportInputs:
 
     Args:
         name: name of the study, the title of the page.
-        rows: one line for each utterance and cell, with the columns of `core.rows`.
+        rows: one line for each utterance and cell, with the columns of `core.rows` and the
+            outcomes of `rates.headline`.
         victims: one mapping for each trained victim and fold: `name`, `fold`, `uar`, `uar_low`,
             `uar_high`, `accuracy`, `macro_f1`, `test_utterances`, `class_names`, `confusion` (C x C
             counts, row = true class), `train_seconds`.
@@ -109,7 +111,7 @@ def load_inputs(folder: Path) -> ReportInputs:
         layout.study_text, layout.victims, layout.environment, layout.repairs,
     ):  # fmt: skip
         digests.check(path)
-    rows = read_rows(layout.rows)
+    rows = headline(read_rows(layout.rows))
     known = read_object(layout.provenance, _PROVENANCE_KEYS, _AGAIN)
     stamp = read_object(layout.page_stamp, (), _AGAIN) if layout.page_stamp.is_file() else {}
     study = read_object(layout.study, ("name",), _AGAIN)

@@ -74,7 +74,7 @@ class LeaderboardEntry:
 
 def entries(inputs: ReportInputs) -> list[LeaderboardEntry]:
     """One entry per victim and budget of a run, without reported numbers."""
-    cells = page_cells(inputs.rows).to_dicts()
+    cells = page_cells(inputs.rows, "features").to_dicts()
     groups: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
         groups.setdefault((cell["panel"], cell["sparsity"], cell["epsilon"]), []).append(cell)

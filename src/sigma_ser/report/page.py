@@ -71,7 +71,7 @@ def render(template: str, values: dict[str, Any]) -> str:
 
 def _context(inputs: ReportInputs, *, audio: bool | None) -> dict[str, Any]:
     sounds = inputs.embeds_sounds if audio is None else audio
-    frame = page_cells(inputs.rows)
+    frame = page_cells(inputs.rows, "features")
     budgets = budgets_of(frame)
     here = at_budget(frame, budgets.reference).to_dicts() if budgets.reference else []
     found = findings(here)

@@ -44,7 +44,7 @@ def side_by_side(runs: Sequence[tuple[str, ReportInputs]]) -> pl.DataFrame:
         raise RunError("compare needs at least two runs; pass the folders of two or more runs")
     table: pl.DataFrame | None = None
     for number, (_, inputs) in enumerate(runs, start=1):
-        cells = page_cells(inputs.rows)
+        cells = page_cells(inputs.rows, "features")
         notes = [
             " ".join(dict.fromkeys(note["code"] for note in caveats(inputs, cell)))
             for cell in cells.iter_rows(named=True)

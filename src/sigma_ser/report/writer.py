@@ -40,7 +40,8 @@ def write_report(folder: Path, *, audio: bool | None = None, seconds: float | No
     layout = RunLayout(folder)
     _write_analysis(layout.analysis, inputs)
     cells = page_cells(inputs.rows)
-    budgets = budgets_of(cells)
+    shown = page_cells(inputs.rows, "features")
+    budgets = budgets_of(shown)
     write_tables(
         layout.tables,
         inputs.rows,
@@ -52,7 +53,7 @@ def write_report(folder: Path, *, audio: bool | None = None, seconds: float | No
     )
     # Before the figures: matplotlib takes as much memory as the tables of the page.
     text = render_page(inputs, audio=audio)
-    write_figures(layout.figures, cells, budgets, inputs.notes)
+    write_figures(layout.figures, shown, budgets, inputs.notes)
     with whole_file(layout.page) as aside:
         aside.write_text(text, "utf-8")
     return layout.page

@@ -20,6 +20,7 @@ from sigma_ser.attacks.gradient_checks import GradientCheck
 from sigma_ser.core.contracts import Victim
 from sigma_ser.core.errors import ConfigError, DamagedRunError, VictimError
 from sigma_ser.core.files import content_key, safe_name
+from sigma_ser.encoders.encoder import Encoder, load_encoder
 from sigma_ser.encoders.store import FeatureStore
 from sigma_ser.execution.memory import Slack
 from sigma_ser.explainers.explanation import make_explainer
@@ -30,6 +31,7 @@ from sigma_ser.runs.layout import RunLayout
 from sigma_ser.victims.checkpoint import CARD, TrainedVictim, fingerprint
 from sigma_ser.victims.loading import load_victim
 from sigma_ser.victims.victim import usable_scale
+from sigma_ser.victims.waveform import on_waveform
 
 from .steps import GradientStep, SaliencyStep, Setting, UniversalStep, VictimStep
 
@@ -49,6 +51,7 @@ class Artifacts:
         self._slack = Slack()
         # As many as the tasks of one worker take turns with.
         self._store = lru_cache(maxsize=4)(FeatureStore)
+        self._encoder = lru_cache(maxsize=2)(_open_encoder)
         self._victim = lru_cache(maxsize=8)(self._open_victim)
         self._bank = lru_cache(maxsize=16)(self._open_bank)
         self._seconds = lru_cache(maxsize=16)(self._read_seconds)
@@ -62,7 +65,7 @@ class Artifacts:
         fault: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for opened in (self._bank, self._victim, self._store, self._seconds):
+        for opened in (self._bank, self._victim, self._encoder, self._store, self._seconds):
             opened.cache_clear()
 
     def give_back_memory(self) -> None:
@@ -73,12 +76,19 @@ class Artifacts:
         """The features of a setting."""
         return self._store(setting.store)
 
+    def encoder(self, setting: Setting) -> Encoder:
+        """The encoder of a setting whose waveform is attacked."""
+        return self._encoder(setting.opens)
+
     def victim(self, step: VictimStep) -> Victim:
         """The victim of a step."""
         return self._victim(step)[0]
 
     def view(self, step: VictimStep) -> FeatureStore:
-        """The features that the victim of a step receives: one layer, or its weighted sum."""
+        """The features that the victim of a step receives: one layer, or its weighted sum.
+
+        For a victim on the waveform, those of the same victim on features.
+        """
         return self._victim(step)[1]
 
     def bank(self, step: SaliencyStep | UniversalStep, seed: int) -> MaskBank:
@@ -120,6 +130,9 @@ class Artifacts:
         return torch.tensor([known.index(name) for name in class_names])[labels]
 
     def _open_victim(self, step: VictimStep) -> tuple[Victim, FeatureStore]:
+        if step.on_features is not None:
+            below, view = self._victim(step.on_features)
+            return on_waveform(self.encoder(step.setting), below), view
         store = self.store(step.setting)
         if step.source is None:
             folder = self.layout.victim(step.folder)
@@ -148,13 +161,16 @@ class Artifacts:
         return loaded, view
 
     def _open_bank(self, victim: VictimStep, explainer: str, settings: str, seed: int) -> MaskBank:
-        opened = self.victim(victim)
+        setting = victim.setting
+        # On the waveform the key of the features stands for the encoder that belongs to the victim.
+        below = victim if victim.on_features is None else victim.on_features
+        surface = "" if victim.on_features is None else f"{setting.surface}/"
         return MaskBank(
             self.layout.mask_banks,
             make_explainer(explainer, **json.loads(settings)),
-            opened,
-            features=victim.setting.features,
-            fingerprint=fingerprint_of(opened),
+            self.victim(victim),
+            features=surface + setting.features,
+            fingerprint=fingerprint_of(self.victim(below)),
             seed=seed,
             record=self.digests,
         )
@@ -166,6 +182,10 @@ class Artifacts:
             self.digests.check(part)
             seconds |= read_object(part, {"seconds": dict}, MAKE_ANEW)["seconds"]
         return seconds
+
+
+def _open_encoder(opens: tuple[tuple[str, Any], ...]) -> Encoder:
+    return load_encoder(**dict(opens))
 
 
 def open_source(source: str, layer: str, settings: Mapping[str, Any]) -> Victim:

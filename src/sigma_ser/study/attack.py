@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ def attack_study(
     utterances: int = 48,
     batch_size: int = 16,
     seed: int = 0,
+    snr: Sequence[float] = (),
+    recordings: Mapping[str, Any] | None = None,
+    keep: bool = False,
 ) -> dict[str, Any]:
     """The study of a grid of attacks, as the values of a study file.
 
@@ -55,6 +58,9 @@ def attack_study(
         utterances: maximum number of utterances to attack, all of them classified correctly.
         batch_size: utterances in a batch.
         seed: of stochastic attacks.
+        snr: on the waveform, smallest signal-to-noise ratios in dB in place of epsilon.
+        recordings: arguments of `load_corpus`; then the waveform is attacked and not the features.
+        keep: whether the perturbations are kept in the run folder.
 
     Raises:
         ConfigError: if the victim classifies none of the utterances correctly.
@@ -78,17 +84,32 @@ def attack_study(
     return {
         "name": f"attack-{title}",
         "features": {"store": str(Path(features).absolute())},
+        **({} if recordings is None else {"corpus": _absolute(recordings), "surface": "waveform"}),
         "victims": victims,
         "budgets": {
             "sparsity": list(sparsity),
             "epsilon": list(epsilon),
             "granularity": [granularity],
+            **({"snr": list(snr)} if snr else {}),
         },
         "consistency": {"explainer": None},
-        "evaluation": {"ids": chosen, "batch_size": batch_size, "seed": seed, "exemplars": 0},
+        "evaluation": {
+            "ids": chosen,
+            "batch_size": batch_size,
+            "seed": seed,
+            "exemplars": 0,
+            "replay": keep,
+        },
         "executor": {"name": "inline"},
         "attacks": sections,
     }
+
+
+def _absolute(recordings: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `load_corpus` without those left out, independent of the working folder."""
+    root = recordings.get("root")
+    place = {} if root is None else {"root": str(Path(root).absolute())}
+    return {**{name: value for name, value in recordings.items() if value is not None}, **place}
 
 
 def attack_exposure(victim: str, ids: Sequence[str]) -> Exposure:

@@ -9,11 +9,14 @@ from functools import cached_property
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sigma_ser.audio.recording import SAMPLE_RATE
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.contracts import Explanation, MapKind, Victim
 from sigma_ser.core.errors import StoreError
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.utterance import Utterance
+from sigma_ser.corpora.waveforms import waves_of
+from sigma_ser.explainers.over_time import laid_over_time
 from sigma_ser.explainers.relative_time import unfold
 from sigma_ser.masks.bank import MaskBank
 from sigma_ser.masks.combine import consensus
@@ -36,7 +39,7 @@ class StepBatch:
     Args:
         artifacts: what is open of the run.
         task: the part.
-        batch: the features, `(B, T, D)`.
+        batch: the features `(B, T, D)`, or the waves `(B, S, 1)`.
         labels: class indices of the victim, `(B,)`.
         rows: which utterances of the part these are.
     """
@@ -74,7 +77,7 @@ class StepBatch:
         """The mask of a cell, from the banks; `None` for native attacks."""
         if step.mask is None or step.scope is None:
             return None
-        return _mask(self, step.mask, step.budget, step.scope)
+        return _mask(self, step.mask, step.budget.units, step.scope)
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,8 @@ def step_batch(artifacts: Artifacts, task: PartTask, victim: VictimStep, rows: s
     view = artifacts.view(victim)
     ids = [utterance.id for utterance in task.utterances[rows]]
     labels = artifacts.class_indices(victim, view.labels(ids), view.class_names)
-    return StepBatch(artifacts, task, view.batch(ids), labels, rows)
+    batch = view.batch(ids) if victim.on_features is None else waves_of(task.utterances[rows])
+    return StepBatch(artifacts, task, batch, labels, rows)
 
 
 def _mask(here: StepBatch, mask: MaskStep, budget: Budget, scope: int) -> Bool[Tensor, "B T D"]:
@@ -132,7 +136,14 @@ def _mask(here: StepBatch, mask: MaskStep, budget: Budget, scope: int) -> Bool[T
         return topk_mask(consensus(maps, batch.lengths), batch.lengths, budget, scope)
     (step,) = mask.maps
     there = here.for_victim(step.victim)
-    if step.victim.setting == here.task.step.victim.setting:
+    on_waveform = here.task.step.victim.on_features is not None
+    if on_waveform and step.victim.on_features is None:
+        # The features are explained once, and the map restricts where the audio may change.
+        frames = there.bank(step).scores(there.batch, there.labels).sum(2)
+        hop = round(step.victim.setting.frame_seconds * SAMPLE_RATE)
+        laid = laid_over_time(frames, there.batch.lengths, batch.lengths, hop)
+        return topk_mask(laid, batch.lengths, budget, scope)
+    if on_waveform or step.victim.setting == here.task.step.victim.setting:
         return there.bank(step).mask(there.batch, there.labels, budget, scope)
     # Between encoders only frames carry over, and there may be one more or fewer of them.
     scores = there.bank(step).scores(there.batch, there.labels).sum(2)

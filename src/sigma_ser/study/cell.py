@@ -12,19 +12,20 @@ from torch import Tensor
 
 from sigma_ser.attacks.factory import make_attack
 from sigma_ser.attacks.verification import majority, verified
+from sigma_ser.audio.corruptions.base import Corruption
+from sigma_ser.core import registry
 from sigma_ser.core.contracts import Attack, AttackResult, Victim
 from sigma_ser.core.rows import CONSISTENCY_METRICS, schema
 from sigma_ser.core.seeds import utterance_seeds
 from sigma_ser.evaluate.consistency.measures import consistency
-from sigma_ser.evaluate.outcome import outcome
+from sigma_ser.evaluate.outcome import change, outcome
 from sigma_ser.runs.files import read_tensors
 from sigma_ser.victims.one_by_one import OneByOne
 
+from .audio_columns import Columns, audio_columns
 from .batches import StepBatch, StoredExplainer
-from .steps import AttackStep
+from .steps import AttackStep, CorruptionStep, RowStep
 from .transfer import Perturbations
-
-Columns = dict[str, list[Any]]
 
 
 def attack_of(step: AttackStep) -> Attack:
@@ -37,8 +38,8 @@ def run_attack(
 ) -> AttackResult:
     """The verified attack of a cell on one batch, with the seeds of its utterances."""
     seeds = utterance_seeds(here.batch.ids, step.seed, "attack", step.attack)
-    victim = attacked_victim(here, step)
-    result = verified(attack, victim, here.batch, here.labels, step.budget, mask=mask, seeds=seeds)
+    victim, budget = attacked_victim(here, step), step.budget.of(here.batch)
+    result = verified(attack, victim, here.batch, here.labels, budget, mask=mask, seeds=seeds)
     if not _has_sign(here, step, "random"):
         return result
     prediction = majority(victim, result.features(here.batch), here.labels)
@@ -65,13 +66,14 @@ def measure(
     seconds = time.perf_counter() - started
     if kept is not None:
         kept.add(here.batch, result.x_adv)
+    random = _has_sign(here, step, "random")
     columns: Columns = {
-        **_condition(here, step, attack),
+        **condition(here, step, repr(attack)),
         **outcome(
             attacked_victim(here, step),
             here.batch,
             here.labels,
-            step.budget,
+            step.budget.of(here.batch),
             result,
             seconds=seconds,
             class_names=here.class_names,
@@ -79,7 +81,9 @@ def measure(
         **_mask_costs(here, step),
         **_consistency(here, step, result, mask),
     }
-    if _has_sign(here, step, "random"):
+    if step.victim.on_features is not None:
+        columns |= audio_columns(here, result.x_adv, random=random)
+    if random:
         # A single pass would decide by chance which utterances are recognised.
         before = majority(here.victim, here.batch, here.labels)
         columns["correct_before"] = (before == here.labels).tolist()
@@ -87,18 +91,15 @@ def measure(
     return {name: columns.get(name, [None] * len(here.batch)) for name in schema().names}
 
 
-def _condition(here: StepBatch, step: AttackStep, attack: Attack) -> Columns:
+def condition(here: StepBatch, step: RowStep, settings: str) -> Columns:
     """Victim, attack, mask and budget, and the utterance they were applied to."""
-    setting, utterances = step.victim.setting, here.utterances
+    utterances = here.utterances
     same: dict[str, Any] = {
-        "corpus": setting.corpus,
-        "protocol": setting.protocol,
+        **step.victim.setting.columns,
         "fold": step.victim.fold.name,
-        "encoder": setting.encoder,
-        "layer": setting.layer,
         "victim": step.victim.name,
         "victim_seed": step.victim.seed,
-        "attack_settings": repr(attack),
+        "attack_settings": settings,
         **step.condition,
     }
     return {
@@ -148,7 +149,7 @@ def _consistency(
         here.batch,
         result.x_adv,
         here.labels,
-        step.budget,
+        step.budget.of(here.batch),
         mask=mask,
         frame_seconds=step.victim.setting.frame_seconds,
         clean=bank.explain(here.batch, here.labels).saliency,
@@ -165,3 +166,16 @@ def _consistency(
         "consistency_explainer": [step.reference.explainer] * len(here.batch),
         **{name: scores[name].tolist() for name in kept if name in scores},
     }
+
+
+def corrupted(here: StepBatch, step: CorruptionStep) -> Columns:
+    """All columns of `core.rows` for one batch of a natural corruption."""
+    corruption: Corruption = registry.make("corruption", step.corruption, step.settings)
+    seeds = utterance_seeds(here.batch.ids, step.seed, "corruption", step.corruption)
+    changed = corruption(here.batch, seeds=seeds)
+    columns: Columns = {
+        **condition(here, step, repr(corruption)),
+        **change(here.victim, here.batch, here.labels, changed, here.class_names),
+        **audio_columns(here, changed),
+    }
+    return {name: columns.get(name, [None] * len(here.batch)) for name in schema().names}

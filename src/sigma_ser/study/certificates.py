@@ -106,7 +106,7 @@ def certify_part(task: PartTask, step: CertificateStep, artifacts: Artifacts) ->
         about | row
         for here in step_batches(task, artifacts)
         for row in certificate_rows(
-            here.victim, here.batch, here.labels, step.budget,
+            here.victim, here.batch, here.labels, step.budget.of(here.batch),
             method=step.method, settings=step.settings,
         )
     ]  # fmt: skip

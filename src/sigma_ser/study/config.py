@@ -22,14 +22,20 @@ from sigma_ser.core.files import safe_name
 Share = Annotated[float, Field(gt=0, le=1)]
 # In units of standard deviations; beyond, perturbed features and their squares leave float32.
 Epsilon = Annotated[float, Field(ge=0, le=1e6)]
+# In dB; beyond, a perturbation is far above the recording or below the last bit of float32.
+Ratio = Annotated[float, Field(ge=-100, le=200)]
 # Rows hold seeds in 64 bits with a sign.
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Layer = int | Literal["mean", "all"]
+Surface = Literal["features", "waveform"]
 Item = TypeVar("Item")
 
-# Words that stand for victims in `mask_sources`.
+FEATURES: Surface = "features"
+WAVEFORM: Surface = "waveform"
+
+# Words that stand for victims in `mask_sources`; with those of the surfaces, for its own maps.
 OWN, OTHERS, CONSENSUS, UNIVERSAL = "own", "others", "consensus", "universal"
-SOURCES = (OWN, OTHERS, CONSENSUS, UNIVERSAL)
+SOURCES = (OWN, FEATURES, WAVEFORM, OTHERS, CONSENSUS, UNIVERSAL)
 
 
 def _listed(value: Any) -> Any:
@@ -70,7 +76,11 @@ class CorpusSection(_OpenSection):
 
     name: str
     root: Path | None = Field(None, description="folder of the corpus; relative to the study file")
-    protocol: OneOrMore[str] = Field(description="one, or a list: each is run")
+    protocol: OneOrMore[str] = Field(
+        [],
+        description="one, or a list: each is run. It may be left out with a store under "
+        "[features] where no victim is trained: then the whole store is the test part",
+    )
     protocol_settings: dict[str, Any] = {}
     seed: Seed = Field(0, description="of the split, where the protocol draws one")
     folds: Distinct[int] | None = Field(
@@ -138,7 +148,14 @@ class BudgetSection(_Section):
     """Budgets: every combination of these values is one."""
 
     sparsity: list[Share] = Field([0.01], min_length=1)
-    epsilon: list[Epsilon] = Field([0.5], min_length=1)
+    epsilon: list[Epsilon] = Field(
+        [0.5],
+        min_length=1,
+        description="in standard deviations of a channel; on the waveform a share of full scale",
+    )
+    snr: OneOrMore[Ratio] | None = Field(
+        None, description="on the waveform, in place of epsilon: signal-to-noise ratios in dB"
+    )
     granularity: list[Granularity] = Field(["element"], min_length=1)
 
 
@@ -146,15 +163,19 @@ class AttackSection(_OpenSection):
     """One attack, native and inside masks. Further keys are its settings."""
 
     name: str
+    surface: Annotated[OneOrMore[Surface], AfterValidator(_distinct)] = Field(
+        [FEATURES, WAVEFORM], description="of the surfaces of the study, those that it attacks"
+    )
     native: StrictBool = Field(True, description="also run it with a support of its own choice")
     explainers: list[str] = Field([], description="also run it inside the masks of these")
     scopes: list[Annotated[int, Field(ge=1, le=10**9)]] = Field([1], min_length=1)
     mask_sources: list[str] = Field(
         [OWN],
         min_length=1,
-        description="whose map makes the mask: `own`; the name of a victim; `others`, every other "
-        "victim; `consensus` of all victims; `universal`, one map for a victim; or "
-        "`victim@encoder:layer`, whose frames carry over",
+        description="whose map makes the mask: `own`; `features` or `waveform`, that of the same "
+        "victim on this surface; the name of a victim; `others`, every other victim; `consensus` "
+        "of all victims; `universal`, one map for a victim; or `victim@encoder:layer`, whose "
+        "frames carry over",
     )
     seeds: Distinct[Seed] | None = Field(
         None, description="of its randomness; the study's by default"
@@ -167,6 +188,15 @@ class AttackSection(_OpenSection):
                 f"attack {self.name!r} runs nowhere: set native = true or name explainers"
             )
         return self
+
+
+class CorruptionSection(_OpenSection):
+    """A natural corruption, as a control on the waveform. Further keys are its settings."""
+
+    name: str
+    snr: OneOrMore[Ratio] | None = Field(
+        None, description="one, or a list: each is run; those of the budgets by default"
+    )
 
 
 class CertificateSection(_OpenSection):
@@ -223,17 +253,38 @@ class StudyConfig(_Section):
     corpus: OneOrMore[CorpusSection] | None = None
     encoder: OneOrMore[EncoderSection] | None = None
     features: FeaturesSection | None = None
+    surface: Annotated[OneOrMore[Surface], AfterValidator(_distinct)] = Field(
+        [FEATURES], description="what is attacked: features, waveform, or a list of both"
+    )
     victims: list[VictimSection] = Field(min_length=1)
     explainers: dict[str, dict[str, Any]] = Field(
         {}, description="settings by name; `name` in them makes an alias"
     )
     budgets: BudgetSection = BudgetSection()
     attacks: list[AttackSection] = Field(min_length=1)
+    corruptions: list[CorruptionSection] = []
     certificates: list[CertificateSection] = []
     consistency: ConsistencySection = ConsistencySection()
     evaluation: EvaluationSection = EvaluationSection()
     executor: ExecutorSection = ExecutorSection()
     tracking: OneOrMore[TrackingSection] | None = None
+
+    @model_validator(mode="after")
+    def _surfaces_fit(self) -> StudyConfig:
+        if WAVEFORM not in self.surface:
+            found = [("budgets.snr", self.budgets.snr), ("[[corruptions]]", self.corruptions)]
+            for what, given in found:
+                if given:
+                    raise ValueError(f'{what} needs the waveform: add it to surface = ["waveform"]')
+        elif not {"element", "segment"} & set(self.budgets.granularity):
+            raise ValueError(
+                "on the waveform budgets.granularity is element (samples) or segment (20 ms)"
+            )
+        if self.certificates and FEATURES not in self.surface:
+            raise ValueError(
+                'certificates bound changes of features: add "features" to the key surface'
+            )
+        return self
 
     @field_validator("name")
     @classmethod
@@ -253,29 +304,18 @@ class StudyConfig(_Section):
             raise ValueError("give an encoder or a store under [features], not both")
         if not any(one.attacked for one in self.victims):
             raise ValueError("no victim is attacked: remove attacked = false from one of them")
-        if self.corpus is None and any(one.load is None for one in self.victims):
+        if WAVEFORM in self.surface and self.corpus is None:
+            raise ValueError(
+                "the surface waveform needs recordings, and a store holds none: name their corpus "
+                "under [corpus]"
+            )
+        trained = any(one.load is None for one in self.victims)
+        split = all(section.protocol for section in self.corpus or ())
+        if not split and (self.features is None or trained):
+            raise ValueError("the key 'protocol' is missing under [corpus]")
+        if self.corpus is None and trained:
             raise ValueError(
                 "a head needs a corpus and a protocol to be trained; a store alone serves victims "
                 "that are loaded"
             )
         return self
-
-
-def study_schema() -> dict[str, Any]:
-    """The JSON schema of a study file, for editors that complete and check TOML."""
-    schema = StudyConfig.model_json_schema(mode="validation")
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["properties"]["include"] = {
-        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
-        "description": "study files whose values this one takes over and changes",
-    }
-    places = [schema, *schema["$defs"].values()]
-    for name, one in ((n, p) for place in places for n, p in place["properties"].items()):
-        # These take one value for a list of one, and some of them null.
-        lists = [place for place in (one, *one.get("anyOf", ())) if place.get("type") == "array"]
-        if name in {"corpus", "encoder", "tracking", "protocol", "layer"} and lists:
-            (place,) = lists
-            array = {key: place.pop(key) for key in ("type", "items", "minItems") if key in place}
-            others = [other for other in one.get("anyOf", ()) if other]
-            one["anyOf"] = [array["items"], array, *others]
-    return schema

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -19,7 +18,6 @@ from sigma_ser.attacks.gradient_checks import check_gradients
 from sigma_ser.audio.recording import SAMPLE_RATE
 from sigma_ser.core.contracts import Victim
 from sigma_ser.core.features import FeatureBatch
-from sigma_ser.core.utterance import Utterance
 from sigma_ser.encoders.index import INDEX
 from sigma_ser.execution.threads import one_thread
 from sigma_ser.explainers.explanation import make_explainer
@@ -28,15 +26,18 @@ from sigma_ser.runs.layout import RunLayout
 from sigma_ser.victims.checkpoint import make_head
 from sigma_ser.victims.settings import TrainingSettings
 from sigma_ser.victims.victim import wrap
+from sigma_ser.victims.waveform import on_waveform
 
 from .inputs import StudyInput, open_inputs, plan_study
-from .loading import check_names, load_study
+from .loading import load_study
+from .missing_size import channels_of, missing_bytes
+from .name_checks import check_names
 from .scheduler import stages
 from .steps import (
     AttackStep,
+    CorruptionStep,
     FloorStep,
     GradientStep,
-    Plan,
     SaliencyStep,
     Step,
     UniversalStep,
@@ -45,10 +46,6 @@ from .steps import (
 
 # Utterances of the calibration: enough to see what a batch saves, few enough to be quick.
 _BATCH = 4
-# Size of a row in Parquet, measured over the demo study.
-_ROW_BYTES = 260
-# Size of a changed element of a stored perturbation: its position and its new value.
-_CHANGE_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ def estimate_study(
         tuple(found),
         workers,
         found[0].seconds + sum(stage.seconds for stage in found[1:]) / workers,
-        _bytes(plan, layout, inputs),
+        missing_bytes(plan, layout, inputs),
         shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free,
     )
 
@@ -155,27 +152,20 @@ class _Gauge:
                             step.setting.features)  # fmt: skip
                 work: Callable[[], tuple[float, float]] = partial(self._training, step)
             case SaliencyStep() | UniversalStep():
-                key = (
-                    step.victim.head,
-                    step.name,
-                    repr(step.settings),
-                    step.victim.setting.features,
-                )
+                key = (step.name, repr(step.settings), *_model(step.victim))
                 work = partial(self._explaining, step)
             case FloorStep():
                 return self.cost(step.reference)
             case AttackStep():
-                key = (step.victim.head, step.attack, repr(step.settings), repr(step.budget),
-                       step.mask is None, step.scope, step.victim.setting.features)  # fmt: skip
+                key = (step.attack, repr(step.settings), step.budget, step.mask is None,
+                       step.scope, *_model(step.victim))  # fmt: skip
                 work = partial(self._attacking, step)
             case GradientStep():
-                key = (
-                    "gradients",
-                    step.victim.head,
-                    repr(step.budget),
-                    step.victim.setting.features,
-                )
+                key = ("gradients", step.budget, *_model(step.victim))
                 work = partial(self._checking, step)
+            case CorruptionStep():
+                key = ("corruption", *_model(step.victim))
+                work = partial(self._showing, step.victim)
             case _:
                 return 2.0, 0.002
         if key not in self._known:
@@ -216,7 +206,7 @@ class _Gauge:
 
     def _attacking(self, step: AttackStep) -> tuple[float, float]:
         victim, batch, labels = self._random_batch(step.victim)
-        budget, mask = step.budget, None
+        budget, mask = step.budget.of(batch), None
         if step.mask is not None and step.scope is not None:
             mask = topk_mask(torch.randn_like(batch.x), batch.lengths, budget, step.scope)
         attack = make_attack(step.attack, **step.settings)
@@ -230,16 +220,31 @@ class _Gauge:
             return passes + 2 * more[0], seconds + 2 * more[1]
         return passes, seconds
 
+    def _showing(self, step: VictimStep) -> tuple[float, float]:
+        victim, batch, _ = self._random_batch(step)
+        started = time.process_time()
+        with torch.inference_mode():
+            victim(batch.x, batch.lengths)
+        # Before and after, in memory and after the round trip.
+        return 4.0, 4 * (time.process_time() - started) / _BATCH
+
     def _checking(self, step: GradientStep) -> tuple[float, float]:
         victim, batch, labels = self._random_batch(step.victim)
         started = time.process_time()
-        check = check_gradients(victim, batch, labels, step.budget)
+        check = check_gradients(victim, batch, labels, step.budget.of(batch))
         return check.passes, (time.process_time() - started) / _BATCH
 
     def _random_batch(self, step: VictimStep) -> tuple[Victim, FeatureBatch, torch.Tensor]:
         """An untrained victim, random features of the right shape, and its predictions."""
         one = self._inputs[step.setting.features]
-        dim = _channels(one, step.setting.layer)
+        if step.on_features is not None:
+            assert one.whole is not None
+            below, _, _ = self._random_batch(step.on_features)
+            samples = round(statistics.mean(each.seconds for each in one.corpus) * SAMPLE_RATE)
+            waves = torch.randn(_BATCH, samples, 1, generator=torch.Generator().manual_seed(0))
+            lengths = torch.full((_BATCH,), samples)
+            return _recognised(on_waveform(one.whole, below), FeatureBatch(0.1 * waves, lengths))
+        dim = channels_of(one, step.setting.layer)
         frames = round(one.frames(one.corpus) / len(one.corpus))
         rng = torch.Generator().manual_seed(0)
         batch = FeatureBatch(
@@ -249,9 +254,14 @@ class _Gauge:
             step.head if step.source is None else "mlp", dim, len(one.corpus.class_names),
             step.key, tuple(step.head_settings.items()),
         )  # fmt: skip
-        with torch.inference_mode():
-            labels = head(batch.x, batch.lengths).argmax(1)
-        return head, batch, labels.clone()
+        return _recognised(head, batch)
+
+
+def _recognised(victim: Victim, batch: FeatureBatch) -> tuple[Victim, FeatureBatch, torch.Tensor]:
+    """A victim and a batch, with its predictions."""
+    with torch.inference_mode():
+        labels = victim(batch.x, batch.lengths).argmax(1)
+    return victim, batch, labels.clone()
 
 
 @cache
@@ -264,38 +274,6 @@ def _head(name: str, dim: int, classes: int, key: str, settings: tuple[Any, ...]
     return wrap(module.eval(), names)
 
 
-def _bytes(plan: Plan, layout: RunLayout, inputs: Sequence[StudyInput]) -> int:
-    """Size of the features, maps, perturbations and rows that are missing."""
-    total = 0.0
-    for one in inputs:
-        if not one.folder.exists():
-            total += one.frames(one.corpus) * one.dim * 2
-    by_key = {one.features: one for one in inputs}
-
-    def elements(victim: VictimStep, utterances: Iterable[Utterance]) -> int:
-        one = by_key[victim.setting.features]
-        return one.frames(utterances) * _channels(one, victim.setting.layer)
-
-    # Many steps work on the same utterances, which are counted once.
-    @cache
-    def attacked(victim: VictimStep) -> int:
-        return elements(victim, itertools.chain.from_iterable(plan.samples[victim.sample]))
-
-    for universal in plan.universals:
-        if not layout.universal(universal.key).exists():
-            total += elements(universal.victim, universal.utterances) * 2
-    for saliency in plan.saliencies:
-        if not layout.saliency(saliency.key, 0).exists():
-            total += attacked(saliency.victim) * 2
-    for cell in plan.attacks:
-        if not layout.attack(cell.key, 0).exists():
-            total += plan.utterances(cell) * _ROW_BYTES
-            if cell.keep_perturbations and cell.budget.sparsity is not None:
-                total += attacked(cell.victim) * cell.budget.sparsity * _CHANGE_BYTES
-    return round(total)
-
-
-def _channels(one: StudyInput, layer: str) -> int:
-    """Channels that a victim receives: of all layers, one weighted sum."""
-    layers = int(one.card["layers"]) + 1 if layer == "all" else 1
-    return one.dim // layers
+def _model(step: VictimStep) -> tuple[str, str, str]:
+    """What the time of a pass depends on."""
+    return step.head, step.setting.features, step.setting.surface

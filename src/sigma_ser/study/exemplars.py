@@ -51,7 +51,10 @@ def exemplar_tasks(
     import pyarrow as pa
 
     evaluation = plan.study.evaluation
-    done = [step for step in plan.attacks if step.key in flipped]
+    done = [
+        step for step in plan.attacks
+        if step.key in flipped and step.victim.on_features is None
+    ]  # fmt: skip
     if not evaluation.exemplars or plan.study.corpus is None or not done:
         return []
     guided = [step for step in done if step.guided]

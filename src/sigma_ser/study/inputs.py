@@ -16,7 +16,7 @@ from sigma_ser.core.utterance import Utterance
 from sigma_ser.corpora.corpus import Corpus, load_corpus
 from sigma_ser.corpora.folds import Fold, make_folds
 from sigma_ser.corpora.reader import Card
-from sigma_ser.encoders.encoder import Encoder, load_encoder
+from sigma_ser.encoders.encoder import Encoder, encoder_of, load_encoder
 from sigma_ser.encoders.extraction import extract
 from sigma_ser.encoders.index import CARD, INDEX, shard_path
 from sigma_ser.encoders.store import FeatureStore
@@ -25,11 +25,11 @@ from sigma_ser.runs.layout import RunLayout
 from sigma_ser.victims.checkpoint import TrainedVictim
 
 from .artifacts import fingerprint_of, open_source
-from .config import CorpusSection, StudyConfig
+from .config import WAVEFORM, CorpusSection, StudyConfig
 from .plan import PlanInput, features_key, make_plan
 from .steps import Plan, Setting
 
-# The one protocol of a feature store without a corpus.
+# The one protocol of a feature store whose corpus is not split.
 _WHOLE_STORE = "store"
 
 
@@ -44,6 +44,7 @@ class StudyInput:
         folder: in which the features lie, or will lie.
         card: of the encoder.
         encoder: makes the features; `None` where the study names a store of its own.
+        whole: the encoder of attacks on the waveform; `None` where only features are attacked.
     """
 
     corpus: Corpus
@@ -52,6 +53,7 @@ class StudyInput:
     folder: Path
     card: Mapping[str, Any]
     encoder: Encoder | None
+    whole: Encoder | None = None
 
     @property
     def layer(self) -> str:
@@ -82,6 +84,7 @@ class StudyInput:
             features=self.features,
             store=self.folder,
             frame_seconds=float(self.card["frame_seconds"]),
+            opens=() if self.whole is None else tuple(sorted(self.whole.spec.items())),
         )
         folds = self.folds[protocol]
         if store is not None:
@@ -112,7 +115,8 @@ def open_inputs(config: StudyConfig, layout: RunLayout) -> list[StudyInput]:
         key = features_key(corpus, encoder.key)
         name = safe_name(f"{corpus.name}-{Path(str(encoder.card['name'])).name}-{encoder.layer}")
         folder = layout.features(f"{name}-{key[:8]}")
-        inputs.append(StudyInput(corpus, folds, key, folder, encoder.card, encoder))
+        whole = encoder if WAVEFORM in config.surface else None
+        inputs.append(StudyInput(corpus, folds, key, folder, encoder.card, encoder, whole))
     return inputs
 
 
@@ -157,13 +161,9 @@ def _from_store(config: StudyConfig, store: FeatureStore) -> list[StudyInput]:
             f"{store.folder} is incomplete; run `sigma-ser extract` again to finish it"
         )
     if config.corpus is None:
-        corpus = _corpus_of(store)
-        test = config.evaluation.ids or store.ids
-        unknown = [name for name in test if name not in store]
-        if unknown:
-            raise ConfigError(f"evaluation.ids: {store.folder} has no utterance {unknown[0]!r}")
-        folds = {_WHOLE_STORE: [Fold(_WHOLE_STORE, (), (), test)]}
-        pairs: list[tuple[Corpus, Mapping[str, Sequence[Fold]]]] = [(corpus, folds)]
+        pairs: list[tuple[Corpus, Mapping[str, Sequence[Fold]]]] = [
+            (_corpus_of(store), _whole(store, config))
+        ]
     else:
         pairs = []
         for section in config.corpus:
@@ -173,11 +173,22 @@ def _from_store(config: StudyConfig, store: FeatureStore) -> list[StudyInput]:
                     f"features.store: {store.folder} holds features of another corpus or version "
                     f"({store.card['corpus']['name']}) than {section.name}; extract them again"
                 )
-            pairs.append((corpus, _folds(section, corpus)))
+            pairs.append((corpus, _folds(section, corpus) or _whole(store, config)))
+    card = store.card["encoder"]
+    whole = encoder_of(card) if WAVEFORM in config.surface else None
     return [
-        StudyInput(corpus, folds, store.key, store.folder, store.card["encoder"], None)
+        StudyInput(corpus, folds, store.key, store.folder, card, None, whole)
         for corpus, folds in pairs
     ]
+
+
+def _whole(store: FeatureStore, config: StudyConfig) -> dict[str, list[Fold]]:
+    """All utterances of a store as the test part of one fold."""
+    test = config.evaluation.ids or store.ids
+    unknown = [name for name in test if name not in store]
+    if unknown:
+        raise ConfigError(f"evaluation.ids: {store.folder} has no utterance {unknown[0]!r}")
+    return {_WHOLE_STORE: [Fold(_WHOLE_STORE, (), (), tuple(test))]}
 
 
 def _corpus_of(store: FeatureStore) -> Corpus:

@@ -7,7 +7,18 @@ from collections.abc import Sequence
 
 from sigma_ser.core.errors import ConfigError
 
-from .config import CONSENSUS, OTHERS, OWN, SOURCES, UNIVERSAL, AttackSection, StudyConfig
+from .config import (
+    CONSENSUS,
+    FEATURES,
+    OTHERS,
+    OWN,
+    SOURCES,
+    UNIVERSAL,
+    WAVEFORM,
+    AttackSection,
+    StudyConfig,
+    Surface,
+)
 from .steps import VictimStep
 
 # Encoders differ in the last digits of the time between their frames.
@@ -36,6 +47,11 @@ def check_sources(study: StudyConfig, attack: AttackSection) -> None:
         for section in study.victims
         for seed in section.seeds
     }
+    if not any(sources_on(surface, attack.mask_sources) for surface in study.surface):
+        raise ConfigError(
+            f"attack {attack.name!r} takes masks from {WAVEFORM!r}, which is not attacked in this "
+            f'study; add it to the key surface, or use mask_sources = "{OWN}"'
+        )
     for source in attack.mask_sources:
         if source not in SOURCES and source.partition("@")[0] not in names:
             raise ConfigError(
@@ -47,6 +63,24 @@ def check_sources(study: StudyConfig, attack: AttackSection) -> None:
                 f"attack {attack.name!r} takes masks from other victims, but {min(names)!r} is the "
                 f"only victim; add another one, or use {OWN!r}"
             )
+
+
+def sources_on(surface: Surface, sources: Sequence[str], control: bool = False) -> list[str]:
+    """The mask sources that apply to a surface.
+
+    The map of the waveform says nothing about features.
+
+    Args:
+        surface: `features` or `waveform`.
+        sources: as in `mask_sources` of a study.
+        control: whether the explainer does not depend on the victim. Then all sources give the same
+            map, except that of the features laid over the waveform.
+    """
+    known = [one for one in sources if surface == WAVEFORM or one != WAVEFORM]
+    if not control:
+        return known
+    over_time = [one for one in known if surface == WAVEFORM and one == FEATURES]
+    return [*[one for one in known if one not in over_time][:1], *over_time]
 
 
 def mask_owners(
@@ -68,20 +102,22 @@ def mask_owners(
     Raises:
         ConfigError: if there is no such victim, or its maps do not fit.
     """
-    here = [one for one in victims if one.sample == victim.sample]
-    if source == OWN:
-        return [victim]
-    if victim.setting.layer == "all":
+    here = [
+        one for one in victims
+        if one.sample == victim.sample and one.setting.surface == victim.setting.surface
+    ]  # fmt: skip
+    if source in (OWN, FEATURES, WAVEFORM):
+        below = victim.on_features if source == FEATURES else None
+        return [below or victim]
+    if victim.setting.layer == "all" and victim.on_features is None:
         raise ConfigError(
             f"attack {attack!r} takes masks from {source!r}, but with layer = "
             '"all" each victim receives its own weighted sum of layers; use mask_sources = "own"'
         )
     if source == OTHERS:
         return [one for one in here if one.key != victim.key]
-    if source == CONSENSUS:
-        return here
-    if source == UNIVERSAL:
-        return [victim]
+    if source in (CONSENSUS, UNIVERSAL):
+        return here if source == CONSENSUS else [victim]
     if "@" in source:
         return _on_another_encoder(source, victim, victims, attack, granularity)
     owners = [one for one in here if one.name == source]
@@ -98,17 +134,18 @@ def _on_another_encoder(
     source: str, victim: VictimStep, victims: Sequence[VictimStep], attack: str, granularity: str
 ) -> list[VictimStep]:
     """The victim on another encoder whose frames make the mask, or none for the same one."""
-    if granularity not in {"frame", "segment"}:
+    if victim.on_features is None and granularity not in {"frame", "segment"}:
         raise ConfigError(
             f"attack {attack!r} takes masks from {source!r}: only whole frames are "
             "comparable between encoders, so set budgets.granularity to frame or segment"
         )
     name, _, place = source.partition("@")
     encoder, _, layer = place.rpartition(":")
+    here = (victim.setting.corpus, victim.setting.surface)
     found = [
         one for one in victims
         if (one.name, one.setting.encoder, one.setting.layer) == (name, encoder, layer)
-        and one.setting.corpus == victim.setting.corpus and one.fold.key == victim.fold.key
+        and (one.setting.corpus, one.setting.surface) == here and one.fold.key == victim.fold.key
     ]  # fmt: skip
     if not found:
         raise ConfigError(

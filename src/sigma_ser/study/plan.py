@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from sigma_ser import __version__
 from sigma_ser.core import registry
-from sigma_ser.core.budget import Budget
-from sigma_ser.core.errors import ConfigError
 from sigma_ser.core.files import content_key
-from sigma_ser.corpora.samples import by_length, evenly, stratified
+from sigma_ser.corpora.samples import evenly
 
-from .config import CONSENSUS, UNIVERSAL, AttackSection, StudyConfig
-from .mask_sources import mask_owners
+from .budgets import budgets_of, corruption_settings
+from .config import CONSENSUS, FEATURES, UNIVERSAL, WAVEFORM, AttackSection, StudyConfig
+from .mask_sources import mask_owners, sources_on
+from .samples import attacked_parts, unattacked_part
+from .step_names import own_or_name
 from .steps import (
     AttackStep,
     CertificateStep,
+    CorruptionStep,
     FloorStep,
     GradientStep,
     MaskStep,
@@ -30,17 +32,12 @@ from .steps import (
     Setting,
     UniversalStep,
     VictimStep,
-    own_or_name,
 )
 
 if TYPE_CHECKING:
     from sigma_ser.corpora.corpus import Corpus
     from sigma_ser.corpora.folds import Fold
 
-# Utterances of one file of results: small enough to lose little, large enough to be few.
-PART_UTTERANCES = 256
-# Number of utterances behind a universal map: more of them change it little.
-UNIVERSAL_UTTERANCES = 128
 # Attacked utterances, of all lengths, on which the gradients of a victim are checked.
 CHECKED_UTTERANCES = 32
 
@@ -89,15 +86,20 @@ class _Planner:
         self.universal_parts: dict[tuple[str, str], Part] = {}
         for one, fold in ((i, f) for i in inputs for f in i.folds):
             place = one.setting.features, fold.key
-            self.samples[place] = _attacked_parts(study, one.corpus, fold)
+            self.samples[place] = attacked_parts(study, one.corpus, fold)
             self.sample_keys[place] = content_key(
                 [[one.id for one in part] for part in self.samples[place]]
             )
-            self.universal_parts[place] = _unattacked_part(study, one.corpus, fold)
-        self.victims = [
+            self.universal_parts[place] = unattacked_part(study, one.corpus, fold)
+        on_features = [
             victim for one in inputs for fold in one.folds
             for victim in self._victims_of(one.setting, fold)
         ]  # fmt: skip
+        self.victims = on_features
+        if WAVEFORM in study.surface:
+            self.victims = on_features + [
+                one.on_waveform(self.key("waveform", one.key)) for one in on_features
+            ]
         self.gradients: dict[str, GradientStep] = {}
         self.universals: dict[str, UniversalStep] = {}
         self.saliencies: dict[str, SaliencyStep] = {}
@@ -109,13 +111,15 @@ class _Planner:
         return content_key([kind, self.versions, *parts])
 
     def plan(self) -> Plan:
-        attacked = [victim for victim in self.victims if victim.attacked]
+        attacked = [
+            victim for victim in self.victims
+            if victim.attacked and victim.setting.surface in self.study.surface
+        ]  # fmt: skip
         for victim in attacked:
             self._cells(victim)
         if self.study.evaluation.replay:
             for attack, victim in itertools.product(self.attacks.values(), attacked):
-                same = victim.sample == attack.victim.sample and victim.setting.layer != "all"
-                if same and victim.key != attack.victim.key:
+                if self._can_replay(attack.victim, victim):
                     key = self.key("replay", attack.key, victim.key)
                     self.replays[key] = ReplayStep(key, attack, victim)
         return Plan(
@@ -129,6 +133,20 @@ class _Planner:
             self.samples,
             tuple(self.gradients.values()),
             tuple(self._certificates(attacked)),
+            tuple(self._corruptions(attacked)),
+        )
+
+    def _can_replay(self, source: VictimStep, target: VictimStep) -> bool:
+        """Whether another victim takes what a victim was given: these features, or any wave."""
+        if source.key == target.key or source.setting.surface != target.setting.surface:
+            return False
+        if source.on_features is None:
+            return source.sample == target.sample and target.setting.layer != "all"
+        same_recordings = source.setting.corpus == target.setting.corpus
+        return (
+            same_recordings
+            and source.fold.key == target.fold.key
+            and self.sample_keys[source.sample] == self.sample_keys[target.sample]
         )
 
     def _victims_of(self, setting: Setting, fold: Fold) -> Iterator[VictimStep]:
@@ -160,13 +178,15 @@ class _Planner:
             reference = self._saliency(
                 victim, study.consistency.explainer, study.consistency.settings
             )
-        for section, budget in itertools.product(study.attacks, budgets_of(study)):
+        surface = victim.setting.surface
+        sections = [one for one in study.attacks if surface in one.surface]
+        for section, budget in itertools.product(sections, budgets_of(study.budgets, surface)):
             for mask, scope in self._conditions(section, victim, budget.granularity):
                 floor = None
                 mask_key = None if mask is None else mask.key
                 if reference is not None:
                     key = self.key(
-                        "floor", victim.key, mask_key, scope, _plain(budget), reference.key
+                        "floor", victim.key, mask_key, scope, budget.parts, reference.key
                     )
                     floor = self.floors.setdefault(
                         key, FloorStep(key, victim, budget, mask, scope, reference)
@@ -174,7 +194,7 @@ class _Planner:
                 for seed in section.seeds or [study.evaluation.seed]:
                     key = self.key(
                         "attack", victim.key, section.name, section.settings, mask_key, scope,
-                        _plain(budget), None if reference is None else reference.key, seed,
+                        budget.parts, None if reference is None else reference.key, seed,
                         study.evaluation.seed, study.evaluation.batch_size,
                         study.evaluation.replay, self.sample_keys[victim.sample],
                     )  # fmt: skip
@@ -183,13 +203,27 @@ class _Planner:
                         reference, floor, study.evaluation.replay, check,
                     )  # fmt: skip
 
+    def _corruptions(self, victims: Sequence[VictimStep]) -> Iterator[CorruptionStep]:
+        seed = self.study.evaluation.seed
+        for victim, section in itertools.product(victims, self.study.corruptions):
+            if victim.setting.surface != WAVEFORM:
+                continue
+            for settings in corruption_settings(section, self.study.budgets):
+                key = self.key(
+                    "corruption", victim.key, section.name, settings, seed,
+                    self.study.evaluation.batch_size, self.sample_keys[victim.sample],
+                )  # fmt: skip
+                yield CorruptionStep(key, victim, section.name, settings, seed)
+
     def _certificates(self, victims: Sequence[VictimStep]) -> Iterator[CertificateStep]:
         study = self.study
         for victim, section, budget in itertools.product(
-            victims, study.certificates, budgets_of(study)
+            victims, study.certificates, budgets_of(study.budgets, FEATURES)
         ):
+            if victim.setting.surface != FEATURES:
+                continue
             key = self.key(
-                "certificate", victim.key, section.method, section.settings, _plain(budget),
+                "certificate", victim.key, section.method, section.settings, budget.parts,
                 study.evaluation.batch_size, self.sample_keys[victim.sample],
             )  # fmt: skip
             yield CertificateStep(key, victim, budget, section.method, section.settings)
@@ -200,10 +234,9 @@ class _Planner:
         part = evenly(sample, CHECKED_UTTERANCES)
         if not part:
             return None
-        budget = max(
-            budgets_of(self.study), key=lambda one: (float(one.epsilon), one.sparsity or 0.0)
-        )
-        key = self.key("gradients", victim.key, _plain(budget), [one.id for one in part])
+        surface = victim.setting.surface
+        budget = max(budgets_of(self.study.budgets, surface), key=lambda one: one.strength)
+        key = self.key("gradients", victim.key, budget.parts, [one.id for one in part])
         return self.gradients.setdefault(key, GradientStep(key, victim, budget, part))
 
     def _conditions(
@@ -216,7 +249,8 @@ class _Planner:
             name = str(self.study.explainers.get(explainer, {}).get("name", explainer))
             # A control does not depend on the victim: other sources would give the same map.
             is_control = getattr(registry.get("explainer", name), "control", False)
-            for source in section.mask_sources[: 1 if is_control else None]:
+            surface = victim.setting.surface
+            for source in sources_on(surface, section.mask_sources, is_control):
                 for mask in self._masks(explainer, source, victim, granularity, section):
                     for scope in section.scopes:
                         yield mask, scope
@@ -262,57 +296,8 @@ class _Planner:
         )
 
 
-def budgets_of(study: StudyConfig) -> Iterator[Budget]:
-    """Every budget of a study."""
-    budgets = study.budgets
-    for granularity, epsilon, sparsity in itertools.product(
-        budgets.granularity, budgets.epsilon, budgets.sparsity
-    ):
-        yield Budget(sparsity=sparsity, epsilon=epsilon, granularity=granularity)
-
-
-def _plain(budget: Budget) -> dict[str, Any]:
-    """What a budget of a study is made of, for keys."""
-    return {
-        "sparsity": budget.sparsity,
-        "epsilon": budget.epsilon,
-        "granularity": budget.granularity,
-    }
-
-
 def versions() -> dict[str, str]:
     """What may change a result besides the inputs: part of every key."""
     import torch
 
     return {"sigma-ser": __version__, "torch": torch.__version__, "machine": platform.machine()}
-
-
-def _attacked_parts(study: StudyConfig, corpus: Corpus, fold: Fold) -> tuple[Part, ...]:
-    """The attacked test utterances, of similar length in each part, in an order fixed by content.
-
-    The order follows the recordings and not their frames, so it is the same for every encoder.
-
-    Raises:
-        ConfigError: if `evaluation.ids` names an utterance outside the test part.
-    """
-    evaluation = study.evaluation
-    if evaluation.ids is not None:
-        unknown = set(evaluation.ids) - set(fold.test)
-        if unknown:
-            raise ConfigError(
-                f"evaluation.ids: {min(unknown)!r} is not in the test part of fold {fold.name}"
-            )
-        ids = list(evaluation.ids)
-    else:
-        ids = stratified(corpus, fold.test, evaluation.utterances, evaluation.seed)
-    chosen = by_length(corpus, ids)
-    return tuple(
-        chosen[start : start + PART_UTTERANCES] for start in range(0, len(chosen), PART_UTTERANCES)
-    )
-
-
-def _unattacked_part(study: StudyConfig, corpus: Corpus, fold: Fold) -> Part:
-    """Utterances for a universal map: of the validation part, or the training part without one."""
-    ids = fold.validation or fold.train
-    kept = stratified(corpus, ids, UNIVERSAL_UTTERANCES, study.evaluation.seed)
-    return by_length(corpus, kept)

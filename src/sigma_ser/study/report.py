@@ -14,6 +14,7 @@ from sigma_ser.core.files import content_key, file_digest, whole_file, write_jso
 from sigma_ser.core.json_text import parse_json
 from sigma_ser.core.rows import schema
 from sigma_ser.corpora.leakage import leakage_report
+from sigma_ser.evaluate.rates import correct_rows
 from sigma_ser.report.writer import write_report
 from sigma_ser.runs.digests import Digests
 from sigma_ser.runs.files import MAKE_ANEW, read_object, read_part
@@ -23,7 +24,15 @@ from sigma_ser.runs.repairs import note_repairs, read_repairs
 from .certificates import certificate_schema
 from .inputs import StudyInput
 from .scheduler import read_failures
-from .steps import AttackStep, CertificateStep, Plan, ReplayStep, VictimStep
+from .steps import (
+    AttackStep,
+    CertificateStep,
+    CorruptionStep,
+    Plan,
+    ReplayStep,
+    RowStep,
+    VictimStep,
+)
 from .transfer import replay_schema
 
 if TYPE_CHECKING:
@@ -64,7 +73,11 @@ def victim_scores(plan: Plan, layout: RunLayout, digests: Digests) -> list[dict[
     Raises:
         DamagedRunError: if a file of a victim is damaged.
     """
-    there = (step for step in plan.victims if layout.victim_timing(step.folder).exists())
+    there = (
+        step
+        for step in plan.victims
+        if step.setting.surface in plan.study.surface and layout.victim_timing(step.folder).exists()
+    )
     checks = {step.victim.key: layout.gradient_check(step.key) for step in plan.gradients}
     return [
         {
@@ -85,8 +98,10 @@ def collect(plan: Plan, layout: RunLayout, digests: Digests) -> Collected:
         RunError: if there is no row at all.
         DamagedRunError: if a file is damaged.
     """
+    import polars as pl
+
     digests.refresh()  # for the parts that workers have written
-    rows = list(_present(plan.attacks, plan, layout))
+    rows = list(_present((*plan.attacks, *plan.corruptions), plan, layout))
     replays = list(_present(plan.replays, plan, layout))
     bounds = list(_present(plan.certificates, plan, layout))
     if not rows:
@@ -101,8 +116,7 @@ def collect(plan: Plan, layout: RunLayout, digests: Digests) -> Collected:
         return old
     flipped: dict[str, int] = {}
     for step, table in _join(layout.rows, rows, schema(), digests):
-        right, success = table["correct_before"].to_pylist(), table["success"].to_pylist()
-        count = sum(a and b for a, b in zip(right, success, strict=True))
+        count = len(correct_rows(pl.DataFrame(table), "success").filter("success"))
         flipped[step.key] = flipped.get(step.key, 0) + count
     for _ in _join(layout.replays, replays, replay_schema(), digests):
         pass
@@ -150,13 +164,14 @@ def _name(layout: RunLayout, path: Path) -> str:
 
 
 def _present(
-    steps: Sequence[AttackStep] | Sequence[ReplayStep] | Sequence[CertificateStep],
+    steps: Sequence[RowStep] | Sequence[ReplayStep] | Sequence[CertificateStep],
     plan: Plan,
     layout: RunLayout,
-) -> Iterator[tuple[AttackStep | ReplayStep | CertificateStep, Path]]:
+) -> Iterator[tuple[RowStep | ReplayStep | CertificateStep, Path]]:
     """Each step with the file of each of its parts that is there."""
     paths: dict[type, Callable[[str, int], Path]] = {
         AttackStep: layout.attack,
+        CorruptionStep: layout.attack,
         ReplayStep: layout.replay,
         CertificateStep: layout.certificate,
     }
@@ -214,10 +229,7 @@ def _scores(layout: RunLayout, step: VictimStep, digests: Digests) -> dict[str, 
         "fold": step.fold.name,
         "head": step.head,
         "seed": step.seed,
-        "corpus": step.setting.corpus,
-        "protocol": step.setting.protocol,
-        "encoder": step.setting.encoder,
-        "layer": step.setting.layer,
+        **step.setting.columns,
         "known_from_training": about.get("known_recordings", 0),
         **about["metrics"]["test"],
         **timing,

@@ -30,7 +30,8 @@ from sigma_ser.runs.status import RecordedProgress
 from .config import StudyConfig
 from .exemplars import exemplar_tasks
 from .inputs import StudyInput, open_inputs, plan_study
-from .loading import LoadedStudy, check_names, load_study, parse_study
+from .loading import LoadedStudy, load_study, parse_study
+from .name_checks import check_names
 from .report import collect, provenance, report_run, victim_scores
 from .scheduler import Scheduler, read_failures, stages
 from .tracking import track

@@ -13,7 +13,8 @@ from sigma_ser.execution.threads import one_thread
 from sigma_ser.runs.files import read_objects
 from sigma_ser.runs.layout import RunLayout
 
-from .steps import AttackStep, GradientStep, Part, PartStep, Plan, UniversalStep, described
+from .step_names import described
+from .steps import GradientStep, Part, PartStep, Plan, RowStep, UniversalStep
 from .tasks import PartTask, Task, VictimTask
 from .worker import Worker
 
@@ -48,7 +49,9 @@ def stages(plan: Plan, layout: RunLayout) -> Iterator[tuple[str, list[Task]]]:
     ) -> PartTask:
         return PartTask(layout, step, number, utterances, evaluation.batch_size, evaluation.seed)
 
-    yield "victims", [VictimTask(layout, step) for step in plan.victims]
+    # A victim on the waveform is the encoder with one of these.
+    prepared = [step for step in plan.victims if step.on_features is None]
+    yield "victims", [VictimTask(layout, step) for step in prepared]
     yield "gradients", [part(step, 0, step.utterances) for step in plan.gradients]
     if plan.universals:
         yield "universal", [part(step, 0, step.utterances) for step in plan.universals]
@@ -56,11 +59,12 @@ def stages(plan: Plan, layout: RunLayout) -> Iterator[tuple[str, list[Task]]]:
         ("explanations", plan.saliencies),
         ("floors", plan.floors),
         ("attacks", plan.attacks),
+        ("corruptions", plan.corruptions),
         ("replays", plan.replays),
         ("certificates", plan.certificates),
     )
     for name, steps in by_parts:
-        if steps or name not in {"replays", "certificates"}:
+        if steps or name not in {"corruptions", "replays", "certificates"}:
             yield name, [part(step, n, ids) for step in steps for n, ids in plan.parts(step)]
 
 
@@ -137,7 +141,7 @@ class Scheduler:
                 task.part,
                 tuple(one.id for one in task.utterances),
                 reason,
-                step.condition if isinstance(step, AttackStep) else {},
+                step.condition if isinstance(step, RowStep) else {},
             )
         )
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sigma_ser.core.budget import Budget
+from sigma_ser.audio.recording import SAMPLE_RATE
 from sigma_ser.core.files import safe_name
 from sigma_ser.core.utterance import Utterance
 
-from .config import CONSENSUS, OWN, UNIVERSAL, StudyConfig
+from .budgets import PlannedBudget
+from .config import CONSENSUS, FEATURES, UNIVERSAL, WAVEFORM, StudyConfig, Surface
 
 if TYPE_CHECKING:
     from sigma_ser.corpora.folds import Fold
@@ -23,10 +24,11 @@ _NAME_DIGITS = 8
 
 @dataclass(frozen=True)
 class Setting:
-    """What all victims of one corpus, protocol, encoder and layer share; rows repeat it.
+    """What all victims of one corpus, protocol, encoder, layer and surface share.
 
     `features` is the key of the features and `store` the folder in which they lie;
-    `frame_seconds` is the time from one frame to the next.
+    `frame_seconds` is the time from one frame to the next, on the waveform of one sample.
+    `opens` are the arguments of `load_encoder`, empty where the waveform is not attacked.
     """
 
     corpus: str
@@ -36,6 +38,19 @@ class Setting:
     features: str
     store: Path
     frame_seconds: float
+    surface: Surface = FEATURES
+    opens: tuple[tuple[str, Any], ...] = field(default=(), repr=False)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of the rows that identify it."""
+        return {
+            "corpus": self.corpus,
+            "protocol": self.protocol,
+            "encoder": self.encoder,
+            "layer": self.layer,
+            "surface": self.surface,
+        }
 
 
 class KeyedStep:
@@ -52,7 +67,11 @@ class KeyedStep:
 
 @dataclass(frozen=True, eq=False)
 class VictimStep(KeyedStep):
-    """Train one head on one fold with one seed, or load a victim and score it."""
+    """Train one head on one fold with one seed, or load a victim and score it.
+
+    A victim on the waveform is the whole of an encoder and the victim `on_features`, which is
+    trained or loaded once for both surfaces.
+    """
 
     key: str
     setting: Setting = field(repr=False)
@@ -65,10 +84,18 @@ class VictimStep(KeyedStep):
     source: str | None = None
     adversarial: Mapping[str, Any] | None = None
     attacked: bool = True
+    on_features: VictimStep | None = field(default=None, repr=False)
+
+    def on_waveform(self, key: str) -> VictimStep:
+        """The whole model of an encoder and this victim, under a key of its own."""
+        setting = replace(self.setting, surface=WAVEFORM, frame_seconds=1 / SAMPLE_RATE)
+        return replace(self, key=key, setting=setting, on_features=self)
 
     @property
     def folder(self) -> str:
         """Name of its folder, for people: `mlp-test-OAF-0-1fcb7092`."""
+        if self.on_features is not None:
+            return self.on_features.folder
         return safe_name(f"{self.name}-{self.fold.name}-{self.seed}-{self.key[:_NAME_DIGITS]}")
 
     @property
@@ -106,7 +133,7 @@ class GradientStep(KeyedStep):
 
     key: str
     victim: VictimStep
-    budget: Budget
+    budget: PlannedBudget
     utterances: Part = field(repr=False)
 
 
@@ -116,7 +143,7 @@ class CertificateStep(KeyedStep):
 
     key: str
     victim: VictimStep
-    budget: Budget
+    budget: PlannedBudget
     method: str | None
     settings: Mapping[str, Any]
 
@@ -151,7 +178,7 @@ class FloorStep(KeyedStep):
 
     key: str
     victim: VictimStep
-    budget: Budget
+    budget: PlannedBudget
     mask: MaskStep | None
     scope: int | None
     reference: SaliencyStep
@@ -166,7 +193,7 @@ class AttackStep(KeyedStep):
     attack: str
     settings: Mapping[str, Any]
     seed: int
-    budget: Budget
+    budget: PlannedBudget
     mask: MaskStep | None
     scope: int | None
     reference: SaliencyStep | None
@@ -193,9 +220,29 @@ class AttackStep(KeyedStep):
             "explainer": None if self.mask is None else self.mask.explainer,
             "mask_source": self.mask_source,
             "scope": self.scope,
-            "granularity": self.budget.granularity,
-            "sparsity": self.budget.sparsity,
-            "epsilon": float(self.budget.epsilon),
+            "surface": self.victim.setting.surface,
+            **self.budget.columns,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class CorruptionStep(KeyedStep):
+    """One natural corruption of the attacked utterances, shown to one victim on the waveform."""
+
+    key: str
+    victim: VictimStep
+    corruption: str
+    settings: Mapping[str, Any]
+    seed: int
+
+    @property
+    def condition(self) -> dict[str, Any]:
+        """The corruption under the names of the columns of the rows; it has no mask or budget."""
+        return {
+            "attack": self.corruption,
+            "attack_seed": self.seed,
+            "surface": self.victim.setting.surface,
+            "budget_snr": self.settings.get("snr"),
         }
 
 
@@ -222,7 +269,8 @@ class ExemplarStep(KeyedStep):
         return self.source.victim
 
 
-PartStep = SaliencyStep | FloorStep | AttackStep | ReplayStep | CertificateStep
+RowStep = AttackStep | CorruptionStep
+PartStep = SaliencyStep | FloorStep | RowStep | ReplayStep | CertificateStep
 Step = VictimStep | GradientStep | UniversalStep | PartStep | ExemplarStep
 
 
@@ -243,6 +291,7 @@ class Plan:
     samples: Mapping[tuple[str, str], tuple[Part, ...]] = field(repr=False)
     gradients: tuple[GradientStep, ...] = ()
     certificates: tuple[CertificateStep, ...] = ()
+    corruptions: tuple[CorruptionStep, ...] = ()
 
     def parts(self, step: PartStep) -> Iterator[tuple[int, Part]]:
         """Number and utterances of each part of the attacked sample of a step."""
@@ -256,47 +305,12 @@ class Plan:
         """Names of the artefacts that the study needs, by the folder of the run they lie in."""
         return {
             "features": sorted({step.setting.store.name for step in self.victims}),
-            "victims": [step.folder for step in self.victims],
+            "victims": list(dict.fromkeys(step.folder for step in self.victims)),
             "gradients": [step.key for step in self.gradients],
             "universal": [step.key for step in self.universals],
             "saliency": [step.key for step in self.saliencies],
             "floors": [step.key for step in self.floors],
-            "attacks": [step.key for step in self.attacks],
+            "attacks": [step.key for step in (*self.attacks, *self.corruptions)],
             "replays": [step.key for step in self.replays],
             "certificates": [step.key for step in self.certificates],
         }
-
-
-def own_or_name(mask: SaliencyStep, target: VictimStep) -> str:
-    """The name of a mask source in the rows."""
-    source = mask.victim
-    if source.key == target.key:
-        return OWN
-    if source.setting == target.setting:
-        return source.name
-    return f"{source.name}@{source.setting.encoder}:{source.setting.layer}"
-
-
-def described(step: Step) -> str:
-    """A step in the words of its study."""
-    match step:
-        case VictimStep():
-            text = f"{step.name} on {step.fold.name}"
-        case SaliencyStep():
-            text = f"{step.explainer} of {described(step.victim)}"
-        case GradientStep():
-            text = f"gradient check of {described(step.victim)}"
-        case UniversalStep():
-            text = f"universal {step.explainer} of {described(step.victim)}"
-        case FloorStep():
-            text = f"consistency floor of {described(step.victim)}"
-        case AttackStep():
-            mask = "" if step.mask is None else f" in {step.mask.explainer} of {step.mask.source}"
-            text = f"{step.attack}{mask} on {described(step.victim)}"
-        case ReplayStep():
-            text = f"{described(step.source)}, replayed on {step.victim.name}"
-        case CertificateStep():
-            text = f"certificate of {described(step.victim)}"
-        case ExemplarStep():
-            text = f"{step.utterance} under {described(step.source)}"
-    return text

@@ -10,6 +10,7 @@ from sigma_ser.runs.layout import RunLayout
 from .steps import (
     AttackStep,
     CertificateStep,
+    CorruptionStep,
     ExemplarStep,
     FloorStep,
     GradientStep,
@@ -66,7 +67,7 @@ class PartTask:
                 path = layout.saliency(step.key, self.part)
             case FloorStep():
                 path = layout.floor(step.key, self.part)
-            case AttackStep():
+            case AttackStep() | CorruptionStep():
                 path = layout.attack(step.key, self.part)
             case ReplayStep():
                 path = layout.replay(step.key, self.part)

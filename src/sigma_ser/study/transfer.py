@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sigma_ser.core.features import FeatureBatch
@@ -16,7 +16,9 @@ from sigma_ser.core.rows import CELL_COLUMNS, schema
 from sigma_ser.runs.files import read_part, read_tensors
 
 from .artifacts import Artifacts
-from .batches import step_batches
+from .audio_columns import recognised
+from .batches import StepBatch, step_batches
+from .step_names import name_beside
 from .steps import ReplayStep
 from .tasks import PartTask
 
@@ -32,7 +34,9 @@ def replay_schema() -> pa.Schema:
     """The columns of `replays.parquet`: those of the source's cell, then the target's predictions.
 
     `source_correct` and `source_success` are the source's own `correct_before` and `success`;
-    `correct_before`, `prediction_before`, `prediction_after` and `success` the target's.
+    `correct_before`, `prediction_before`, `prediction_after` and `success` the target's. On the
+    waveform all of them are after the round trip: the target is given the files. A target on
+    another encoder is named `victim@encoder:layer`.
     """
     import pyarrow as pa
 
@@ -99,17 +103,17 @@ def replay(task: PartTask, step: ReplayStep, artifacts: Artifacts) -> pa.Table:
     truth: list[int] = []
     names: tuple[str, ...] = ()
     for here in step_batches(task, artifacts):
-        x_adv = kept.applied(here.batch)
-        with torch.inference_mode():
-            before += here.victim(here.batch.x, here.batch.lengths).argmax(1).tolist()
-            after += here.victim(x_adv, here.batch.lengths).argmax(1).tolist()
+        before += _classes(here, here.batch.x).tolist()
+        after += _classes(here, kept.applied(here.batch)).tolist()
         truth += here.labels.tolist()
         names = here.class_names
+    trip = "" if step.victim.on_features is None else "round_trip_"
+    name = name_beside(step.victim, step.source.victim)
     columns: dict[str, list[Any]] = {
         **{name: source[name] for name in (*CELL_COLUMNS, "utterance", "label")},
-        "source_correct": source["correct_before"],
-        "source_success": source["success"],
-        "target_victim": [step.victim.name] * len(truth),
+        "source_correct": source[f"{trip}correct" if trip else "correct_before"],
+        "source_success": source[f"{trip}success"],
+        "target_victim": [name] * len(truth),
         "target_seed": [step.victim.seed] * len(truth),
         "prediction_before": [names[one] for one in before],
         "prediction_after": [names[one] for one in after],
@@ -117,3 +121,11 @@ def replay(task: PartTask, step: ReplayStep, artifacts: Artifacts) -> pa.Table:
         "success": [a != b for a, b in zip(after, truth, strict=True)],
     }
     return pa.Table.from_pydict(columns, schema=replay_schema())
+
+
+def _classes(here: StepBatch, x: Float[Tensor, "B T D"]) -> Int[Tensor, "B"]:
+    """The predictions of a victim; on the waveform, those after the round trip."""
+    if here.task.step.victim.on_features is not None:
+        return recognised(here, x)
+    with torch.inference_mode():
+        return here.victim(x, here.batch.lengths).argmax(1)

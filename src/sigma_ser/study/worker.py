@@ -7,6 +7,7 @@ What it writes depends on the task alone.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -29,13 +30,15 @@ from sigma_ser.victims.settings import AdversarialTraining
 from sigma_ser.victims.training import train
 
 from .artifacts import Artifacts
+from .audio_columns import Columns
 from .batches import StoredExplainer, step_batch, step_batches
-from .cell import attack_of, measure
+from .cell import attack_of, corrupted, measure
 from .certificates import certify_part
 from .exemplars import exemplar
 from .steps import (
     AttackStep,
     CertificateStep,
+    CorruptionStep,
     ExemplarStep,
     FloorStep,
     GradientStep,
@@ -114,6 +117,10 @@ def work(task: Task, artifacts: Artifacts) -> Path:
             _floor(task, task.step, artifacts)
         case AttackStep():
             _attack(task, task.step, artifacts)
+        case CorruptionStep():
+            batches = step_batches(task, artifacts)
+            columns = [corrupted(here, task.step) for here in batches]
+            _write_rows(task.target, columns, artifacts.digests.seal)
         case ReplayStep():
             _write_table(task.target, replay(task, task.step, artifacts), artifacts.digests.seal)
         case CertificateStep():
@@ -164,7 +171,7 @@ def _hardening(step: VictimStep) -> AdversarialTraining | None:
 
 def _check_gradients(task: PartTask, step: GradientStep, artifacts: Artifacts) -> None:
     here = step_batch(artifacts, task, step.victim, slice(None))
-    check = check_gradients(here.victim, here.batch, here.labels, step.budget)
+    check = check_gradients(here.victim, here.batch, here.labels, step.budget.of(here.batch))
     write_json(task.target, check.record(), artifacts.digests.seal)
 
 
@@ -205,7 +212,7 @@ def _floor(task: PartTask, step: FloorStep, artifacts: Artifacts) -> None:
                 here.victim,
                 here.batch,
                 here.labels,
-                step.budget,
+                step.budget.of(here.batch),
                 mask=here.mask(step),
                 frame_seconds=step.victim.setting.frame_seconds,
                 clean=bank.explain(here.batch, here.labels).saliency,
@@ -217,18 +224,20 @@ def _floor(task: PartTask, step: FloorStep, artifacts: Artifacts) -> None:
 
 
 def _attack(task: PartTask, step: AttackStep, artifacts: Artifacts) -> None:
-    import pyarrow as pa
-
     attack = attack_of(step)
     kept = Perturbations() if step.keep_perturbations else None
-    tables = [
-        pa.Table.from_pydict(measure(here, step, attack, kept), schema=schema())
-        for here in step_batches(task, artifacts)
-    ]
+    columns = [measure(here, step, attack, kept) for here in step_batches(task, artifacts)]
     if kept is not None:
         # Before the rows, whose presence says that all is there.
         kept.save(task.layout.perturbations(step.key, task.part), artifacts.digests.seal)
-    _write_table(task.target, pa.concat_tables(tables), artifacts.digests.seal)
+    _write_rows(task.target, columns, artifacts.digests.seal)
+
+
+def _write_rows(path: Path, batches: Sequence[Columns], seal: Seal) -> None:
+    import pyarrow as pa
+
+    tables = [pa.Table.from_pydict(columns, schema=schema()) for columns in batches]
+    _write_table(path, pa.concat_tables(tables), seal)
 
 
 def _write_table(path: Path, table: pa.Table, seal: Seal) -> None:

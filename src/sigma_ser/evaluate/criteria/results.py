@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sigma_ser.evaluate.groups import worst_case
-from sigma_ser.evaluate.rates import UTTERANCE
+from sigma_ser.evaluate.rates import UTTERANCE, headline
 from sigma_ser.statistics.bootstrap import mean_interval
 from sigma_ser.statistics.proportion import wilson_interval
 
@@ -45,6 +45,7 @@ def outcomes_of(
         certificates: the lines of `certificates.parquet`, where bounds were computed.
         found: findings; one that prevents a pass makes each pass inconclusive.
     """
+    rows = headline(rows)
     masked = bool((victim.get("gradient_check") or {}).get("signs"))
     outcomes = []
     if criteria.clean_uar is not None:

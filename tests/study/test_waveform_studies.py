@@ -1,0 +1,312 @@
+"""Studies on the waveform: budgets, masks, the round trip, corruptions, replays and resumption."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import soundfile
+import torch
+
+import sigma_ser as ss
+from sigma_ser.core.budget import Budget
+from sigma_ser.core.errors import ConfigError
+from sigma_ser.core.rows import AUDIO_QUALITY, TIMING_COLUMNS
+from sigma_ser.corpora.waveforms import waveforms
+from sigma_ser.evaluate.groups import worst_case
+from sigma_ser.evaluate.paired import paired_comparisons
+from sigma_ser.evaluate.rates import headline
+from sigma_ser.explainers.over_time import OverTime
+from sigma_ser.study.budgets import budgets_of, corruption_settings
+from sigma_ser.study.config import BudgetSection, CorruptionSection
+from sigma_ser.study.loading import parse_study
+from sigma_ser.study.mask_sources import sources_on
+from sigma_ser.study.name_checks import check_names
+from sigma_ser.study.transfer import Perturbations
+
+SNR, SPARSITY = 25.0, 0.1
+
+
+@pytest.fixture(scope="session")
+def waveform_values(study_values: dict[str, Any]) -> dict[str, Any]:
+    """Two layers of the demo encoder, one head, both surfaces, two utterances."""
+    values = copy.deepcopy(study_values)
+    return values | {
+        "name": "waveform",
+        "surface": ["features", "waveform"],
+        "encoder": {"name": "demo", "layer": [1, -1]},
+        "victims": [{"head": "linear", "epochs": 30, "learning_rate": 0.01}],
+        "budgets": {"sparsity": [SPARSITY], "epsilon": [0.5], "snr": SNR},
+        "attacks": [
+            {
+                "name": "dual-averaging", "steps": 2, "explainers": ["gradient"],
+                "mask_sources": ["own", "features"],
+            }
+        ],
+        "corruptions": [{"name": "white-noise"}, {"name": "telephone"}],
+        "evaluation": {"utterances": 2, "batch_size": 2, "exemplars": 0, "replay": True},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def done(tmp_path_factory: pytest.TempPathFactory, waveform_values: dict[str, Any]) -> ss.Study:
+    """The finished run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sigma_ser.report.writer.write_figures", lambda *given: None)
+        return ss.run(waveform_values, out=tmp_path_factory.mktemp("waveform") / "run")
+
+
+def on_waveform(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.filter(pl.col("surface") == "waveform", pl.col("granularity").is_not_null())
+
+
+def without_times(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.drop(TIMING_COLUMNS)
+
+
+def the_victim(run: ss.Study, layer: str) -> tuple[ss.TrainedVictim, ss.FeatureStore]:
+    folders = sorted((run.folder / "victims").iterdir())
+    victims = [ss.load_victim(folder) for folder in folders]
+    (victim,) = [one for one in victims if str(one.card.encoder["layer"]) == layer]
+    stores = [ss.FeatureStore(folder) for folder in sorted((run.folder / "features").iterdir())]
+    (store,) = [one for one in stores if str(one.card["encoder"]["layer"]) == layer]
+    return victim, store
+
+
+def test_each_surface_has_its_cells(done):
+    assert done.failures == []
+    cells = done.summary
+    found = cells.group_by("surface", "mask_source").len().sort("surface", "mask_source").rows()
+    # Native attacks and corruptions have no mask; on features both sources are the same map.
+    assert found == [
+        ("features", None, 2), ("features", "own", 2),
+        ("waveform", None, 6), ("waveform", "features", 2), ("waveform", "own", 2),
+    ]  # fmt: skip
+    assert len(list((done.folder / "victims").iterdir())) == 2
+    assert sorted(one["surface"] for one in done.victims) == ["features"] * 2 + ["waveform"] * 2
+
+
+def test_features_rows_are_those_of_a_study_on_features_alone(done, waveform_values, tmp_path):
+    values = copy.deepcopy(waveform_values) | {"surface": "features", "corruptions": []}
+    values["budgets"].pop("snr")
+    values["encoder"]["layer"] = [-1]
+    alone = ss.run(values, out=tmp_path / "run").rows
+    same = done.rows.filter(
+        pl.col("surface") == "features", pl.col("layer").is_in(alone["layer"].unique())
+    )
+    assert without_times(same).equals(without_times(alone))
+    empty = ["budget_snr", *AUDIO_QUALITY, "round_trip_prediction", "round_trip_success"]
+    assert alone.select(empty).null_count().row(0) == (len(alone),) * len(empty)
+    assert (alone["bound"] == alone["epsilon"]).all()
+
+
+def test_bounds_follow_from_the_ratio(done, small_corpus):
+    rows = on_waveform(done.rows)
+    assert rows["epsilon"].is_null().all()
+    assert (rows["budget_snr"] == SNR).all()
+    corpus = ss.load_corpus("manifest", small_corpus)
+    for row in rows.iter_rows(named=True):
+        wave = waveforms(corpus, [row["utterance"]]).x.double().flatten()
+        k = row["budget_elements"]
+        assert k == int(SPARSITY * len(wave))
+        bound = (wave.square().sum() / k).sqrt().item() * 10 ** (-SNR / 20)
+        assert row["bound"] == pytest.approx(bound)
+        assert row["linf"] <= row["bound"] * (1 + 1e-5)
+        assert row["l0"] <= k
+        assert row["snr"] is None or row["snr"] >= SNR - 1e-3
+
+
+def test_the_round_trip_is_a_16_bit_file_encoded_alone(done, small_corpus, tmp_path):
+    corpus = ss.load_corpus("manifest", small_corpus)
+    rows = on_waveform(done.rows).filter(pl.col("explainer").is_null())
+    for folder in (done.folder / "attacks").iterdir():
+        part = pl.read_parquet(folder / "part-00000.parquet")
+        kept = folder / "perturbations-00000.safetensors"
+        if not kept.exists() or part["surface"][0] == "features":
+            continue
+        victim, _ = the_victim(done, part["layer"][0])
+        encoder = ss.load_encoder("demo", layer=int(part["layer"][0]))
+        for row in part.iter_rows(named=True):
+            clean = waveforms(corpus, [row["utterance"]])
+            found = []
+            for wave in (clean.x, Perturbations.load(kept).applied(clean)):
+                steps = np.rint(wave.flatten().double().numpy() * 32768).clip(-32768, 32767)
+                path = tmp_path / "wave.flac"
+                soundfile.write(path, steps.astype(np.int16), 16_000, subtype="PCM_16")
+                heard, _ = soundfile.read(path, dtype="float32")
+                (features,) = encoder.encode([heard])
+                x = features.half().float()[None]
+                found.append(int(victim(x, torch.tensor([x.shape[1]])).argmax()))
+            names = victim.class_names
+            assert row["round_trip_correct"] == (names[found[0]] == row["label"])
+            assert row["round_trip_prediction"] == names[found[1]]
+            assert row["round_trip_success"] == (names[found[1]] != row["label"])
+    assert len(rows)
+
+
+def test_the_mask_of_the_features_lies_where_their_explanation_points(done, small_corpus):
+    layer = str(done.rows["layer"][0])
+    rows = on_waveform(done.rows).filter(
+        pl.col("mask_source") == "features", pl.col("layer") == layer
+    )
+    victim, _ = the_victim(done, layer)
+    whole = ss.on_waveform(ss.load_encoder("demo", layer=int(layer)), victim)
+    waves = waveforms(ss.load_corpus("manifest", small_corpus), rows["utterance"].to_list())
+    labels = torch.tensor([victim.class_names.index(one) for one in rows["label"]])
+    saliency = ss.explain(OverTime("gradient"), whole, waves, labels)
+    mask = ss.topk_mask(saliency, waves.lengths, Budget(sparsity=SPARSITY))
+    for folder in (done.folder / "attacks").iterdir():
+        part = pl.read_parquet(folder / "part-00000.parquet")
+        if part["mask_source"][0] != "features" or part["layer"][0] != layer:
+            continue
+        kept = Perturbations.load(folder / "perturbations-00000.safetensors")
+        changed = (kept.applied(waves) != waves.x) & ~mask
+        # Features are stored as float16, so a few frames may change places.
+        assert changed.sum() <= 0.05 * mask.sum()
+
+
+def test_corruptions_are_rows_without_a_budget_and_no_attacks(done):
+    rows = done.rows.filter(pl.col("granularity").is_null())
+    assert set(rows["attack"]) == {"white-noise", "telephone"}
+    nothing = ["sparsity", "epsilon", "scope", "explainer", "mask_source", "bound"]
+    assert rows.select(nothing).null_count().row(0) == (len(rows),) * len(nothing)
+    noise = rows.filter(pl.col("attack") == "white-noise")
+    assert noise["attack_settings"].unique().to_list() == [f"WhiteNoise(snr={SNR})"]
+    np.testing.assert_allclose(noise["snr"].to_numpy(), SNR, atol=1e-3)
+    assert rows.filter(pl.col("attack") == "telephone")["budget_snr"].is_null().all()
+    attacked = on_waveform(done.rows)["utterance"].unique().sort()
+    assert noise["utterance"].unique().sort().equals(attacked)
+    assert worst_case(done.rows)["granularity"].null_count() == 0
+    pairs = paired_comparisons(done.rows)
+    assert not {"white-noise", "telephone"} & {*pairs["first_attack"], *pairs["second_attack"]}
+
+
+def test_waves_are_replayed_on_other_encoders_and_features_are_not(done):
+    replays = done.replays
+    assert replays is not None
+    assert replays["surface"].unique().to_list() == ["waveform"]
+    rows = on_waveform(done.rows)
+    # Each of the six cells on the other layer.
+    assert len(replays) == len(rows)
+    assert all(name.startswith("linear@") for name in replays["target_victim"])
+    same = replays.join(
+        rows, on=["encoder", "layer", "explainer", "mask_source", "utterance"], nulls_equal=True
+    )
+    assert len(same) == len(replays)
+    assert same["source_success"].equals(same["round_trip_success"].alias("source_success"))
+
+
+def test_a_resumed_run_has_the_same_rows(done, waveform_values):
+    before = done.rows
+    parts = {path: path.read_bytes() for path in done.folder.glob("attacks/*/part-*.parquet")}
+    surfaces = {path: pl.read_parquet(path)["granularity"][0] for path in parts}
+    path = next(path for path, granularity in surfaces.items() if granularity is not None)
+    path.unlink()
+    path_of_corruption = next(p for p, granularity in surfaces.items() if granularity is None)
+    path_of_corruption.unlink()
+    again = ss.run(waveform_values, out=done.folder)
+    assert without_times(again.rows).equals(without_times(before))
+
+
+def test_headline_rates_are_those_of_files():
+    rows = pl.DataFrame(
+        {
+            "correct_before": [True, True],
+            "success": [True, True],
+            "prediction_after": ["sad", "sad"],
+            "round_trip_correct": [None, False],
+            "round_trip_success": [None, False],
+            "round_trip_prediction": [None, "angry"],
+        }
+    )
+    found = headline(rows)
+    assert found["correct_before"].to_list() == [True, False]
+    assert found["success"].to_list() == [True, False]
+    assert found["prediction_after"].to_list() == ["sad", "angry"]
+    assert headline(found).equals(found)
+
+
+def test_budgets_of_each_surface():
+    section = BudgetSection(epsilon=[0.5], snr=[30], granularity=["segment", "channel", "frame"])
+    features = list(budgets_of(section, "features"))
+    assert [one.granularity for one in features] == ["segment", "channel", "frame"]
+    assert {(one.epsilon, one.snr, one.segment_frames) for one in features} == {(0.5, None, 10)}
+    (wave,) = budgets_of(section, "waveform")
+    assert (wave.epsilon, wave.snr, wave.segment_frames) == (None, 30, 320)
+    (share,) = budgets_of(BudgetSection(epsilon=[0.002]), "waveform")
+    assert (share.epsilon, share.snr) == (0.002, None)
+
+
+def test_ratios_of_corruptions_default_to_those_of_the_budgets():
+    budgets = BudgetSection(snr=[20, 30])
+    assert corruption_settings(CorruptionSection(name="white-noise"), budgets) == [
+        {"snr": 20}, {"snr": 30},
+    ]  # fmt: skip
+    assert corruption_settings(CorruptionSection(name="white-noise", snr=[5]), budgets) == [
+        {"snr": 5}
+    ]
+    assert corruption_settings(CorruptionSection(name="telephone"), budgets) == [{}]
+    alone = corruption_settings(CorruptionSection(name="gain"), BudgetSection())
+    assert alone == [{"snr": 20.0}]
+
+
+def test_mask_sources_of_each_surface():
+    named = ["waveform", "mlp", "features"]
+    assert sources_on("features", named) == ["mlp", "features"]
+    assert sources_on("waveform", named) == named
+    # A random map does not depend on the victim, but one of frames is another control.
+    assert sources_on("features", named, control=True) == ["mlp"]
+    assert sources_on("waveform", named, control=True) == ["waveform", "features"]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"surface": "features"}, "needs the waveform"),
+        ({"budgets": {"granularity": ["frame"]}}, r"element \(samples\) or segment"),
+        ({"surface": "waveform", "certificates": [{}]}, "certificates bound changes of features"),
+        ({"corruptions": [{"name": "white-noise", "snr": 3, "kbps": 1}]}, "kbps"),
+        ({"corruptions": [{"name": "telephone", "snr": 3}]}, "snr"),
+        ({"corruptions": [{"name": "whit-noise"}]}, "white-noise"),
+        ({"corpus": None, "encoder": None, "features": {"store": "x"}}, "holds none"),
+    ],
+)
+def test_studies_that_do_not_fit_are_errors(waveform_values, change, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        check_names(parse_study({**waveform_values, **change}))
+
+
+def test_masks_of_the_waveform_need_its_surface(waveform_values):
+    values = copy.deepcopy(waveform_values)
+    values |= {"surface": "features", "corruptions": [], "budgets": {}}
+    values["attacks"][0]["mask_sources"] = ["waveform"]
+    with pytest.raises(ConfigError, match="not attacked in this study"):
+        check_names(parse_study(values))
+
+
+def test_a_store_with_its_corpus_serves_the_waveform(done, small_corpus, tmp_path: Path):
+    victim, store = the_victim(done, str(done.rows["layer"][0]))
+    (folder,) = [
+        path for path in (done.folder / "victims").iterdir()
+        if str(ss.load_victim(path).card.encoder["layer"]) == str(store.card["encoder"]["layer"])
+    ]  # fmt: skip
+    run = ss.run(
+        {
+            "name": "store",
+            "features": {"store": str(store.folder)},
+            "corpus": {"name": "manifest", "root": str(small_corpus)},
+            "surface": "waveform",
+            "victims": [{"load": str(folder)}],
+            "consistency": {"explainer": None},
+            "attacks": [{"name": "oneshot"}],
+            "evaluation": {"ids": list(victim.fold.test[:1]), "exemplars": 0},
+            "executor": {"name": "inline"},
+        },
+        out=tmp_path / "run",
+    )
+    assert run.failures == []
+    assert run.rows["round_trip_success"].null_count() == 0
