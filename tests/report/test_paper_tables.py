@@ -135,6 +135,23 @@ def test_files_and_preview(rows: pl.DataFrame, tmp_path: Path) -> None:
         assert rf"\input{{{name}.tex}}" in preview
 
 
+def test_budgets_as_ratios_have_their_own_columns(rows: pl.DataFrame) -> None:
+    surface = rows.filter(pl.col("epsilon") == 1.0).with_columns(
+        pl.lit("waveform").alias("surface"),
+        pl.lit(None, pl.Float64).alias("epsilon"),
+        pl.lit(30.0).alias("budget_snr"),
+        pl.lit(True).alias("round_trip_correct"),
+        pl.col("success").alias("round_trip_success"),
+    )
+    features = rows.with_columns(pl.lit("features").alias("surface"))
+    both = of(pl.concat([features, surface]), "success")
+    assert ("SNR = 30 dB", "k = 2 %") in both.columns
+    assert {line.section for line in both.lines} == {
+        f"{victim} · {surface}"
+        for victim in ("bilstm", "mean-pool") for surface in ("features", "waveform")
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [

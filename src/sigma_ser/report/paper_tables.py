@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Style = Literal["rate", "decimal", "count", "ratio"]
 TABLES: tuple[str, ...] = ("success", "consistency", "transfer", "cost")
 _FREE = "free choice"
+_Place = tuple[str, float, float]
 
 
 @dataclass(frozen=True)
@@ -135,20 +136,29 @@ def _over_budgets(
     style: Style,
 ) -> PaperTable | None:
     """Methods as lines, budgets as columns, one section for each victim."""
-    budgets = sorted({(cell["epsilon"], cell["sparsity"]) for cell in cells})
-    found: dict[tuple[str, tuple[str, ...], bool], dict[tuple[float, float], Entry]] = {}
+    budgets = sorted({_place(cell) for cell in cells})
+    found: dict[tuple[str, tuple[str, ...], bool], dict[_Place, Entry]] = {}
     for cell in cells:
-        place = cell["panel"], _method(cell, cells), cell["kind"] == "control"
-        found.setdefault(place, {})[cell["epsilon"], cell["sparsity"]] = entry(cell)
+        method = cell["panel"], _method(cell, cells), cell["kind"] == "control"
+        found.setdefault(method, {})[_place(cell)] = entry(cell)
     lines = [
         Line(panel, method, tuple(entries.get(one, Entry(None)) for one in budgets), control)
         for (panel, method, control), entries in found.items()
         if any(one.value is not None for one in entries.values())
     ]
     columns = tuple(
-        (f"epsilon = {epsilon:g}", f"k = {100 * sparsity:.3g} %") for epsilon, sparsity in budgets
+        (f"{bound} = {abs(value):g}{unit}", f"k = {100 * sparsity:.3g} %")
+        for bound, value, sparsity in budgets
+        for unit in [" dB" if bound == "SNR" else ""]
     )
     return _table(name, caption, ("Attack", "Explanation", "Mask"), columns, lines, style=style)
+
+
+def _place(cell: Cell) -> _Place:
+    """Kind and size of the bound, and sparsity, in the order of the columns."""
+    if cell["epsilon"] is None:
+        return "SNR", -float(cell["budget_snr"]), cell["sparsity"]
+    return "epsilon", cell["epsilon"], cell["sparsity"]
 
 
 def _method(cell: Cell, cells: Sequence[Cell]) -> tuple[str, str, str]:
