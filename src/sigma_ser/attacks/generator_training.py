@@ -131,7 +131,7 @@ class _Data:
 
     def select(self, rows: Int[Tensor, "R"]) -> _Data:
         """The utterances `rows`, with their budgets."""
-        own = {
+        own: dict[str, Any] = {
             name: value[rows.to(value.device)]
             for name, value, ndim in (
                 ("count", self.budget.count, 1), ("epsilon", self.budget.epsilon, 2)

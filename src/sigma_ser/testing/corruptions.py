@@ -46,7 +46,9 @@ def check_corruption(corruption: str | Corruption, *, batch: FeatureBatch | None
     >>> check_corruption("white-noise")
     """
     if isinstance(corruption, str):
-        corruption = registry.make("corruption", corruption)
+        made: Corruption = registry.make("corruption", corruption)
+        check_corruption(made, batch=batch)
+        return
     batch = example_waves() if batch is None else batch
     require(callable(corruption), corruption, "is not callable")
     require_configuration(corruption)
