@@ -47,7 +47,7 @@ class Budgets:
 def page_cells(rows: pl.DataFrame, surface: str | None = None) -> pl.DataFrame:
     """Summaries of the rows, pooled over folds and seeds, with four leading columns.
 
-    A surface leaves out the cells of the other one.
+    With a surface, the cells of the other one are left out; the ids are the same.
 
     `cell` is the id that links a number to its table row, `panel` is the name of the victim (with
     every setting that varies in the run), `method` is the attack with its mask, and `kind` is one
@@ -55,7 +55,7 @@ def page_cells(rows: pl.DataFrame, surface: str | None = None) -> pl.DataFrame:
     """
     import polars as pl
 
-    cells = summarise(rows, POOLED_COLUMNS)
+    cells = summarise(rows, POOLED_COLUMNS).with_row_index("_number", 1)
     if surface is not None:
         cells = cells.filter(pl.col("surface") == surface)
     # A corruption has no granularity.
@@ -92,11 +92,11 @@ def page_cells(rows: pl.DataFrame, surface: str | None = None) -> pl.DataFrame:
         .otherwise(pl.lit("mask"))
     )
     return cells.select(
-        pl.concat_str(pl.lit("c"), pl.int_range(1, pl.len() + 1)).alias("cell"),
+        pl.concat_str(pl.lit("c"), "_number").alias("cell"),
         panel.fill_null("victim").alias("panel"),
         method.fill_null("attack").alias("method"),
         kind.alias("kind"),
-        pl.exclude("_settings"),
+        pl.exclude("_number", "_settings"),
         (pl.col("forwards") + pl.col("backwards")).alias("passes"),
         (pl.col("mask_forwards") + pl.col("mask_backwards")).alias("mask_passes"),
         (pl.col("forwards_total") + pl.col("backwards_total")).alias("passes_total"),
