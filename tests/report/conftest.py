@@ -162,7 +162,13 @@ def wave_rows_of(
     rng = np.random.default_rng(3)
     parts = []
     for ratio in ratios:
-        given = {"victims": ("bilstm",), "consistency": False, "utterances": utterances, **changes}
+        given = {
+            "victims": ("bilstm",),
+            "consistency": False,
+            "utterances": utterances,
+            "attacks": (*ATTACKS[2:5], ATTACKS[6]),
+            **changes,
+        }
         attacks = rows_of(sparsities=sparsities, epsilons=(10 ** (1 - ratio / 20),), **given)
         noise = rows_of(sparsities=(0.5,), epsilons=(0.02 * 10 ** (1 - ratio / 20),), **given)
         noise = noise.filter(pl.col("attack") == "oneshot").with_columns(

@@ -47,7 +47,7 @@ def section_of(page: str, name: str) -> str:
 
 def test_rates_are_those_of_the_files_beside_those_in_memory(wave_rows: pl.DataFrame) -> None:
     cells = waveform_cells(wave_rows)
-    assert len(cells) == 3 * (8 * 2 + 1) + 1
+    assert len(cells) == 3 * (4 * 2 + 1) + 1
     lost = 0
     for cell in cells:
         same = [pl.col(name).eq_missing(pl.lit(cell[name])) for name in POOLED_COLUMNS]
@@ -62,7 +62,7 @@ def test_rates_are_those_of_the_files_beside_those_in_memory(wave_rows: pl.DataF
             assert cell[f"{name}_high"] == pytest.approx(high.item())
         assert cell["memory_asr"] >= cell["asr"]
         lost += cell["memory_asr"] > cell["asr"]
-    assert lost > 5
+    assert lost > 3
     # The same after the rows were read for a report.
     assert waveform_cells(headline(wave_rows)) == cells
 

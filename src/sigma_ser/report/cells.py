@@ -65,8 +65,10 @@ def page_cells(rows: pl.DataFrame, surface: str | None = None) -> pl.DataFrame:
     )
     explainer, source = pl.col("explainer"), pl.col("mask_source")
     foreign = source.is_not_null() & (source != "own") & (source != pl.col("victim"))
-    settings = cells.group_by("attack").agg(pl.col("attack_settings").n_unique().alias("_settings"))
-    cells = cells.join(settings, on="attack", how="left", maintain_order="left")
+    # The settings of a corruption contain its ratio, which the budget states as well.
+    same = ["attack", "budget_snr"]
+    settings = cells.group_by(same).agg(pl.col("attack_settings").n_unique().alias("_settings"))
+    cells = cells.join(settings, on=same, how="left", nulls_equal=True, maintain_order="left")
     name = (
         pl.when(pl.col("_settings") > 1)
         .then(pl.coalesce("attack_settings", "attack"))
