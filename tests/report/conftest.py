@@ -72,6 +72,7 @@ def rows_of(
                         "fold": [f"fold-{i % folds}" for i in index],
                         "encoder": "demo",
                         "layer": "-1",
+                        "surface": "features",
                         "victim": victim,
                         "victim_seed": 0,
                         "utterance": [names(int(i)) for i in index],
@@ -143,6 +144,64 @@ def rows_of(
                         )
                     )
     return pl.concat(parts)
+
+
+def wave_rows_of(
+    *,
+    ratios: Sequence[float] = (20.0, 30.0, 40.0),
+    sparsities: Sequence[float] = (0.1, 1.0),
+    utterances: int = 40,
+    lost: float = 0.1,
+    **changes: Any,
+) -> pl.DataFrame:
+    """Rows of attacks on the waveform and of two natural corruptions.
+
+    The round trip loses a share `lost` of the successes, and of the recognised recordings.
+    """
+    text, real = pl.String, pl.Float64
+    rng = np.random.default_rng(3)
+    parts = []
+    for ratio in ratios:
+        given = {
+            "victims": ("bilstm",),
+            "consistency": False,
+            "utterances": utterances,
+            "attacks": (*ATTACKS[2:5], ATTACKS[6]),
+            **changes,
+        }
+        attacks = rows_of(sparsities=sparsities, epsilons=(10 ** (1 - ratio / 20),), **given)
+        noise = rows_of(sparsities=(0.5,), epsilons=(0.02 * 10 ** (1 - ratio / 20),), **given)
+        noise = noise.filter(pl.col("attack") == "oneshot").with_columns(
+            pl.lit("white-noise").alias("attack"),
+            pl.lit(f"WhiteNoise(snr={ratio:g})").alias("attack_settings"),
+        )
+        parts += [attacks.with_columns(budget_snr=ratio), noise.with_columns(budget_snr=ratio)]
+    telephone = noise.with_columns(
+        pl.lit("telephone").alias("attack"),
+        pl.lit("Telephone()").alias("attack_settings"),
+        pl.lit(None, real).alias("budget_snr"),
+    )
+    rows = pl.concat([*parts, telephone.select(parts[0].columns)])
+    natural = pl.col("attack").is_in(["white-noise", "telephone"])
+    measures = {"snr": pl.col("budget_snr") + 0.5, "pesq": pl.lit(3.25), "stoi": pl.lit(0.987)}
+    held = pl.Series(rng.random(len(rows)) >= lost)
+    known = pl.Series(rng.random(len(rows)) >= lost)
+    return rows.with_columns(
+        pl.lit("waveform").alias("surface"),
+        pl.lit(None, real).alias("epsilon"),
+        *(
+            pl.when(~natural).then(pl.col(name)).alias(name)
+            for name in ("granularity", "sparsity", "budget_elements", "forwards", "backwards")
+        ),
+        (pl.col("correct_before") & known).alias("round_trip_correct"),
+        (pl.col("success") & held).alias("round_trip_success"),
+        pl.when(pl.col("success") & held)
+        .then("prediction_after")
+        .otherwise("label")
+        .cast(text)
+        .alias("round_trip_prediction"),
+        *(value.cast(real).alias(name) for name, value in measures.items()),
+    ).select(schema().names)
 
 
 def exemplar_of(name: str = "utt-0001", seed: int = 0, **changes: Any) -> Exemplar:
@@ -275,6 +334,12 @@ def make_run() -> Callable[[Path, ReportInputs], Path]:
 def make_rows() -> Callable[..., pl.DataFrame]:
     """Factory of rows."""
     return rows_of
+
+
+@pytest.fixture(scope="session")
+def make_wave_rows() -> Callable[..., pl.DataFrame]:
+    """Factory of rows on the waveform."""
+    return wave_rows_of
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from sigma_ser.evaluate.groups import worst_case
 from sigma_ser.evaluate.paired import paired_comparisons
 from sigma_ser.evaluate.rates import headline
 from sigma_ser.explainers.over_time import OverTime
+from sigma_ser.report.inputs import load_inputs
 from sigma_ser.study.budgets import budgets_of, corruption_settings
 from sigma_ser.study.config import BudgetSection, CorruptionSection
 from sigma_ser.study.loading import parse_study
@@ -29,6 +30,8 @@ from sigma_ser.study.name_checks import check_names
 from sigma_ser.study.transfer import Perturbations
 
 SNR, SPARSITY = 25.0, 0.1
+# Columns of the rows that an exemplar has too.
+_SHOWN = ("utterance", "victim", "attack", "explainer", "mask_source", "scope", "budget_snr")
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +51,10 @@ def waveform_values(study_values: dict[str, Any]) -> dict[str, Any]:
             }
         ],
         "corruptions": [{"name": "white-noise"}, {"name": "telephone"}],
-        "evaluation": {"utterances": 2, "batch_size": 2, "exemplars": 0, "replay": True},
+        "evaluation": {
+            "utterances": 2, "batch_size": 2, "replay": True,
+            "exemplars": 1, "exemplar_sounds": True,
+        },
     }  # fmt: skip
 
 
@@ -310,3 +316,28 @@ def test_a_store_with_its_corpus_serves_the_waveform(done, small_corpus, tmp_pat
     )
     assert run.failures == []
     assert run.rows["round_trip_success"].null_count() == 0
+
+
+def test_exemplars_are_what_the_rows_measured(done: ss.Study) -> None:
+    found = load_inputs(done.folder).exemplars
+    (one,) = [exemplar for exemplar in found if exemplar.surface == "waveform"]
+    assert {exemplar.surface for exemplar in found} == {"features", "waveform"}
+    same = [pl.col(name).eq_missing(pl.lit(getattr(one, name))) for name in _SHOWN]
+    rows = on_waveform(done.rows).filter(pl.all_horizontal(same)).to_dicts()
+    row = next(
+        row
+        for row in rows
+        if row["round_trip_prediction"] == one.prediction_after
+        and row["snr"] == pytest.approx(one.snr, abs=0.05)
+    )
+    assert row["snr"] >= SNR - 0.05
+    # The perturbed recording is the wave that the attack made, at 16 bits.
+    assert one.perturbed is not None
+    delta = one.perturbed / 32_768 - one.waveform
+    assert np.abs(delta - one.delta[:, 0]).max() <= 0.5 / 32_768 + 1e-7
+    assert (one.delta[~one.mask] == 0).all()
+    assert one.mask.sum() == row["budget_elements"] == (one.delta != 0).sum()
+    assert one.saliency_before.any()
+    page = Path(done.report).read_text("utf-8")
+    assert page.count("data:audio/flac") >= 3
+    assert '<section id="waveform">' in page

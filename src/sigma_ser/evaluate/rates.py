@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Rows with the same values are trials of the same recording under other seeds.
 UTTERANCE: tuple[str, ...] = ("corpus", "utterance")
+IN_MEMORY = "success_in_memory"
+"""Column of `headline`: the outcome that the round trip replaced."""
 # Outcomes in memory, and the columns of the same outcomes after the round trip.
 _ROUND_TRIP = {
     "correct_before": "round_trip_correct",
@@ -60,14 +62,23 @@ def headline(rows: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         rows: the columns of `core.rows`.
+
+    Returns:
+        The rows, with `success_in_memory` where there are both outcomes of the attack.
     """
     import polars as pl
 
-    return rows.with_columns(
-        pl.coalesce(file, memory).alias(memory)
+    both = [
+        (memory, file)
         for memory, file in _ROUND_TRIP.items()
         if memory in rows.columns and file in rows.columns
-    )
+    ]
+    kept = [
+        pl.col("success").alias(IN_MEMORY)
+        for memory, _ in both
+        if memory == "success" and IN_MEMORY not in rows.columns
+    ]
+    return rows.with_columns(*kept, *(pl.coalesce(file, one).alias(one) for one, file in both))
 
 
 def attacks_only(rows: pl.DataFrame) -> pl.DataFrame:

@@ -47,7 +47,7 @@ class Budgets:
 def page_cells(rows: pl.DataFrame, surface: str | None = None) -> pl.DataFrame:
     """Summaries of the rows, pooled over folds and seeds, with four leading columns.
 
-    A surface leaves out the cells of the other one.
+    With a surface, the cells of the other one are left out; the ids are the same.
 
     `cell` is the id that links a number to its table row, `panel` is the name of the victim (with
     every setting that varies in the run), `method` is the attack with its mask, and `kind` is one
@@ -55,7 +55,7 @@ def page_cells(rows: pl.DataFrame, surface: str | None = None) -> pl.DataFrame:
     """
     import polars as pl
 
-    cells = summarise(rows, POOLED_COLUMNS)
+    cells = summarise(rows, POOLED_COLUMNS).with_row_index("_number", 1)
     if surface is not None:
         cells = cells.filter(pl.col("surface") == surface)
     # A corruption has no granularity.
@@ -65,8 +65,10 @@ def page_cells(rows: pl.DataFrame, surface: str | None = None) -> pl.DataFrame:
     )
     explainer, source = pl.col("explainer"), pl.col("mask_source")
     foreign = source.is_not_null() & (source != "own") & (source != pl.col("victim"))
-    settings = cells.group_by("attack").agg(pl.col("attack_settings").n_unique().alias("_settings"))
-    cells = cells.join(settings, on="attack", how="left", maintain_order="left")
+    # The settings of a corruption contain its ratio, which the budget states as well.
+    same = ["attack", "budget_snr"]
+    settings = cells.group_by(same).agg(pl.col("attack_settings").n_unique().alias("_settings"))
+    cells = cells.join(settings, on=same, how="left", nulls_equal=True, maintain_order="left")
     name = (
         pl.when(pl.col("_settings") > 1)
         .then(pl.coalesce("attack_settings", "attack"))
@@ -92,11 +94,11 @@ def page_cells(rows: pl.DataFrame, surface: str | None = None) -> pl.DataFrame:
         .otherwise(pl.lit("mask"))
     )
     return cells.select(
-        pl.concat_str(pl.lit("c"), pl.int_range(1, pl.len() + 1)).alias("cell"),
+        pl.concat_str(pl.lit("c"), "_number").alias("cell"),
         panel.fill_null("victim").alias("panel"),
         method.fill_null("attack").alias("method"),
         kind.alias("kind"),
-        pl.exclude("_settings"),
+        pl.exclude("_number", "_settings"),
         (pl.col("forwards") + pl.col("backwards")).alias("passes"),
         (pl.col("mask_forwards") + pl.col("mask_backwards")).alias("mask_passes"),
         (pl.col("forwards_total") + pl.col("backwards_total")).alias("passes_total"),

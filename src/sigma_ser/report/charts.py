@@ -12,15 +12,15 @@ from markupsafe import Markup
 from sigma_ser.evaluate.notes import CODES, is_about
 
 from .cells import Budgets, Cell
-from .formats import budget_text, decimal, percent, share
+from .formats import cell_budget, decimal, percent, share
 from .svg import Plot, Ticks, nice_ticks
 
 K = TypeVar("K")
 
 # Maximum number of lines per kind in one chart: more lines cannot be distinguished.
-_LINES = {"native": 3, "scope": 3, "mask": 2, "control": 1}
-_PERCENT_TICKS: Ticks = [(v, f"{round(100 * v)}") for v in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)]
-_LABEL_ROOM = 196.0
+_LINES = {"native": 3, "scope": 3, "mask": 2, "control": 1, "corruption": 4}
+PERCENT_TICKS: Ticks = [(v, f"{round(100 * v)}") for v in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)]
+LABEL_ROOM = 196.0
 _LABEL_LETTERS = 30
 
 
@@ -81,23 +81,23 @@ def over_budget(cells: Sequence[Cell], budgets: Budgets) -> list[Chart]:
             x=_padded_log(values, most=1.0 if along == "sparsity" else math.inf),
             y=(0.0, 1.0),
             x_ticks=thinned(values, texts),
-            y_ticks=_PERCENT_TICKS,
+            y_ticks=PERCENT_TICKS,
             x_title=x_title,
             y_title="attack success rate, %",
             logarithmic=True,
-            label_room=_LABEL_ROOM,
+            label_room=LABEL_ROOM,
         )
         for line in leading_lines(group):
             line.sort(key=lambda cell: cell[along])
             style = line[0]["kind"]
-            plot.line([(c[along], c["asr"]) for c in line], style, label=_line_name(line[0]))
+            plot.line([(c[along], c["asr"]) for c in line], style, label=line_name(line[0]))
             for cell in line:
                 plot.interval(cell[along], cell["asr_low"], cell["asr_high"], style)
                 plot.point(
                     cell[along],
                     cell["asr"],
                     style,
-                    title=_point_title(cell),
+                    title=point_title(cell),
                     href=f"#{cell['cell']}",
                 )
         text = f"ε = {level:g} σ" if fixed == "epsilon" else f"{share(level)} of the values"
@@ -123,7 +123,7 @@ def fronts(cells: Sequence[Cell], metric: Metric) -> list[Chart]:
         plot = Plot(
             x=(0.0, 1.0),
             y=(ticks[0], ticks[-1]),
-            x_ticks=_PERCENT_TICKS,
+            x_ticks=PERCENT_TICKS,
             y_ticks=[(t, f"{100 * t:.0f}" if hundred else f"{t:g}") for t in ticks],
             x_title="attack success rate, %",
             y_title=metric.axis,
@@ -138,7 +138,7 @@ def fronts(cells: Sequence[Cell], metric: Metric) -> list[Chart]:
                 cell["asr"],
                 cell[metric.name],
                 cell["kind"],
-                title=f"{_point_title(cell)}; {metric.axis} {value}",
+                title=f"{point_title(cell)}; {metric.axis} {value}",
                 href=f"#{cell['cell']}",
             )
         charts.append(
@@ -166,11 +166,11 @@ def scope_curves(cells: Sequence[Cell]) -> list[Chart]:
             x=_padded_log(scopes, least=1.0),
             y=(0.0, 1.0),
             x_ticks=thinned(scopes, [f"{s:g}" for s in scopes]),
-            y_ticks=_PERCENT_TICKS,
+            y_ticks=PERCENT_TICKS,
             x_title="scope: mask size as a multiple of k",
             y_title="attack success rate, %",
             logarithmic=True,
-            label_room=_LABEL_ROOM,
+            label_room=LABEL_ROOM,
         )
         for cell in group:
             if cell["explainer"] is None and cell["asr"] is not None:
@@ -186,7 +186,7 @@ def scope_curves(cells: Sequence[Cell]) -> list[Chart]:
                 scope = float(cell["scope"])
                 plot.interval(scope, cell["asr_low"], cell["asr_high"], style)
                 plot.point(
-                    scope, cell["asr"], style, title=_point_title(cell), href=f"#{cell['cell']}"
+                    scope, cell["asr"], style, title=point_title(cell), href=f"#{cell['cell']}"
                 )
         title = f"{panel}, {group[0]['attack'] or attack}"
         drawn = plot.svg(f"Attack success rate against scope: {title}")
@@ -263,7 +263,7 @@ def thinned(values: Sequence[float], texts: Sequence[str]) -> Ticks:
     return ticks
 
 
-def _line_name(cell: Cell) -> str:
+def line_name(cell: Cell) -> str:
     """The name of the method, or only of its mask if the name is too long."""
     if len(cell["method"]) > _LABEL_LETTERS and cell["explainer"] is not None:
         return _short(f"… in {cell['explainer']} ×{cell['scope'] or 1}")
@@ -274,6 +274,7 @@ def _short(name: str) -> str:
     return name if len(name) <= _LABEL_LETTERS else name[: _LABEL_LETTERS - 1] + "…"
 
 
-def _point_title(cell: Cell) -> str:
-    budget = budget_text(cell["sparsity"], cell["epsilon"])
-    return f"{cell['method']}, {cell['panel']}: success rate {percent(cell['asr'])} ({budget})"
+def point_title(cell: Cell) -> str:
+    """Method, victim, success rate and budget of a cell, for the tooltip of its marker."""
+    rate = percent(cell["asr"])
+    return f"{cell['method']}, {cell['panel']}: success rate {rate} ({cell_budget(cell)})"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from .cells import POOLED_COLUMNS, Cell
+from .formats import share, strength_text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -79,7 +80,12 @@ def embedded_rows(
         "classes": names,
         "utterances": [list(line) for line in utterances.iter_rows()],
         "methods": {
-            cell["cell"]: [cell["method"], cell["panel"], cell["sparsity"], cell["epsilon"]]
+            cell["cell"]: [
+                cell["method"],
+                cell["panel"],
+                share(cell["sparsity"]),
+                strength_text(cell),
+            ]
             for cell in cells
         },
         "columns": ["utterance", *_COLUMNS],

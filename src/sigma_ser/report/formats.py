@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 _THIN = "\u202f"  # narrow no-break space, between number and unit
 
@@ -68,4 +70,29 @@ def budget_text(sparsity: float | int | None, epsilon: float | int | None) -> st
         parts.append(f"{share(sparsity)} of the feature values")
     if epsilon is not None:
         parts.append(f"each changed by at most {epsilon:g}{_THIN}σ")
+    return ", ".join(parts) or "no budget"
+
+
+def strength_text(cell: Mapping[str, Any]) -> str:
+    """The bound of a budget in short: `ε 0.5`, or `30 dB` for a signal-to-noise ratio."""
+    if cell["budget_snr"] is not None:
+        return f"{cell['budget_snr']:g}{_THIN}dB"
+    return "–" if cell["epsilon"] is None else f"ε{_THIN}{cell['epsilon']:g}"
+
+
+def cell_budget(cell: Mapping[str, Any]) -> str:
+    """The budget of a cell on either surface as text; a corruption has at most a ratio.
+
+    Args:
+        cell: with `surface`, `sparsity`, `epsilon` and `budget_snr`.
+    """
+    if cell["surface"] != "waveform":
+        return budget_text(cell["sparsity"], cell["epsilon"])
+    parts = []
+    if cell["sparsity"] is not None:
+        parts.append(f"{share(cell['sparsity'])} of the samples")
+    if cell["budget_snr"] is not None:
+        parts.append(f"signal-to-noise ratio of at least {cell['budget_snr']:g}{_THIN}dB")
+    elif cell["epsilon"] is not None:
+        parts.append(f"each changed by at most {share(cell['epsilon'])} of full scale")
     return ", ".join(parts) or "no budget"

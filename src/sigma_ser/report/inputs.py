@@ -84,7 +84,10 @@ _AGAIN = "run its study again, which is quick where everything is finished"
 _PROVENANCE_KEYS = {"leakage": list, "corpus": dict, "encoder": dict}
 _VICTIM_KEYS = {"name": str, "fold": str, "uar": (int, float), "confusion": list}
 # What identifies the cell of an exemplar.
-_CELL = ("utterance", "victim", "attack", "explainer", "scope", "sparsity", "epsilon")
+_CELL = (
+    "utterance", "surface", "victim", "attack", "explainer", "scope",
+    "sparsity", "epsilon", "budget_snr",
+)  # fmt: skip
 
 
 def load_inputs(folder: Path) -> ReportInputs:

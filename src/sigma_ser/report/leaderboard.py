@@ -6,6 +6,7 @@ the numbers evaluated here; entries are ranked by the latter.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ from sigma_ser.evaluate.rates import UTTERANCE
 from .caveats import CAVEATS, MASKED, caveats
 from .cells import Cell, page_cells, strongest
 from .findings import rows_of
+from .formats import cell_budget
 from .inputs import ReportInputs
 from .page import render
 
@@ -29,18 +31,19 @@ _NUMBERS = ("accuracy", "robust_accuracy", "worst_case_asr")
 
 @dataclass(frozen=True)
 class LeaderboardEntry:
-    """Robustness of one victim at one budget.
+    """Robustness of one victim at one budget on one surface.
 
     Args:
         name: name of the entry.
         victim: name of the victim.
         corpus: corpus of the test utterances.
         protocol: split protocol of the corpus.
-        encoder: encoder of the attacked features.
+        encoder: encoder of the attacked features, or of the whole model on the waveform.
         layer: layer of the encoder.
         granularity: kind of unit that the budget counts.
         sparsity: fraction of the elements that may change, in (0, 1].
-        epsilon: maximum change of an element, in units of scale.
+        epsilon: maximum change of an element, in units of scale; `None` where the budget is a
+            signal-to-noise ratio.
         utterances: number of attacked utterances.
         attacks: all methods that were run.
         strongest: the method with the highest success rate.
@@ -52,6 +55,9 @@ class LeaderboardEntry:
             `None` if there are none.
         notes: what limits the evaluated numbers, as mappings with `code` and `text`.
         format: version of the file format.
+        surface: what was attacked, `features` or `waveform`; on the waveform all numbers are those
+            after the round trip through a 16-bit file.
+        budget_snr: the budget as a signal-to-noise ratio in dB, where it was given as one.
     """
 
     name: str
@@ -62,7 +68,7 @@ class LeaderboardEntry:
     layer: str
     granularity: str
     sparsity: float
-    epsilon: float
+    epsilon: float | None
     utterances: int
     attacks: tuple[str, ...]
     strongest: str
@@ -70,14 +76,18 @@ class LeaderboardEntry:
     reported: Mapping[str, Any] | None = None
     notes: tuple[Mapping[str, str], ...] = ()
     format: int = _FORMAT
+    surface: str = "features"
+    budget_snr: float | None = None
 
 
 def entries(inputs: ReportInputs) -> list[LeaderboardEntry]:
     """One entry per victim and budget of a run, without reported numbers."""
-    cells = page_cells(inputs.rows, "features").to_dicts()
+    # Natural corruptions are no attacks.
+    cells = [cell for cell in page_cells(inputs.rows).to_dicts() if cell["kind"] != "corruption"]
     groups: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
-        groups.setdefault((cell["panel"], cell["sparsity"], cell["epsilon"]), []).append(cell)
+        budget = (cell["sparsity"], cell["epsilon"], cell["budget_snr"])
+        groups.setdefault((cell["panel"], cell["surface"], *budget), []).append(cell)
     found = []
     for group in groups.values():
         best = strongest(group)
@@ -92,6 +102,8 @@ def entries(inputs: ReportInputs) -> list[LeaderboardEntry]:
                 **setting,
                 sparsity=best["sparsity"],
                 epsilon=best["epsilon"],
+                surface=best["surface"] or "features",
+                budget_snr=best["budget_snr"],
                 utterances=total,
                 attacks=tuple(sorted({cell["method"] for cell in group})),
                 strongest=best["method"],
@@ -113,6 +125,8 @@ def write_entries(folder: Path, inputs: ReportInputs) -> list[Path]:
         fields = asdict(entry)
         setting = ("name", "victim", "corpus", "protocol", "encoder", "layer", "granularity",
                    "sparsity", "epsilon")  # fmt: skip
+        if entry.surface != "features":
+            setting = (*setting, "surface", "budget_snr")
         key = content_key([fields[name] for name in setting], digits=10)
         stem = re.sub(r"[^\w.-]+", "-", f"{entry.name}-{entry.victim}").strip("-.")[:80]
         path = folder / f"{stem}-{key}.json"
@@ -163,11 +177,13 @@ def write_leaderboard(folder: Path) -> Path:
         )
     groups: dict[tuple[Any, ...], list[LeaderboardEntry]] = {}
     for entry in found:
-        key = (entry.corpus, entry.protocol, entry.granularity, entry.sparsity, entry.epsilon)
-        groups.setdefault(key, []).append(entry)
+        groups.setdefault(_board(entry), []).append(entry)
     for group in groups.values():
         group.sort(key=_rank)
-    boards = [{"setting": key, "entries": group} for key, group in sorted(groups.items())]
+    boards = [
+        {"budget": cell_budget(asdict(groups[key][0])), "entries": groups[key]}
+        for key in sorted(groups)
+    ]
     page = folder / "index.html"
     with whole_file(page) as aside:
         aside.write_text(
@@ -178,6 +194,12 @@ def write_leaderboard(folder: Path) -> Path:
             "utf-8",
         )
     return page
+
+
+def _board(entry: LeaderboardEntry) -> tuple[Any, ...]:
+    """What entries must share to be ranked in one table; sortable."""
+    bounds = [(-math.inf if one is None else one) for one in (entry.epsilon, entry.budget_snr)]
+    return (entry.corpus, entry.protocol, entry.surface, entry.granularity, entry.sparsity, *bounds)
 
 
 def _rank(entry: LeaderboardEntry) -> tuple[bool, float]:

@@ -25,6 +25,7 @@ from .inputs import ReportInputs
 from .replays import replay_matrices
 from .result_table import table_headings, table_rows
 from .svg import marker
+from .waveform import waveform_cells, waveform_panels
 
 _MOST_REPAIRS = 10
 # A line takes about 1.5 kB of the page.
@@ -59,6 +60,8 @@ def render(template: str, values: dict[str, Any]) -> str:
     environment.filters.update({name: getattr(formats, name) for name in _FILTERS})
     environment.globals.update(
         budget_text=formats.budget_text,
+        cell_budget=formats.cell_budget,
+        strength_text=formats.strength_text,
         marker=marker,
         infinity=math.inf,
         version=sigma_ser.__version__,
@@ -78,15 +81,19 @@ def _context(inputs: ReportInputs, *, audio: bool | None) -> dict[str, Any]:
     cells = _shown(frame.to_dicts(), here, [finding.panel for finding in found])
     for cell in (*here, *cells):
         cell["notes"] = inputs.notes.of(cell)
+    waves = waveform_cells(inputs.rows)
+    for cell in waves:
+        cell["notes"] = inputs.notes.of(cell)
+    listed = [*cells, *_apart(waves, cells)][:_MOST_CELLS]
     behind = {finding.panel: rows_of(inputs.rows, finding.best) for finding in found}
     measured = [m for m in METRICS if frame[m.name].is_not_null().any()]
-    embedded = embedded_rows(inputs.rows, cells)
+    embedded = embedded_rows(inputs.rows, listed)
     bounds = brackets(inputs.rows, inputs.certificates)
     return {
         "title": inputs.name,
         "gradient_warnings": masked_warnings(inputs.victims),
-        "corpora": _names(cells, "corpus"),
-        "encoders": _names(cells, "encoder"),
+        "corpora": _names(listed, "corpus"),
+        "encoders": _names(listed, "encoder"),
         "kinds": {kind: text for kind, text in KINDS.items() if kind in set(frame["kind"])},
         "rows": len(inputs.rows),
         "budgets": budgets,
@@ -96,6 +103,10 @@ def _context(inputs: ReportInputs, *, audio: bool | None) -> dict[str, Any]:
         "shared_notes": _shared_notes,
         "own_notes": _own_notes,
         "findings": found,
+        "waveform": waveform_panels(waves),
+        "wave_kinds": {
+            kind: KINDS[kind] for kind in KINDS if any(c["kind"] == kind for c in waves)
+        },
         "strengths": _strengths(here, [finding.panel for finding in found]),
         "most_passes": max((cell["passes_total"] or 0 for cell in here), default=0),
         "budget_charts": over_budget(cells, budgets),
@@ -118,8 +129,8 @@ def _context(inputs: ReportInputs, *, audio: bool | None) -> dict[str, Any]:
         },
         "metric_names": [metric.name for metric in measured],
         "headings": table_headings(measured),
-        "table_rows": table_rows(sorted(cells, key=lambda cell: int(cell["cell"][1:])), measured),
-        "left_out": len(frame) - len(cells),
+        "table_rows": table_rows(sorted(listed, key=lambda cell: int(cell["cell"][1:])), measured),
+        "left_out": len(frame) + len(waves) - len(listed),
         "data": embedded.json,
         "sampled": embedded.sampled,
         "exemplars": utterance_views(inputs.exemplars, audio=sounds),
@@ -147,6 +158,11 @@ def _shown(cells: list[Cell], here: list[Cell], panels: Sequence[str]) -> list[C
         cells = sorted(cells, key=lambda cell: cell["cell"] not in linked)[:_MOST_CELLS]
     place = {panel: number for number, panel in enumerate(panels)}
     return sorted(cells, key=lambda cell: place.get(cell["panel"], len(place)))
+
+
+def _apart(waves: Sequence[Cell], cells: Sequence[Cell]) -> Sequence[Cell]:
+    """Cells on the waveform under names that differ from those on the features."""
+    return [{**cell, "panel": f"{cell['panel']} · waveform"} for cell in waves] if cells else waves
 
 
 def _repaired(repairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

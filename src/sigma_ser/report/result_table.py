@@ -17,7 +17,8 @@ _NAMES = (("Cell", "Id of the row: column `cell` of tables/cells.csv."), ("Victi
           ("Mask source", "Victim whose explanation defines the mask."))  # fmt: skip
 _BUDGET = (("Scope", "Mask size as a multiple of k, the number of values that may change."),
            ("Sparsity", "Share of the feature values that may change."),
-           ("ε", "Maximum change of a value, in standard deviations."))  # fmt: skip
+           ("Bound", "ε, the maximum change of a value, in standard deviations or of full scale; "
+            "or the least signal-to-noise ratio."))  # fmt: skip
 _BEFORE = (
     (
         "utterances",
@@ -84,7 +85,7 @@ def table_rows(cells: Sequence[Cell], metrics: Sequence[Metric]) -> list[TableRo
             budget=(
                 (cell["scope"] or 0, str(cell["scope"] or "–")),
                 (_exact(cell["sparsity"]), formats.share(cell["sparsity"])),
-                (_exact(cell["epsilon"]), _exact(cell["epsilon"], "g") or "–"),
+                (_exact(_bound(cell)), formats.strength_text(cell)),
             ),
             numbers=tuple(
                 (name, _exact(cell[name]), _text(cell[name], style))
@@ -94,6 +95,11 @@ def table_rows(cells: Sequence[Cell], metrics: Sequence[Metric]) -> list[TableRo
         )
         for cell in cells
     ]
+
+
+def _bound(cell: Cell) -> float | None:
+    """What the column of the bound is sorted by: epsilon, or its mean over the utterances."""
+    return cell["epsilon"] if cell["budget_snr"] is None else cell["bound"]
 
 
 def _metric(metrics: Sequence[Metric]) -> tuple[tuple[str, str, str, str], ...]:

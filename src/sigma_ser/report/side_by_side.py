@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 # Columns that identify a cell across runs; runs may differ in all other columns. A panel is a
 # victim, with its corpus, protocol or encoder if a run has several.
-_SAME = ("panel", "method", "kind", "granularity", "sparsity", "epsilon")
+_SAME = (
+    "surface", "panel", "method", "kind", "granularity", "sparsity", "epsilon", "budget_snr",
+)  # fmt: skip
 _VALUES = ("utterances", "asr", "asr_low", "asr_high", "spearman", "passes_total", "notes")
 
 
@@ -44,7 +46,9 @@ def side_by_side(runs: Sequence[tuple[str, ReportInputs]]) -> pl.DataFrame:
         raise RunError("compare needs at least two runs; pass the folders of two or more runs")
     table: pl.DataFrame | None = None
     for number, (_, inputs) in enumerate(runs, start=1):
-        cells = page_cells(inputs.rows, "features")
+        # Apart, so that a victim has the same name in runs on one and on both surfaces.
+        surfaces = inputs.rows["surface"].unique().sort().to_list()
+        cells = pl.concat(page_cells(inputs.rows, surface) for surface in surfaces)
         notes = [
             " ".join(dict.fromkeys(note["code"] for note in caveats(inputs, cell)))
             for cell in cells.iter_rows(named=True)
@@ -59,7 +63,10 @@ def side_by_side(runs: Sequence[tuple[str, ReportInputs]]) -> pl.DataFrame:
     return table.with_columns(
         (pl.col(f"{number}:asr") - pl.col("1:asr")).alias(f"{number}:difference")
         for number in range(2, len(runs) + 1)
-    ).sort(["panel", "sparsity", "epsilon", "1:asr"], descending=[False, False, False, True])
+    ).sort(
+        ["surface", "panel", "sparsity", "epsilon", "budget_snr", "1:asr"],
+        descending=[False, False, False, False, True, True],
+    )
 
 
 def write_comparison(folder: Path, runs: Sequence[tuple[str, ReportInputs]]) -> Path:

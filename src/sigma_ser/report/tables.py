@@ -64,7 +64,8 @@ def write_tables(
                 {k: v for k, v in line.items() if not isinstance(v, list | dict)} for line in lines
             ]
             _csv(folder / f"{name}.csv", pl.DataFrame(plain, infer_schema_length=None))
-    here = at_budget(cells, budgets.reference).to_dicts() if budgets.reference else []
+    features = cells.filter(pl.col("surface").ne_missing(pl.lit("waveform")))
+    here = at_budget(features, budgets.reference).to_dicts() if budgets.reference else []
     for cell in here:
         cell["notes"] = notes.of(cell) if notes else []
     p_values = against_best(rows, here)

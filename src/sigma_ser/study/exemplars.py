@@ -14,10 +14,12 @@ from sigma_ser.audio.quality import pesq, snr, stoi
 from sigma_ser.audio.reading import read_utterance
 from sigma_ser.audio.writing import quantised
 from sigma_ser.core.errors import AudioError
-from sigma_ser.core.features import FeatureBatch
+from sigma_ser.core.features import FeatureBatch, pad
 from sigma_ser.core.passes import per_channel
 from sigma_ser.core.rows import schema
-from sigma_ser.report.exemplar import FEATURES, WAVEFORM, Exemplar
+from sigma_ser.evaluate.rates import headline
+from sigma_ser.evaluate.round_trip import features_of, from_files
+from sigma_ser.report.exemplar import Exemplar
 from sigma_ser.report.sounds import wave_of
 from sigma_ser.runs.digests import Digests
 from sigma_ser.runs.files import read_part
@@ -26,10 +28,13 @@ from sigma_ser.runs.layout import RunLayout, exemplar_key
 from .artifacts import Artifacts
 from .batches import StepBatch, StoredExplainer, step_batches
 from .cell import attack_of, run_attack
+from .config import FEATURES, WAVEFORM
 from .steps import AttackStep, ExemplarStep, Plan
 from .tasks import PartTask
 
-_CONDITION = ("attack", "explainer", "mask_source", "scope", "sparsity", "epsilon")
+_CONDITION = (
+    "surface", "attack", "explainer", "mask_source", "scope", "sparsity", "epsilon", "budget_snr",
+)  # fmt: skip
 
 
 def exemplar_tasks(
@@ -37,8 +42,9 @@ def exemplar_tasks(
 ) -> list[PartTask]:
     """The utterances that the page shows, known once the attacks are done.
 
-    The cell is the strongest one inside the mask of an explanation, or the strongest of all where
-    the study has none. Misclassified utterances come first, of different emotions.
+    On each surface the cell is the strongest one inside the mask of an explanation, or the
+    strongest of all where the study has none. Misclassified utterances come first, of different
+    emotions.
 
     Args:
         plan: of the study, whose attacks are done.
@@ -47,30 +53,36 @@ def exemplar_tasks(
         flipped: number of misclassified utterances of each cell, by its key; cells without rows
             are left out.
     """
+    if not plan.study.evaluation.exemplars or plan.study.corpus is None:
+        return []
+    done = [step for step in plan.attacks if step.key in flipped]
+    tasks = []
+    for surface in (FEATURES, WAVEFORM):
+        here = [step for step in done if step.victim.setting.surface == surface]
+        if here:
+            guided = [step for step in here if step.guided]
+            best = max(guided or here, key=lambda step: flipped[step.key])
+            tasks += _tasks(plan, layout, digests, best)
+    return tasks
+
+
+def _tasks(plan: Plan, layout: RunLayout, digests: Digests, best: AttackStep) -> list[PartTask]:
+    """The shown utterances of one cell."""
     import polars as pl
     import pyarrow as pa
 
-    evaluation = plan.study.evaluation
-    done = [
-        step for step in plan.attacks
-        if step.key in flipped and step.victim.on_features is None
-    ]  # fmt: skip
-    if not evaluation.exemplars or plan.study.corpus is None or not done:
-        return []
-    guided = [step for step in done if step.guided]
-    best = max(guided or done, key=lambda step: flipped[step.key])
     files = (layout.attack(best.key, number) for number, _ in plan.parts(best))
     tables = []
     for path in (one for one in files if one.exists()):
         digests.check(path)
         tables.append(read_part(path, schema()))
-    rows = pl.DataFrame(pa.concat_tables(tables)).filter("correct_before")
+    rows = headline(pl.DataFrame(pa.concat_tables(tables))).filter("correct_before")
     ordered = rows.sort("success", "utterance", descending=[True, False])
     # One of each emotion before a second of any.
     ordered = ordered.with_columns(turn=pl.int_range(pl.len()).over("label")).sort(
         "turn", maintain_order=True
     )
-    wanted = ordered["utterance"].head(evaluation.exemplars).to_list()
+    wanted = ordered["utterance"].head(plan.study.evaluation.exemplars).to_list()
     return [_task(plan, layout, best, name) for name in wanted]
 
 
@@ -103,13 +115,11 @@ def exemplar(task: PartTask, step: ExemplarStep, artifacts: Artifacts) -> Exempl
     )
     delta = (x_adv - before.x) / per_channel(victim.scale, before.x)
     allowed = mask[row : row + 1, :length] if mask is not None else delta != 0
-    surface, changed = source.condition.get("surface", FEATURES), _Changed(x_adv)
-    if surface == WAVEFORM:
-        changed = _recorded(before, x_adv)
+    on_waveform = source.victim.on_features is not None
+    changed = _recorded(before, x_adv) if on_waveform else _Changed(x_adv)
     after = FeatureBatch(changed.x, before.lengths, before.ids)
     maps = _maps(here, source, row, (before, after))
-    with torch.inference_mode():
-        scores = [victim(one.x, one.lengths).softmax(1)[0].numpy() for one in (before, after)]
+    scores = [_probabilities(here, source, one) for one in (before, after)]
     return Exemplar(
         utterance=utterance.id,
         speaker=utterance.speaker,
@@ -126,8 +136,6 @@ def exemplar(task: PartTask, step: ExemplarStep, artifacts: Artifacts) -> Exempl
         saliency_after=maps[1][0].numpy(),
         mask=allowed[0].numpy(),
         delta=delta[0].numpy(),
-        surface=surface,
-        budget_snr=source.condition.get("budget_snr"),
         perturbed=changed.samples,
         **changed.quality,
     )
@@ -161,6 +169,19 @@ def _recorded(before: FeatureBatch, x_adv: Float[Tensor, "1 S 1"]) -> _Changed:
         samples,
         {name: one.item() if one.isfinite() else None for name, one in scores.items()},
     )
+
+
+def _probabilities(here: StepBatch, source: AttackStep, batch: FeatureBatch) -> np.ndarray:
+    """Class probabilities `(C,)` of one utterance; on the waveform those of its file."""
+    victim, artifacts = here.victim, here.artifacts
+    if source.victim.on_features is not None:
+        victim, setting = artifacts.victim(source.victim.on_features), source.victim.setting
+        dtype = str(artifacts.store(setting).card["dtype"])
+        found = features_of(artifacts.encoder(setting), victim, from_files(batch), dtype=dtype)
+        batch = pad(found, batch.ids)
+    with torch.inference_mode():
+        probabilities: np.ndarray = victim(batch.x, batch.lengths).softmax(1)[0].numpy()
+    return probabilities
 
 
 def _maps(

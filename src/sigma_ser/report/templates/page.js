@@ -93,7 +93,7 @@ const tableOf = (headings, rows) => {
   return table;
 };
 const outcome = (correct, success) => correct ? success ? ["td", "attack succeeded", "outcome-success"] : ["td", "attack failed"] : ["td", "misclassified before"];
-const methodText = ([method, panel, sparsity, epsilon]) => `${method}, ${panel}, ${+(100 * sparsity).toPrecision(3)}\u202f%, ε ${epsilon}`;
+const methodText = (parts) => parts.filter((part) => part !== "–").join(", ");
 
 // The id of a cell opens its single results.
 (() => {
@@ -172,10 +172,10 @@ const methodText = ([method, panel, sparsity, epsilon]) => `${method}, ${panel},
     const data = results();
     const rows = one.at.map(([cell, i]) => {
       const [, correct, success, before, after, spearman, passes] = data.cells[cell];
-      const [method, panel, sparsity, epsilon] = data.methods[cell];
-      return words([["th", method], ["td", panel], ["td", `${+(100 * sparsity).toPrecision(3)}\u202f%`], ["td", epsilon], ["td", data.classes[before[i]]], ["td", data.classes[after[i]]], outcome(correct[i], success[i]), ["td", spearman[i]], ["td", passes[i]]]);
+      const [method, ...parts] = data.methods[cell];
+      return words([["th", method], ...parts.map((part) => ["td", part]), ["td", data.classes[before[i]]], ["td", data.classes[after[i]]], outcome(correct[i], success[i]), ["td", spearman[i]], ["td", passes[i]]]);
     });
-    table.replaceChildren(tableOf(["Attack", "Victim", "Sparsity", "ε", "Predicted before", "Predicted after", "Outcome", "Spearman", "Passes"], rows));
+    table.replaceChildren(tableOf(["Attack", "Victim", "Sparsity", "Bound", "Predicted before", "Predicted after", "Outcome", "Spearman", "Passes"], rows));
   };
   element("find").addEventListener("input", debounced(offer));
   for (const id of ["of-emotion", "of-speaker", "of-outcome"]) element(id).addEventListener("change", offer);
