@@ -17,7 +17,7 @@ from .config import FEATURES, BudgetSection, CorruptionSection, Surface
 
 # 20 ms of samples, and the default of `Budget` for frames.
 _SEGMENT_SAMPLES = SAMPLE_RATE // 50
-_SEGMENT_FRAMES = Budget(sparsity=1).segment_frames
+_SEGMENT_FRAMES = Budget(sparsity=1.0).segment_frames
 
 
 @dataclass(frozen=True)
