@@ -10,10 +10,14 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import soundfile
+import torch
 import typer
 from typer.testing import CliRunner, Result
 
 import sigma_ser as ss
+from sigma_ser.audio.reading import read_audio
+from sigma_ser.audio.writing import NOTICE, read_provenance
 from sigma_ser.cli.attack import attack
 from sigma_ser.core.errors import ConfigError, SigmaError
 from sigma_ser.core.rows import schema
@@ -250,3 +254,36 @@ def test_a_corpus_needs_a_victim_that_knows_its_encoder(study: tuple[Path, Path]
     done = invoke("some:module", study[0] / "new", "oneshot", "--corpus", "demo")
     assert isinstance(done.exception, ConfigError)
     assert "sigma-ser extract" in str(done.exception)
+
+
+def test_the_waveform_is_attacked_and_saved_as_files(study: tuple[Path, Path], tmp_path: Path):
+    features, victim = study
+    result = invoke(
+        victim, features, "oneshot", "--surface", "waveform", "--snr", 20, "--sparsity", 0.5,
+        "--utterances", 2, "--save-audio", tmp_path / "audio", "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    (cell,) = json.loads(result.stdout)["cells"]
+    assert (cell["surface"], cell["budget_snr"], cell["epsilon"]) == ("waveform", 20.0, None)
+    assert cell["snr"] == pytest.approx(20, abs=0.1)
+    files = sorted((tmp_path / "audio").glob("*/*.flac"))
+    assert len(files) == 2
+    corpus = ss.load_corpus("demo")
+    for file in files:
+        about = read_provenance(file)
+        assert about is not None
+        assert (about.notice, about.budget["budget_snr"]) == (NOTICE, 20.0)
+        assert soundfile.info(file).subtype == "PCM_16"
+        clean = ss.waveforms(corpus, [about.original]).x.flatten()
+        delta = torch.from_numpy(read_audio(file)) - clean
+        step = 2**-15
+        assert float(delta.abs().max()) <= about.budget["bound"] + step
+    assert not (tmp_path / "run").exists()
+
+
+def test_ratios_and_files_need_the_waveform(study: tuple[Path, Path], tmp_path: Path):
+    features, victim = study
+    for option in (("--snr", 20), ("--save-audio", tmp_path)):
+        result = invoke(victim, features, "oneshot", *option)
+        assert isinstance(result.exception, ConfigError)
+        assert "need --surface waveform" in str(result.exception)

@@ -68,6 +68,17 @@ def test_quick(tmp_path: Path) -> None:
 
 
 @pytest.mark.study
+def test_audio(tmp_path: Path) -> None:
+    study = reduced(
+        "audio", tmp_path / "run", "consistency.settings={}", "budgets.snr=[20]",
+        'victims=[{head = "linear", epochs = 2}]', "evaluation.utterances=2",
+    )  # fmt: skip
+    # On features both sources are one map; on the waveform there are two, and two corruptions.
+    assert cells(study) == (1 + 1 + 1) + (1 + 2 + 1) + 2
+    assert study.rows.filter(surface="waveform")["round_trip_success"].null_count() == 0
+
+
+@pytest.mark.study
 def test_iemocap_on_an_imitation(tmp_path: Path) -> None:
     release, rng = tmp_path / "IEMOCAP_full_release", np.random.default_rng(0)
     for session in range(1, 6):

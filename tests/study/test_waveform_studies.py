@@ -14,7 +14,7 @@ import torch
 
 import sigma_ser as ss
 from sigma_ser.core.budget import Budget
-from sigma_ser.core.errors import ConfigError
+from sigma_ser.core.errors import ConfigError, SigmaError
 from sigma_ser.core.rows import AUDIO_QUALITY, TIMING_COLUMNS
 from sigma_ser.corpora.waveforms import waveforms
 from sigma_ser.evaluate.groups import worst_case
@@ -282,7 +282,7 @@ def test_mask_sources_of_each_surface():
     ],
 )
 def test_studies_that_do_not_fit_are_errors(waveform_values, change, sentence):
-    with pytest.raises(ConfigError, match=sentence):
+    with pytest.raises(SigmaError, match=sentence):
         check_names(parse_study({**waveform_values, **change}))
 
 
