@@ -14,7 +14,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor, nn
 
 import sigma_ser as ss
-from sigma_ser.certificates.relaxation import element_scores
+from sigma_ser.certificates.relaxation import element_scores, quadratic_scores
 from sigma_ser.certificates.sharing import worst_split
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.features import FeatureBatch
@@ -163,14 +163,54 @@ def test_scores_bound_the_damage_of_every_change(seed: int, most: int, near: flo
     weight = torch.randn(5, 4, generator=rng, dtype=torch.float64)
     h, c = torch.randn(2, 1, 5, generator=rng, dtype=torch.float64)
     radius = torch.rand(1, 4, generator=rng, dtype=torch.float64)
+    squares = torch.rand(5, generator=rng, dtype=torch.float64)
     part = element_scores(weight, h, c[None], radius, most, near)
+    bent = element_scores(weight, h, c[None], radius, most, near, squares=squares[None])
     changes = torch.rand(200, 4, generator=rng, dtype=torch.float64) * 2 - 1
     changes[::2] = torch.sign(changes[::2])
     keep = torch.rand(200, 4, generator=rng).argsort(1) < most
     changes = changes * keep * radius
-    damage = ((h.relu() - (h + changes @ weight.T).relu()) * c).sum(1)
+    moved = (h + changes @ weight.T).relu() - h.relu()
+    damage = -(moved * c).sum(1)
     allowed = (part.scores[0] * (changes != 0)).sum(1) + part.price[0]
     assert bool((damage <= allowed + 1e-12).all())
+    allowed = (bent.scores[0] * (changes != 0)).sum(1) + bent.price[0]
+    assert bool((damage + moved.square() @ squares <= allowed + 1e-12).all())
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), most=st.integers(1, 6))
+def test_scores_bound_a_quadratic_form(seed: int, most: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    weight = torch.randn(1, 3, 6, generator=rng, dtype=torch.float64)
+    changes = torch.rand(200, 6, generator=rng, dtype=torch.float64) * 2 - 1
+    changes[::2] = torch.sign(changes[::2])
+    changes *= torch.rand(200, 6, generator=rng).argsort(1) < most
+    lengths = (changes @ weight[0].T).square().sum(1)
+    scores = quadratic_scores(weight, most)[0]
+    assert bool((lengths <= changes.abs() @ scores + 1e-12).all())
+
+
+def test_the_bound_of_the_mlp_is_close_at_a_small_budget() -> None:
+    torch.manual_seed(0)
+    head = MLP(32, 3, hidden=32).eval()
+    with torch.no_grad():
+        head.classify[1].bias.normal_(std=1.0)
+    victim = wrap(head)
+    batch = FeatureBatch(torch.randn(2, 40, 32), torch.full((2,), 40))
+    labels = victim(batch.x, batch.lengths).argmax(1)
+    budget = Budget(count=13, epsilon=0.5)
+    bound = ss.certify(victim, batch, labels, budget)
+    clean = victim(batch.x, batch.lengths).detach().double()
+    reached = ss.attack("dual-averaging", victim, batch, labels, budget).delta + batch.x
+    attacked = victim(reached, batch.lengths).detach().double()
+    rows = torch.arange(2)
+    others = torch.nn.functional.one_hot(labels, 3).bool()
+    before, after = (
+        z[rows, labels] - z.masked_fill(others, -torch.inf).amax(1) for z in (clean, attacked)
+    )
+    assert bool((bound.margin <= after).all())
+    print((before - bound.margin) / (before - after), before, after, bound.margin)
 
 
 @settings(max_examples=40, deadline=None)

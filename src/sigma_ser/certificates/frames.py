@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .allowed import Allowed
-from .relaxation import counts_to_bound, damage_of_counts, element_scores
+from .relaxation import FrameScores, counts_to_bound, damage_of_counts, element_scores
 from .sharing import worst_split
 
 # Shares of its reach up to which an active unit is given the slope 0.
@@ -33,17 +33,35 @@ def damage_of_frames(
     Returns:
         An upper bound for each margin.
     """
-    most = allowed.most_per_frame
-    if most == 0:
+    if allowed.most_per_frame == 0:
         return coefficients.new_zeros(len(coefficients))
-    elements = allowed.budget.granularity == "element"
-    counts = counts_to_bound(most) if elements else [most]
     parts = [
         element_scores(weight, h, coefficients, radius, count, near)
-        for count in counts
+        for count in counts_of_frames(allowed)
         for near in _NEAR
     ]
-    if elements:
+    return worst_damage(parts, allowed)
+
+
+def counts_of_frames(allowed: Allowed) -> list[int]:
+    """Numbers of elements of a frame for which scores are needed."""
+    most = allowed.most_per_frame
+    elements = allowed.budget.granularity == "element"
+    return counts_to_bound(most) if elements else [most]
+
+
+def worst_damage(parts: list[FrameScores], allowed: Allowed) -> Float[Tensor, "J"]:
+    """Bound the damage of all allowed changes, whose elements have the given scores.
+
+    Args:
+        parts: scores for each of the numbers of elements that `counts_of_frames` returns, at least
+            one part for each.
+        allowed: the budget.
+
+    Returns:
+        An upper bound for each margin.
+    """
+    if allowed.budget.granularity == "element":
         return worst_split(damage_of_counts(parts), allowed.units)
     if allowed.budget.granularity == "channel":
         bounds = [allowed.largest(part.scores) + part.price.sum(1) for part in parts]

@@ -11,20 +11,30 @@ from torch import Tensor
 from sigma_ser.victims.heads import MLP
 
 from .allowed import Allowed
-from .frames import damage_of_frames
-from .relaxation import beyond_kink, reach_of_units
+from .frames import counts_of_frames, worst_damage
+from .relaxation import element_scores
 from .structure import KnownHead, weight_and_bias
 
 _VARIANCE = 1e-5  # that `statistics_pool` adds
+_TINY = 1e-9
+# The smallest `a` and the smallest `w` that are tried, in units of the medians of the deviations
+# and of `|v|`. They cost a price whatever the budget is, so that the best choice grows with it.
+_SMALLEST = ((0.0, 0.0), (0.5, 0.15), (0.5, 0.4), (0.5, 1.0))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MLPBound:
     """The layers of a head `mlp` in float64.
 
-    With the activations `h` of the frames, the deviation of unit `i` is convex in `h_i`, and
-    `s_i(h + d) <= s_i(h) + grad s_i . d + ||d||^2 / (2 T s_i)`: where a margin falls with the
-    deviation the linear part alone bounds the damage, and where it rises the square is added.
+    With the activations `h` of the frames, the deviation `s_i` of unit `i` is convex in `h_i`.
+    Where a form falls with the deviation, its linear part alone bounds the damage. Where it rises,
+    `s_i(h + d) <= (s_i(h + d)^2 + a^2) / (2 a)` for every `a > 0`, and the variance is at most the
+    mean of `(h_ti + d_ti - m_i)^2` about the clean mean `m_i`, which is a sum over the frames.
+
+    In the hidden layer, with pre-activations `v` and their changes `e`, ReLU adds nothing to its
+    tangent where a margin falls with the unit. Where it rises by `c`, it adds
+    `c (|e| - |v|)_+ <= c (e^2 / (4 w) + w - |v|)` for every `w >= |v|`. The squares of all units
+    together are at most a largest eigenvalue times the squared change of means and deviations.
     """
 
     head: KnownHead
@@ -52,100 +62,75 @@ class MLPBound:
 
     def damage(self, allowed: Allowed) -> Float[Tensor, "C"]:
         """How much `z_y - z_j` can fall at most, for each class."""
-        h = self.head.standardised(allowed.x) @ self.weight.T + self.bias
+        if allowed.most_per_frame == 0:
+            return torch.zeros_like(self.offset)
+        bounds = [
+            self._damage(_Pooled.of(self, allowed, deviation), distance)
+            for deviation, distance in _SMALLEST
+        ]
+        return torch.stack(bounds).amin(0)
+
+    def _damage(self, pooled: _Pooled, smallest: float) -> Float[Tensor, "C"]:
+        v = self.hidden @ pooled.clean + self.hidden_bias
+        coefficients = self.out - self.out[pooled.allowed.label]
+        rising = coefficients.clamp(min=0.0)
+        distance = v.abs().clamp(min=smallest * float(v.abs().median()) + _TINY)
+        weighted = (rising / (4 * distance)).sqrt()[:, :, None] * self.hidden
+        square = torch.linalg.matrix_norm(weighted, 2).square()
+        tangent = (coefficients * (v > 0)) @ self.hidden
+        return rising @ (distance - v.abs()) + pooled.rise(tangent, square)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Pooled:
+    """Means and deviations of the activations of an utterance, and how far forms of them move.
+
+    `about` is the `a` of each unit.
+    """
+
+    weight: Float[Tensor, "H D"]
+    h: Float[Tensor, "T H"]
+    radius: Float[Tensor, "T D"]
+    allowed: Allowed
+    mean: Float[Tensor, "H"]
+    deviation: Float[Tensor, "H"]
+    about: Float[Tensor, "H"]
+
+    @classmethod
+    def of(cls, bound: MLPBound, allowed: Allowed, smallest: float) -> _Pooled:
+        h = bound.head.standardised(allowed.x) @ bound.weight.T + bound.bias
         active = h.relu()
         mean, deviation = active.mean(0), _deviation(active[None])[0]
-        v = self.hidden @ torch.cat([mean, deviation]) + self.hidden_bias
-        radius = allowed.radius / self.head.scale
-        change = self._change_of_pooled(radius, allowed)
-        reach = self._reach_of_hidden(radius, allowed, change)
-        slope, kink = _upper_line(self.out[allowed.label] - self.out, v, reach)
-        # The kinks of all units together, by Cauchy and Schwarz, or one by one.
-        together = kink.norm(dim=1) * torch.linalg.matrix_norm(self.hidden, 2) * change
-        price = 0.5 * torch.minimum(together, kink @ reach)
-        # The damage is at most the price plus `by_mean . d(mean) + by_deviation . d(deviation)`.
-        by_mean, by_deviation = (slope @ self.hidden).chunk(2, dim=1)
-        deviating = (active - mean) / deviation
-        rise = (by_mean[:, None, :] + by_deviation[:, None, :] * deviating) / len(h)
-        curvature = by_deviation.clamp(min=0.0) / (2 * deviation * len(h))
-        bent = curvature.sqrt()[:, :, None] * (self.weight * radius.amax(0))
-        square = _square_of_element(bent, allowed.most_per_frame) * _elements(allowed)
-        by_frames = damage_of_frames(self.weight, h, -rise, radius, allowed)
-        total: Tensor = price + square + by_frames
-        return total
+        about = deviation.clamp(min=smallest * float(deviation.median()))
+        radius = allowed.radius / bound.head.scale
+        return cls(bound.weight, h, radius, allowed, mean, deviation, about)
 
-    def _change_of_pooled(self, radius: Float[Tensor, "T D"], allowed: Allowed) -> Tensor:
-        """A bound of the Euclidean norm of the change of means and deviations together.
+    @property
+    def clean(self) -> Float[Tensor, "P"]:
+        return torch.cat([self.mean, self.deviation])
+
+    def rise(self, forms: Float[Tensor, "J P"], square: Float[Tensor, "J"]) -> Float[Tensor, "J"]:
+        """How much `forms . d + square ||d||^2` is at most, for the change `d` of all of them.
 
         For each unit `d(mean)^2 + d(deviation)^2 <= ||dh_i||^2 / T`, because the deviation changes
-        by at most that of `dh_i`. All `dh` are bounded for each changed element, or by every
-        frame at its largest.
+        by at most that of `dh_i`.
         """
-        most = allowed.most_per_frame
-        single = _square_of_element(self.weight * radius.amax(0), most)
-        reached = reach_of_units(self.weight, radius, most).square().sum()
-        squares = torch.minimum(single * _elements(allowed), reached)
-        change: Tensor = (squares / len(radius)).sqrt()
-        return change
-
-    def _reach_of_hidden(
-        self, radius: Float[Tensor, "T D"], allowed: Allowed, change: Tensor
-    ) -> Float[Tensor, "G"]:
-        """The largest change of each pre-activation of the hidden layer.
-
-        The part of the means is bounded over all slopes of ReLU in [0, 1] and all splits of the
-        budget, that of the deviations by the norm of all changes.
-        """
-        frames, most = len(radius), allowed.most_per_frame
-        elements = _elements(allowed)
-        widest = radius.amax(0)
-        by_mean, by_deviation = self.hidden.chunk(2, dim=1)
-        up, down = self.weight.clamp(min=0.0), (-self.weight).clamp(min=0.0)
-        gain, loss = by_mean.clamp(min=0.0), (-by_mean).clamp(min=0.0)
-        largest = torch.maximum(gain @ up + loss @ down, gain @ down + loss @ up) * widest
-        sums = largest.sort(dim=1, descending=True).values.cumsum(1)
-        per_frame = min(elements / frames, float(most))
-        moved = _between(sums, per_frame)
-        separate = moved + by_deviation.norm(dim=1) * change
-        return torch.minimum(separate, self.hidden.norm(dim=1) * change)
-
-
-def _elements(allowed: Allowed) -> float:
-    """The largest number of elements that may change."""
-    return float(allowed.largest((allowed.radius > 0).double()[None])[0])
-
-
-def _square_of_element(weight: Float[Tensor, "*J H D"], most: int) -> Float[Tensor, "*J"]:
-    """A number `q` with `||W delta||^2 <= q n` for `n <= most` changes in [-1, 1].
-
-    The squared spectral norm, or the largest sum of `most` absolute values in a row of `W^T W`.
-    """
-    rows = (weight.transpose(-1, -2) @ weight).abs()
-    by_rows = rows.topk(most, dim=-1).values.sum(-1).amax(-1)
-    return torch.minimum(torch.linalg.matrix_norm(weight, 2).square(), by_rows)
+        frames = len(self.h)
+        by_mean, by_deviation = forms.chunk(2, dim=1)
+        upward = by_deviation.clamp(min=0.0)
+        price = upward @ ((self.about - self.deviation).square() / (2 * self.about))
+        slope = upward / self.about + by_deviation.clamp(max=0.0) / self.deviation
+        linear = by_mean[:, None, :] + slope[:, None, :] * (self.h.relu() - self.mean)
+        squares = (upward / (2 * self.about) + square[:, None]) / frames
+        parts = [
+            element_scores(
+                self.weight, self.h, -linear / frames, self.radius, count, squares=squares
+            )
+            for count in counts_of_frames(self.allowed)
+        ]
+        return price + worst_damage(parts, self.allowed)
 
 
 def _deviation(h: Float[Tensor, "N T H"]) -> Float[Tensor, "N H"]:
     variance = (h - h.mean(1, keepdim=True)).square().mean(1)
     return (variance + _VARIANCE).sqrt()
-
-
-def _between(sums: Float[Tensor, "G D"], count: float) -> Float[Tensor, "G"]:
-    """Cumulative sums at a count that is no whole number: they are concave, so linear between."""
-    padded = torch.cat([torch.zeros_like(sums[:, :1]), sums], 1)
-    below = min(int(count), sums.shape[1] - 1)
-    share = count - below
-    return (1 - share) * padded[:, below] + share * padded[:, below + 1]
-
-
-def _upper_line(
-    coefficients: Float[Tensor, "J G"], v: Float[Tensor, "G"], reach: Float[Tensor, "G"]
-) -> tuple[Float[Tensor, "J G"], Float[Tensor, "J G"]]:
-    """Slopes and kinks of an upper bound of `-c (ReLU(v + d) - ReLU(v))` on `|d| <= reach`.
-
-    The bound is `slope * d + kink * |d| / 2`. Where the function is concave (`c > 0`) it is the
-    tangent at the clean point; where it is convex, the part beyond the kink is added.
-    """
-    kink = (-coefficients).clamp(min=0.0) * beyond_kink(v, reach)
-    toward = torch.where(v > 0, -1.0, 1.0)
-    return 0.5 * toward * kink - coefficients * (v > 0), kink

@@ -11,6 +11,11 @@ output coefficient `c_i` of the margin, the damage is `-c_i (ReLU(h_i + a_i) - R
   `(1 - |h_i| / R_i(n))_+ max(0, sign_i a_i)`; and `max(0, a_i)` is at most the sum of the positive
   parts of its elements.
 - A unit near its kink with `c_i > 0` may be given the slope 0 instead, at a price of `c_i h_i`.
+- A square `e_i d_i^2` of the change `d_i` of an activation, as a second-order bound of the next
+  layer contains it, is at most `e_i (f_i a_i)^2` with `f_i = 1` for an active unit and the share
+  beyond the kink for another. The sum over the units is a quadratic form of the elements; the part
+  of one element is at most the sum of the `n` largest absolute values in its row, or the largest
+  eigenvalue.
 
 All of it is a sum over the changed elements (and the price), so that the worst change takes the
 elements of largest score. The bound for `n` elements also holds for fewer.
@@ -26,6 +31,8 @@ from torch import Tensor
 
 # Closer together where the optimal split of small budgets lies.
 _COUNTS = (1, 2, 4, 8, 16, 64, 256, 1024)
+# Units whose share of active frames exceeds this divided by the count go into one quadratic form.
+_TOGETHER = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +73,8 @@ def element_scores(  # noqa: PLR0917 - the symbols of the module's formulas
     radius: Float[Tensor, "T D"],
     most: int,
     near: float = 0.0,
+    *,
+    squares: Float[Tensor, "J H"] | None = None,
 ) -> FrameScores:
     """Score every element of every frame for `J` margins.
 
@@ -76,21 +85,60 @@ def element_scores(  # noqa: PLR0917 - the symbols of the module's formulas
         radius: largest change of each element.
         most: number of elements of a frame that may change.
         near: units with `c > 0` and `0 < h < near * R` have the slope 0.
+        squares: `e >= 0`, weights of the squared change of each activation, part of the damage.
 
     Returns:
         The scores for at most `most` changed elements in each frame.
     """
     reach = reach_of_units(weight, radius, most)
     active = h > 0
+    beyond = beyond_kink(h, reach)
     flat = active & (h < near * reach) & (coefficients > 0)
     slope = torch.where(active & ~flat, -coefficients, 0.0)
     price = torch.where(flat, coefficients * h, 0.0).sum(2)
-    kink = torch.where(coefficients < 0, -coefficients * beyond_kink(h, reach), 0.0)
+    kink = torch.where(coefficients < 0, -coefficients * beyond, 0.0)
     toward = torch.where(active, -1.0, 1.0)
     # max over the sign of the change of  sign q + sum_i w_i max(0, sign sign_i W_id)
     linear = (slope + 0.5 * toward * kink) @ weight
     scores = (linear.abs() + 0.5 * kink @ weight.abs()) * radius
+    if squares is not None:
+        follows = torch.where(active, 1.0, beyond).square()
+        scores = scores + _square_scores(weight, follows, squares, radius, most)
     return FrameScores(most, scores, price)
+
+
+def _square_scores(
+    weight: Float[Tensor, "H D"],
+    follows: Float[Tensor, "T H"],
+    squares: Float[Tensor, "J H"],
+    radius: Float[Tensor, "T D"],
+    most: int,
+) -> Float[Tensor, "J T D"]:
+    """Scores of `sum_i e_i f_ti (W_i delta)^2` for at most `most` changes in a frame."""
+    # `(sum of n terms)^2 <= n (sum of their squares)` keeps the frames apart, and the quadratic
+    # form keeps the units together.
+    together = follows.mean(0) > _TOGETHER / most
+    apart = (squares * ~together)[:, None, :] * follows
+    scores = most * (apart @ weight.square()) * radius.square()
+    if bool(together.any()):
+        widest = radius.amax(0)
+        bent = (squares[:, together] * follows[:, together].amax(0)).sqrt()
+        form = quadratic_scores(bent[:, :, None] * weight[together] * widest, most)
+        scores = scores + form[:, None, :] * (radius / widest.clamp(min=1e-300))
+    return scores
+
+
+def quadratic_scores(weight: Float[Tensor, "J H D"], most: int) -> Float[Tensor, "J D"]:
+    """Numbers `q` with `||W delta||^2 <= sum q_d |delta_d|` for `most` changes in [-1, 1].
+
+    The sum of the `most` largest absolute values in a row of `W^T W`, or a bound of its largest
+    eigenvalue.
+    """
+    form = weight.transpose(-1, -2) @ weight
+    by_rows = _top(form.abs().flatten(0, -2), most).view(form.shape[:-1])
+    # The fourth root of the trace of the fourth power.
+    largest = torch.linalg.matrix_norm(form @ form).sqrt()
+    return torch.minimum(by_rows, largest[..., None])
 
 
 def beyond_kink(h: Float[Tensor, "*N"], reach: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
