@@ -38,6 +38,7 @@ def rows(
             "explainer": pl.Series([None] * size, dtype=pl.String),
             "mask_source": pl.Series([None] * size, dtype=pl.String),
             "scope": pl.Series([None] * size, dtype=pl.Int64),
+            "surface": ["features"] * size, "budget_snr": [None] * size,
             "granularity": ["element"] * size, "sparsity": [sparsity] * size,
             "epsilon": [0.5] * size, "correct_before": [True] * size, "success": flips,
             "topk_intersection": np.where(flips, 0.6, 0.9),

@@ -21,7 +21,7 @@ from sigma_ser.victims.heads.linear import Linear
 CELL = {
     "corpus": "demo", "protocol": "p", "fold": "0", "encoder": "e", "layer": "-1", "victim": "mlp",
     "victim_seed": 0, "attack": "pgd", "attack_settings": "pgd()", "attack_seed": 0,
-    "granularity": "element", "sparsity": 0.01, "epsilon": 0.5,
+    "surface": "features", "granularity": "element", "sparsity": 0.01, "epsilon": 0.5,
 }  # fmt: skip
 
 

@@ -32,7 +32,8 @@ def rows_of(*cells: dict[str, Any]) -> pl.DataFrame:
             line |= {
                 "corpus": "c", "protocol": "p", "fold": "f", "encoder": "e", "layer": "-1",
                 "victim": "mlp", "victim_seed": 0, "attack_seed": 0, "attack": "a",
-                "attack_settings": "A()", "granularity": "element", "sparsity": 0.01,
+                "attack_settings": "A()", "surface": "features", "granularity": "element",
+                "sparsity": 0.01,
                 "epsilon": 0.5, "utterance": f"u{number}", "label": LABELS[number % 2],
                 "speaker": "s", "prediction_before": "x", "prediction_after": "y",
                 "correct_before": True, "success": success, "forwards": 3, "backwards": 2,

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from sigma_ser.study.run import Study
 
 _VICTIM_FIELDS = ("name", "uar", "accuracy", "test_utterances")
+_BUDGET = ("granularity", "sparsity", "epsilon", "budget_snr")
 _NOTES = 3  # of one kind below a table
 _ATTACK_FIELDS = (
-    "victim", "attack", "explainer", "mask_source", "scope", "sparsity", "epsilon", "utterances",
+    "surface", "victim", "attack", "explainer", "mask_source", "scope", "sparsity", "epsilon",
+    "budget_snr", "utterances",
     "asr", "asr_low", "asr_high", "topk_intersection", "spearman", "cosine", "l0_share", "linf",
     "forwards", "backwards", "seconds",
 )  # fmt: skip
@@ -122,9 +124,10 @@ def print_tables(study: Study) -> None:
         )
     console.print(victims)
     cells = pooled(study).sort(
-        ["victim", "sparsity", "epsilon", "asr"], descending=[False, False, False, True]
+        ["surface", "victim", "sparsity", "epsilon", "budget_snr", "asr"],
+        descending=[False, False, False, False, True, True],
     )
-    by = ["victim", "granularity", "sparsity", "epsilon"]
+    by = ["surface", "victim", *_BUDGET]
     notes = notes_of(study)
     for group in cells.partition_by(by, maintain_order=True):
         console.print(_heading(group.row(0, named=True)))
@@ -190,7 +193,7 @@ def _print_shared(console: Console, rows: pl.DataFrame) -> None:
     from sigma_ser.evaluate.cost import shared_masks
 
     shared = shared_masks(rows)
-    for group in shared.partition_by(["granularity", "sparsity", "epsilon"], maintain_order=True):
+    for group in shared.partition_by(["surface", *_BUDGET], maintain_order=True):
         budget = _budget(group.row(0, named=True))
         console.print(f"[bold]Cost of shared masks[/]: {budget}")
         table = Table("shared mask", box=box.SIMPLE, pad_edge=False)
@@ -229,11 +232,16 @@ def _heading(cell: dict[str, Any]) -> str:
 
 
 def _budget(cell: dict[str, Any]) -> str:
+    if cell["granularity"] is None:
+        snr = "" if cell["budget_snr"] is None else f" at {cell['budget_snr']:g} dB"
+        return f"waveform, natural corruptions{snr}"
     whole = "" if cell["granularity"] == "element" else f", in whole {cell['granularity']}s"
-    return (
-        f"{100 * cell['sparsity']:g} % of the values{whole}, each changed by at most "
-        f"{cell['epsilon']:g} SD"
-    )
+    share = f"{100 * cell['sparsity']:g} % of the"
+    if cell["surface"] == "features":
+        return f"{share} values{whole}, each changed by at most {cell['epsilon']:g} SD"
+    if cell["epsilon"] is None:
+        return f"{share} samples{whole}, at {cell['budget_snr']:g} dB or more"
+    return f"{share} samples{whole}, each changed by at most {cell['epsilon']:g} of full scale"
 
 
 def _attacks(cells: pl.DataFrame) -> Table:

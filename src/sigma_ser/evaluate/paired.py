@@ -43,8 +43,8 @@ def paired_comparisons(rows: pl.DataFrame) -> pl.DataFrame:
     """
     import polars as pl
 
-    named = (*CONTEST, *METHOD, *TRIAL, *UTTERANCE, "success")
-    correct = correct_rows(attacks_only(rows), *named)
+    wanted = (*CONTEST, *METHOD, *TRIAL, *UTTERANCE, "success")
+    correct = correct_rows(attacks_only(rows), *wanted)
     kinds = {"_contest": CONTEST, "_method": METHOD, "_trial": TRIAL, "_utterance": UTTERANCE}
     for name, columns in kinds.items():
         known = correct.select(columns).unique(maintain_order=True).with_row_index(name)

@@ -11,7 +11,7 @@ from sigma_ser.core.utterance import Utterance
 from sigma_ser.runs.layout import RunLayout
 
 from .inputs import StudyInput
-from .steps import Plan, VictimStep
+from .steps import Plan, RowStep, VictimStep
 
 # Size of a row in Parquet, measured over the demo study.
 _ROW_BYTES = 260
@@ -44,7 +44,8 @@ def missing_bytes(plan: Plan, layout: RunLayout, inputs: Sequence[StudyInput]) -
     for saliency in plan.saliencies:
         if not layout.saliency(saliency.key, 0).exists():
             total += attacked(saliency.victim) * 2
-    for row_step in (*plan.attacks, *plan.corruptions):
+    row_steps: list[RowStep] = [*plan.attacks, *plan.corruptions]
+    for row_step in row_steps:
         if not layout.attack(row_step.key, 0).exists():
             total += plan.utterances(row_step) * _ROW_BYTES
     for cell in plan.attacks:

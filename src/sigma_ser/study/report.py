@@ -101,7 +101,8 @@ def collect(plan: Plan, layout: RunLayout, digests: Digests) -> Collected:
     import polars as pl
 
     digests.refresh()  # for the parts that workers have written
-    rows = list(_present((*plan.attacks, *plan.corruptions), plan, layout))
+    made: list[RowStep] = [*plan.attacks, *plan.corruptions]
+    rows = list(_present(made, plan, layout))
     replays = list(_present(plan.replays, plan, layout))
     bounds = list(_present(plan.certificates, plan, layout))
     if not rows:
