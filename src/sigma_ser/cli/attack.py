@@ -129,8 +129,8 @@ def attack(
     import sigma_ser as ss
     from sigma_ser.core.errors import ConfigError
     from sigma_ser.core.gradient_signs import masked_warnings
-    from sigma_ser.study import saved_audio
     from sigma_ser.study.attack import attack_exposure, attack_study
+    from sigma_ser.study.transfer import save_audio as write_audio
 
     from . import results
     from .progress import shown_progress
@@ -162,7 +162,7 @@ def attack(
         with shown_progress() as progress, contextlib.redirect_stdout(sys.stderr):
             study = ss.run(values, out=folder, progress=progress)
         if recordings is not None and save_audio is not None:
-            saved_audio.save_audio(study.layout, ss.load_corpus(**recordings), save_audio)
+            write_audio(study.layout, ss.load_corpus(**recordings), save_audio)
         notes = results.notes_of(study)
         seen = attack_exposure(victim, values["evaluation"]["ids"])
         cells = _cells(study, notes)

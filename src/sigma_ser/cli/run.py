@@ -39,7 +39,7 @@ def run(
 ) -> None:
     """Run a study. Results that already exist are reused."""
     if schema:
-        from sigma_ser.study.schema import study_schema
+        from sigma_ser.study.loading import study_schema
 
         typer.echo(json.dumps(study_schema(), indent=2))
         return

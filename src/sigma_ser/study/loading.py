@@ -22,6 +22,10 @@ from .config import StudyConfig
 _FRAMES = 200
 
 
+# Keys that take one value for a list of one.
+_ONE_OR_MORE = {"corpus", "encoder", "tracking", "protocol", "layer", "surface", "snr"}
+
+
 @dataclass(frozen=True)
 class LoadedStudy:
     """A study with the text that it was read from, as the run folder keeps it."""
@@ -186,3 +190,23 @@ def _override(values: dict[str, Any], override: str) -> None:
         place[int(last) if isinstance(place, list) else last] = value
     except (IndexError, ValueError, TypeError, AttributeError) as fault:
         raise ConfigError(f"--set {key}: the study has no such key or list entry") from fault
+
+
+def study_schema() -> dict[str, Any]:
+    """The JSON schema of a study file, for editors that complete and check TOML."""
+    schema = StudyConfig.model_json_schema(mode="validation")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["properties"]["include"] = {
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+        "description": "study files whose values this one takes over and changes",
+    }
+    places = [schema, *schema["$defs"].values()]
+    for name, one in ((n, p) for place in places for n, p in place["properties"].items()):
+        # These take one value for a list of one, and some of them null.
+        lists = [place for place in (one, *one.get("anyOf", ())) if place.get("type") == "array"]
+        if name in _ONE_OR_MORE and lists:
+            (place,) = lists
+            array = {key: place.pop(key) for key in ("type", "items", "minItems") if key in place}
+            others = [other for other in one.get("anyOf", ()) if other]
+            one["anyOf"] = [array["items"], array, *others]
+    return schema

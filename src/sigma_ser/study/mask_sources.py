@@ -19,7 +19,7 @@ from .config import (
     StudyConfig,
     Surface,
 )
-from .steps import VictimStep
+from .steps import SaliencyStep, VictimStep
 
 # Encoders differ in the last digits of the time between their frames.
 _SAME_RATE = 1e-3
@@ -159,3 +159,19 @@ def _on_another_encoder(
             f"apart and not {victim.setting.frame_seconds:g} s; use encoders of one frame rate"
         )
     return [one for one in found if one.setting != victim.setting]
+
+
+def own_or_name(mask: SaliencyStep, target: VictimStep) -> str:
+    """The name of a mask source in the rows."""
+    return name_beside(mask.victim, target)
+
+
+def name_beside(source: VictimStep, target: VictimStep) -> str:
+    """The name of a victim in rows of another one: `own`, `features`, its name, or with encoder."""
+    if source.key == target.key:
+        return OWN
+    if source == target.on_features:
+        return FEATURES
+    if source.setting == target.setting:
+        return source.name
+    return f"{source.name}@{source.setting.encoder}:{source.setting.layer}"

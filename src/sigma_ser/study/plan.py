@@ -15,9 +15,8 @@ from sigma_ser.corpora.samples import evenly
 
 from .budgets import budgets_of, corruption_settings
 from .config import CONSENSUS, FEATURES, UNIVERSAL, WAVEFORM, AttackSection, StudyConfig
-from .mask_sources import mask_owners, sources_on
+from .mask_sources import mask_owners, own_or_name, sources_on
 from .samples import attacked_parts, unattacked_part
-from .step_names import own_or_name
 from .steps import (
     AttackStep,
     CertificateStep,

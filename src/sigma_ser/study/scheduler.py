@@ -13,8 +13,23 @@ from sigma_ser.execution.threads import one_thread
 from sigma_ser.runs.files import read_objects
 from sigma_ser.runs.layout import RunLayout
 
-from .step_names import described
-from .steps import GradientStep, Part, PartStep, Plan, RowStep, UniversalStep
+from .steps import (
+    AttackStep,
+    CertificateStep,
+    CorruptionStep,
+    ExemplarStep,
+    FloorStep,
+    GradientStep,
+    Part,
+    PartStep,
+    Plan,
+    ReplayStep,
+    RowStep,
+    SaliencyStep,
+    Step,
+    UniversalStep,
+    VictimStep,
+)
 from .tasks import PartTask, Task, VictimTask
 from .worker import Worker
 
@@ -152,3 +167,31 @@ def read_failures(layout: RunLayout) -> list[dict[str, Any]]:
         return []
     kinds = {one.name: _KINDS.get(one.name, str) for one in fields(Failure)}
     return read_objects(layout.failures, kinds, "run the study again, which rewrites it")
+
+
+def described(step: Step) -> str:
+    """A step in the words of its study."""
+    match step:
+        case VictimStep():
+            where = "" if step.on_features is None else "the waveform of "
+            text = f"{step.name} on {where}{step.fold.name}"
+        case SaliencyStep():
+            text = f"{step.explainer} of {described(step.victim)}"
+        case GradientStep():
+            text = f"gradient check of {described(step.victim)}"
+        case UniversalStep():
+            text = f"universal {step.explainer} of {described(step.victim)}"
+        case FloorStep():
+            text = f"consistency floor of {described(step.victim)}"
+        case AttackStep():
+            mask = "" if step.mask is None else f" in {step.mask.explainer} of {step.mask.source}"
+            text = f"{step.attack}{mask} on {described(step.victim)}"
+        case CorruptionStep():
+            text = f"{step.corruption} on {described(step.victim)}"
+        case ReplayStep():
+            text = f"{described(step.source)}, replayed on {step.victim.name}"
+        case CertificateStep():
+            text = f"certificate of {described(step.victim)}"
+        case ExemplarStep():
+            text = f"{step.utterance} under {described(step.source)}"
+    return text
