@@ -12,7 +12,7 @@ from sigma_ser.evaluate.transfer import replay_transfer
 if TYPE_CHECKING:
     import polars as pl
 
-_SETTING = ("corpus", "protocol", "encoder", "layer")
+_SETTING = ("corpus", "protocol", "encoder", "layer", "surface")
 _METHOD = ("attack", "attack_settings", "explainer", "mask_source", "scope")
 # Number of methods shown; analysis/replay_transfer.csv holds all of them.
 _MOST = 4
