@@ -123,6 +123,7 @@ def write_entries(folder: Path, inputs: ReportInputs) -> list[Path]:
     paths = []
     for entry in entries(inputs):
         fields = asdict(entry)
+        setting: tuple[str, ...]
         setting = ("name", "victim", "corpus", "protocol", "encoder", "layer", "granularity",
                    "sparsity", "epsilon")  # fmt: skip
         if entry.surface != "features":

@@ -99,7 +99,8 @@ def table_rows(cells: Sequence[Cell], metrics: Sequence[Metric]) -> list[TableRo
 
 def _bound(cell: Cell) -> float | None:
     """What the column of the bound is sorted by: epsilon, or its mean over the utterances."""
-    return cell["epsilon"] if cell["budget_snr"] is None else cell["bound"]
+    bound: float | None = cell["epsilon"] if cell["budget_snr"] is None else cell["bound"]
+    return bound
 
 
 def _metric(metrics: Sequence[Metric]) -> tuple[tuple[str, str, str, str], ...]:

@@ -137,7 +137,9 @@ def exemplar(task: PartTask, step: ExemplarStep, artifacts: Artifacts) -> Exempl
         mask=allowed[0].numpy(),
         delta=delta[0].numpy(),
         perturbed=changed.samples,
-        **changed.quality,
+        snr=changed.quality.get("snr"),
+        pesq=changed.quality.get("pesq"),
+        stoi=changed.quality.get("stoi"),
     )
 
 
