@@ -12,7 +12,7 @@ from sigma_ser.victims.heads import MLP
 
 from .allowed import Allowed
 from .frames import counts_of_frames, worst_damage
-from .relaxation import element_scores
+from .relaxation import beyond_kink, element_scores, reach_of_units
 from .structure import KnownHead, weight_and_bias
 
 _VARIANCE = 1e-5  # that `statistics_pool` adds
@@ -34,7 +34,8 @@ class MLPBound:
     In the hidden layer, with pre-activations `v` and their changes `e`, ReLU adds nothing to its
     tangent where a margin falls with the unit. Where it rises by `c`, it adds
     `c (|e| - |v|)_+ <= c (e^2 / (4 w) + w - |v|)` for every `w >= |v|`. The squares of all units
-    together are at most a largest eigenvalue times the squared change of means and deviations.
+    together are at most a largest eigenvalue times the squared change of means and deviations. A
+    chord over the interval that a unit can reach is the alternative; it is better for few changes.
     """
 
     head: KnownHead
@@ -64,21 +65,75 @@ class MLPBound:
         """How much `z_y - z_j` can fall at most, for each class."""
         if allowed.most_per_frame == 0:
             return torch.zeros_like(self.offset)
+        radius = allowed.radius / self.head.scale
+        reach = self._reach_of_hidden(radius, allowed, self._change_of_pooled(radius, allowed))
         bounds = [
-            self._damage(_Pooled.of(self, allowed, deviation), distance)
+            self._damage(_Pooled.of(self, allowed, deviation), reach, distance)
             for deviation, distance in _SMALLEST
         ]
-        return torch.stack(bounds).amin(0)
+        chords = self._damage_by_chords(_Pooled.of(self, allowed, 0.0), reach)
+        return torch.stack([*bounds, chords]).amin(0)
 
-    def _damage(self, pooled: _Pooled, smallest: float) -> Float[Tensor, "C"]:
+    def _damage(
+        self, pooled: _Pooled, reach: Float[Tensor, "G"], smallest: float
+    ) -> Float[Tensor, "C"]:
+        """The bound with squares for the kinks of the hidden layer."""
         v = self.hidden @ pooled.clean + self.hidden_bias
         coefficients = self.out - self.out[pooled.allowed.label]
         rising = coefficients.clamp(min=0.0)
-        distance = v.abs().clamp(min=smallest * float(v.abs().median()) + _TINY)
-        weighted = (rising / (4 * distance)).sqrt()[:, :, None] * self.hidden
+        nearest = smallest * float(v.abs().median()) + _TINY
+        distance = torch.where(reach > 2 * v.abs(), v.abs().clamp(min=nearest), v.abs())
+        # Within a reach below `2 |v|` the square that touches its end is smaller.
+        within = (reach - v.abs()).clamp(min=0.0) / reach.clamp(min=_TINY).square()
+        curved = torch.where(reach > 2 * v.abs(), 1 / (4 * distance.clamp(min=_TINY)), within)
+        weighted = (rising * curved).sqrt()[:, :, None] * self.hidden
         square = torch.linalg.matrix_norm(weighted, 2).square()
         tangent = (coefficients * (v > 0)) @ self.hidden
         return rising @ (distance - v.abs()) + pooled.rise(tangent, square)
+
+    def _damage_by_chords(self, pooled: _Pooled, reach: Float[Tensor, "G"]) -> Float[Tensor, "C"]:
+        """The bound with chords for the kinks: `c (ReLU(v + e) - ReLU(v)) <= s e + q |e| / 2`."""
+        v = self.hidden @ pooled.clean + self.hidden_bias
+        coefficients = self.out - self.out[pooled.allowed.label]
+        kink = coefficients.clamp(min=0.0) * beyond_kink(v, reach)
+        toward = torch.where(v > 0, -1.0, 1.0)
+        slope = 0.5 * toward * kink + coefficients * (v > 0)
+        return 0.5 * kink @ reach + pooled.rise(slope @ self.hidden, torch.zeros_like(self.offset))
+
+    def _change_of_pooled(self, radius: Float[Tensor, "T D"], allowed: Allowed) -> Tensor:
+        """A bound of the Euclidean norm of the change of means and deviations together.
+
+        For each unit `d(mean)^2 + d(deviation)^2 <= ||dh_i||^2 / T`, because the deviation changes
+        by at most that of `dh_i`. All `dh` are bounded for each changed element, or by every
+        frame at its largest.
+        """
+        most = allowed.most_per_frame
+        single = _square_of_element(self.weight * radius.amax(0), most)
+        reached = reach_of_units(self.weight, radius, most).square().sum()
+        squares = torch.minimum(single * _elements(allowed), reached)
+        change: Tensor = (squares / len(radius)).sqrt()
+        return change
+
+    def _reach_of_hidden(
+        self, radius: Float[Tensor, "T D"], allowed: Allowed, change: Tensor
+    ) -> Float[Tensor, "G"]:
+        """The largest change of each pre-activation of the hidden layer.
+
+        The part of the means is bounded over all slopes of ReLU in [0, 1] and all splits of the
+        budget, that of the deviations by the norm of all changes.
+        """
+        frames, most = len(radius), allowed.most_per_frame
+        elements = _elements(allowed)
+        widest = radius.amax(0)
+        by_mean, by_deviation = self.hidden.chunk(2, dim=1)
+        up, down = self.weight.clamp(min=0.0), (-self.weight).clamp(min=0.0)
+        gain, loss = by_mean.clamp(min=0.0), (-by_mean).clamp(min=0.0)
+        largest = torch.maximum(gain @ up + loss @ down, gain @ down + loss @ up) * widest
+        sums = largest.sort(dim=1, descending=True).values.cumsum(1)
+        per_frame = min(elements / frames, float(most))
+        moved = _between(sums, per_frame)
+        separate = moved + by_deviation.norm(dim=1) * change
+        return torch.minimum(separate, self.hidden.norm(dim=1) * change)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -131,6 +186,29 @@ class _Pooled:
         return price + worst_damage(parts, self.allowed)
 
 
+def _elements(allowed: Allowed) -> float:
+    """The largest number of elements that may change."""
+    return float(allowed.largest((allowed.radius > 0).double()[None])[0])
+
+
+def _square_of_element(weight: Float[Tensor, "*J H D"], most: int) -> Float[Tensor, "*J"]:
+    """A number `q` with `||W delta||^2 <= q n` for `n <= most` changes in [-1, 1].
+
+    The squared spectral norm, or the largest sum of `most` absolute values in a row of `W^T W`.
+    """
+    rows = (weight.transpose(-1, -2) @ weight).abs()
+    by_rows = rows.topk(most, dim=-1).values.sum(-1).amax(-1)
+    return torch.minimum(torch.linalg.matrix_norm(weight, 2).square(), by_rows)
+
+
 def _deviation(h: Float[Tensor, "N T H"]) -> Float[Tensor, "N H"]:
     variance = (h - h.mean(1, keepdim=True)).square().mean(1)
     return (variance + _VARIANCE).sqrt()
+
+
+def _between(sums: Float[Tensor, "G D"], count: float) -> Float[Tensor, "G"]:
+    """Cumulative sums at a count that is no whole number: they are concave, so linear between."""
+    padded = torch.cat([torch.zeros_like(sums[:, :1]), sums], 1)
+    below = min(int(count), sums.shape[1] - 1)
+    share = count - below
+    return (1 - share) * padded[:, below] + share * padded[:, below + 1]

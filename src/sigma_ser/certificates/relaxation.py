@@ -138,7 +138,9 @@ def quadratic_scores(weight: Float[Tensor, "J H D"], most: int) -> Float[Tensor,
     by_rows = _top(form.abs().flatten(0, -2), most).view(form.shape[:-1])
     # The fourth root of the trace of the fourth power.
     largest = torch.linalg.matrix_norm(form @ form).sqrt()
-    return torch.minimum(by_rows, largest[..., None])
+    # One or the other bounds the form; the smaller one of each element would not.
+    better = largest[..., None] < by_rows.mean(-1, keepdim=True)
+    return torch.where(better, largest[..., None], by_rows)
 
 
 def beyond_kink(h: Float[Tensor, "*N"], reach: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
