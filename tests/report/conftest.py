@@ -87,7 +87,6 @@ def rows_of(
                         "mask_source": "own" if explainer else None,
                         "scope": scope,
                         "granularity": "element",
-                        "surface": "features",
                         "sparsity": sparsity,
                         "epsilon": epsilon,
                         "budget_elements": int(20_000 * sparsity),
