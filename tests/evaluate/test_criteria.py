@@ -46,6 +46,30 @@ def rows(
     )  # fmt: skip
 
 
+def waves(flips: list[bool], snr: float, *, corruption: str | None = None) -> pl.DataFrame:
+    """Rows on the waveform: of an attack on all samples, or of a natural corruption."""
+    size, null = len(flips), pl.lit(None)
+    budget = [] if corruption is None else [
+        null.cast(pl.String).alias("granularity"), null.cast(pl.Float64).alias("sparsity")
+    ]  # fmt: skip
+    table = rows(flips, sparsity=1.0, attack=corruption or "pgd").with_columns(
+        pl.lit("waveform").alias("surface"), null.cast(pl.Float64).alias("epsilon"),
+        pl.lit(snr).alias("budget_snr"), *budget,
+    )  # fmt: skip
+    # What counts is the file: in memory each of these flips is the other way round.
+    return table.with_columns(
+        pl.Series("success", [not one for one in flips]),
+        pl.Series("round_trip_success", flips),
+        pl.Series("round_trip_correct", [True] * size),
+        pl.Series("round_trip_prediction", ["sad" if one else "angry" for one in flips]),
+        pl.lit("sad").alias("prediction_after"),
+    )
+
+
+def both_surfaces(*tables: pl.DataFrame) -> pl.DataFrame:
+    return pl.concat([rows([False] * 100), *tables], how="diagonal_relaxed")
+
+
 def bounds(certified: list[bool], *, proven: bool = True) -> pl.DataFrame:
     """Certificates of correctly classified utterances at the budget of `rows`."""
     size = len(certified)
@@ -128,6 +152,50 @@ def test_a_certified_share_is_measured_on_correctly_classified_utterances() -> N
     (outcome,) = outcomes_of(criteria, rows([False] * 100), VICTIM)
     assert outcome.result == "inconclusive"
     assert "no method of certification" in outcome.reason
+
+
+def test_a_criterion_concerns_the_surface_that_it_names() -> None:
+    limits = [
+        {"sparsity": 1.0, "epsilon": 0.5, "at_most": 0.2},
+        {"surface": "waveform", "sparsity": 1.0, "snr": 30, "at_most": 0.2},
+    ]
+    criteria = Criteria.model_validate({"utterances": 30, "attack_success": limits})
+    features = rows([False] * 100, sparsity=1.0)
+    table = both_surfaces(features, waves([True] * 30, 30.0), waves([False] * 30, 40.0))
+    outcomes = outcomes_of(criteria, table, VICTIM)
+    assert [one.result for one in outcomes] == ["pass", "fail"]
+    assert [(one.figure.value, one.figure.n) for one in outcomes] == [(0.0, 100), (1.0, 30)]
+    assert "100 % of the samples, at least 30 dB" in outcomes[1].name
+    # Masked gradients on one surface say nothing about the other one.
+    table = both_surfaces(features, waves([False] * 30, 30.0))
+    for masked, wanted in (
+        ([], ["pass", "pass"]),
+        (["waveform"], ["pass", "inconclusive"]),
+        (["features"], ["inconclusive", "pass"]),
+    ):
+        outcomes = outcomes_of(criteria, table, VICTIM, masked=masked)
+        assert [one.result for one in outcomes] == wanted
+    # Fewer utterances are attacked on the waveform, and too few cannot pass.
+    outcomes = outcomes_of(criteria.model_copy(update={"utterances": 31}), table, VICTIM)
+    assert [(one.result, one.more) for one in outcomes] == [("pass", None), ("inconclusive", 1)]
+
+
+def test_a_corruption_is_decided_by_the_interval_of_its_errors() -> None:
+    noise = {"corruption": "white-noise", "snr": 20, "at_most": 0.2}
+    table = both_surfaces(
+        waves([True] * 10 + [False] * 90, 20.0, corruption="white-noise"),
+        waves([True] * 100, 10.0, corruption="white-noise"),
+        waves([True] * 100, 20.0, corruption="gain"),
+    )
+    for limit, result in ((0.2, "pass"), (0.15, "inconclusive"), (0.05, "fail")):
+        criteria = Criteria.model_validate({"corrupted": [noise | {"at_most": limit}]})
+        (outcome,) = outcomes_of(criteria, table, VICTIM)
+        assert (outcome.figure.value, outcome.figure.n, outcome.result) == (0.1, 100, result)
+        # Masked gradients matter to attacks only.
+        assert outcomes_of(criteria, table, VICTIM, masked=["features", "waveform"]) == [outcome]
+    missing = Criteria.model_validate({"corrupted": [noise | {"snr": 25}]})
+    (outcome,) = outcomes_of(missing, table, VICTIM)
+    assert (outcome.result, outcome.reason) == ("inconclusive", "it was not measured")
 
 
 def test_the_gap_between_groups_is_that_of_newcombe() -> None:
@@ -224,6 +292,13 @@ def test_criteria_that_make_no_sense_are_refused() -> None:
         ({"group_gap": [{"group": "speaker", "measure": "attack_success", "at_most": 0.1}]},
          "requires sparsity"),
         ({"group_gap": [{"group": "speaker", "at_most": 0.1, **budget}]}, "has no sparsity"),
+        ({"attack_success": [{"sparsity": 0.1, "snr": 30, "at_most": 0.1}]},
+         "features requires epsilon, and has no snr"),
+        ({"attack_success": [{"surface": "waveform", **budget, "at_most": 0.1}]},
+         "waveform requires snr, and has no epsilon"),
+        ({"corrupted": [{"corruption": "white-noise", "at_most": 0.1}]}, "requires snr"),
+        ({"corrupted": [{"corruption": "mp3", "snr": 20, "at_most": 0.1}]}, "has no snr"),
+        ({"corrupted": [{"corruption": "white-nose", "at_most": 0.1}]}, "did you mean white-noise"),
         ({"clean_uar": 0.5, "robust": 1}, "Extra inputs"),
     ):  # fmt: skip
         with pytest.raises(ValidationError, match=message):

@@ -13,8 +13,8 @@ from rich.console import Console
 
 import sigma_ser as ss
 from sigma_ser.cli.results import as_json, print_warnings
+from sigma_ser.report.audit_sentences import verdict
 from sigma_ser.runs.garbage import find_garbage
-from sigma_ser.study.audit import verdict
 
 pytestmark = pytest.mark.slow
 
@@ -123,9 +123,10 @@ def test_a_page_without_masked_victims_has_no_warning(finished: ss.Study) -> Non
 def test_the_verdict_on_a_masked_victim_begins_with_the_warning(masked: ss.Study) -> None:
     plain, rounded = masked.victims[:2]
     rows = masked.rows.filter(pl.col("victim") == "rounded")
-    assert verdict(rows, rounded["uar"], rounded["gradient_check"]).startswith("Gradients of this")
+    checks = {"features": rounded["gradient_check"]}
+    assert verdict(rows, rounded["uar"], checks).startswith("Gradients of this recogniser are")
     rows = masked.rows.filter(pl.col("victim") == "plain")
-    assert verdict(rows, plain["uar"], plain["gradient_check"]).startswith("It recognises")
+    assert verdict(rows, plain["uar"], {"features": plain["gradient_check"]}).startswith("It rec")
 
 
 def test_the_check_is_an_artefact_of_the_run(masked: ss.Study) -> None:

@@ -119,7 +119,7 @@ def test_a_wrong_study_names_key_and_line(
         ('"gradient"', '"gradiant"', "UnknownName", "line 19: no explainer is called 'gradiant'"),
         ('"demo-voices"', '"demo-voice"', "UnknownName", "line 6: no protocol is called"),
         ("native = false", 'mask_sources = ["tcn"]', "Config",
-         "line 20: .*not a victim of the study; give one of: mlp, own, others, consensus"),
+         "line 20: .*not a victim of the study; give one of: mlp, own, features, "),
         ("[budgets]", '[executor]\nname = "proceses"\n[budgets]', "UnknownName",
          "line 15: no executor is called 'proceses'"),
     ],

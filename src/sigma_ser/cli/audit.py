@@ -6,9 +6,11 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+AuditSurface = Literal["features", "waveform", "both"]
 
 
 def audit(
@@ -50,6 +52,20 @@ def audit(
     utterances: Annotated[
         int, typer.Option(min=1, help="Maximum number of utterances to attack.")
     ] = 70,
+    surface: Annotated[
+        AuditSurface,
+        typer.Option(
+            help="What is attacked: features, waveform (the recordings themselves), or both."
+        ),
+    ] = "features",
+    waveform_utterances: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Maximum number of these utterances to attack on the waveform. The default is 24, "
+            "or all where a criterion concerns the waveform.",
+        ),
+    ] = None,
     criteria: Annotated[
         Path | None,
         typer.Option(
@@ -69,16 +85,19 @@ def audit(
 ) -> None:
     """Audit a victim with strong attacks, against declared criteria or at three budgets.
 
-    Without criteria the budgets are 0.1, 1 and 5 % of the elements. The run folder contains the
+    Without criteria the budgets are 0.1, 1 and 5 % of the feature values, and on the waveform 10
+    and 100 % of the samples at 20, 30 and 40 dB. The recordings are also changed as it happens
+    without an attacker: noise, reverberation, telephone, coding, level. The run folder contains the
     record audit.json and the pages report/audit.html and report/index.html. With criteria the exit
     status is 0 if all of them are passed, and 3 if one fails or is inconclusive.
     """
     import sigma_ser as ss
     from sigma_ser.core.files import whole_file
     from sigma_ser.evaluate.criteria.loading import load_criteria
-    from sigma_ser.report.audit_page import summary, write_audit_page
+    from sigma_ser.report.audit_page import write_audit_page
     from sigma_ser.report.audit_record import write_record
-    from sigma_ser.study.audit import audit_study, declare, verdict
+    from sigma_ser.report.audit_sentences import summary, verdict, wrong_anyway
+    from sigma_ser.study.audit import audit_study, declare
     from sigma_ser.study.loading import parse_study
     from sigma_ser.study.run import default_folder
 
@@ -89,7 +108,8 @@ def audit(
     number = int(layer) if layer is not None and layer.lstrip("-").isdigit() else layer
     values = audit_study(
         model, corpus, root=root, encoder=encoder, layer=number, epsilon=epsilon,
-        utterances=utterances, criteria=declared,
+        utterances=utterances, criteria=declared, surface=surface,
+        waveform_utterances=waveform_utterances,
     )  # fmt: skip
     if criteria is not None:
         name = parse_study(values, settings or []).config.name
@@ -99,8 +119,9 @@ def audit(
     record = write_record(study.folder)
     page = write_audit_page(study.folder, record)
     sentence = verdict(
-        study.rows, float(study.victims[0]["uar"]), study.victims[0].get("gradient_check")
+        study.rows, float(study.victims[0]["uar"]), record["gradient_check"]["surfaces"]
     )
+    sentence = " ".join(part for part in (sentence, wrong_anyway(record)) if part)
     sentence = results.with_notes(sentence, results.notes_of(study))
     if declared is not None:
         sentence = f"{summary(record)} {sentence}"

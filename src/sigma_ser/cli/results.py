@@ -148,6 +148,7 @@ def print_criteria(record: Mapping[str, Any]) -> None:
     console = Console()
     for finding in record["findings"]:
         console.print(f"[bold]{finding['code']}[/bold]: {escape(finding['text'])}")
+    _print_corruptions(console, record)
     if not record["criteria"]:
         return
     table = Table("result", "criterion", "limit", "measured", "95 % CI", "n", box=box.SIMPLE)
@@ -159,6 +160,23 @@ def print_criteria(record: Mapping[str, Any]) -> None:
             f"{line['direction']} {_percent(line['limit'])}",
             _percent(line["measured"]) if known else "-",
             _interval(line["low"], line["high"]) if known else "-",
+            str(line["n"]),
+        )
+    console.print(table)
+
+
+def _print_corruptions(console: Console, record: Mapping[str, Any]) -> None:
+    """Print what natural corruptions get misclassified, the most harmful one first."""
+    from sigma_ser.report.audit_sentences import natural_words
+
+    if not record["corruptions"]:
+        return
+    table = Table("change without an attacker", "errors", "95 % CI", "n", box=box.SIMPLE)
+    for line in record["corruptions"]:
+        table.add_row(
+            natural_words(line["corruption"], line["snr"]),
+            _percent(line["rate"]),
+            _interval(line["low"], line["high"]),
             str(line["n"]),
         )
     console.print(table)

@@ -9,9 +9,11 @@ from typing import Any
 from sigma_ser.core.files import whole_file
 from sigma_ser.runs.layout import RunLayout
 
+from .audit_sentences import natural_words, summary, wrong_anyway
 from .page import asset, render
 
-_BUDGET = ("granularity", "sparsity", "epsilon")
+_BUDGET = ("surface", "granularity", "sparsity", "epsilon", "budget_snr")
+_SURFACES = {"features": "On the speech features", "waveform": "On the audio itself"}
 _WORDS = {"pass": "Passed", "fail": "Failed", "inconclusive": "Inconclusive", None: "No verdict"}
 
 
@@ -35,45 +37,26 @@ def page_values(record: Mapping[str, Any]) -> dict[str, Any]:
     """What the template needs besides the record."""
     groups: dict[tuple[Any, ...], dict[str, list[Any]]] = {}
     for line in record["groups"]:
-        place = (line["granularity"], line["sparsity"], line["epsilon"])
+        place = tuple(line[name] for name in _BUDGET)
         groups.setdefault(place, {}).setdefault(line["group"], []).append(line)
+    bars = _bars(record)
+    surfaces = dict.fromkeys(bar["surface"] for bar in bars)
     return {
         "title": f"Audit of {record['model']['name']}",
         "record": record,
         "audit_css": asset("audit.css"),
         "word": _WORDS[record["verdict"]],
         "summary": summary(record),
-        "bars": _bars(record),
+        "bars": {name: [bar for bar in bars if bar["surface"] == name] for name in surfaces},
+        "surface_titles": _SURFACES,
+        "natural": [
+            {**line, "words": natural_words(line["corruption"], line["snr"])}
+            for line in record["corruptions"]
+        ],
+        "wrong_anyway": wrong_anyway(record),
         "groups": groups,
         "group_names": {"label": "Emotion", "speaker": "Speaker"},
     }
-
-
-def summary(record: Mapping[str, Any]) -> str:
-    """The verdict as one sentence.
-
-    A finding comes first, since it decides how every figure is to be read.
-    """
-    name, findings = record["model"]["name"], record["findings"]
-    results = [line["result"] for line in record["criteria"]]
-    failed = [line["name"] for line in record["criteria"] if line["result"] == "fail"]
-    match record["verdict"]:
-        case "pass":
-            sentence = f"{name} meets all {len(results)} declared criteria."
-        case "fail":
-            sentence = (
-                f"{name} does not meet {len(failed)} of {len(results)} declared criteria: "
-                f"{'; '.join(failed)}."
-            )
-        case "inconclusive":
-            passed = results.count("pass")
-            sentence = (
-                f"These results do not decide whether {name} meets the declared criteria: "
-                f"{passed} of {len(results)} are passed, the others are not decided."
-            )
-        case _:
-            sentence = "No criteria were declared, so there is no verdict."
-    return " ".join([*(finding["text"] for finding in findings[:1]), sentence])
 
 
 def _bars(record: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -89,7 +72,9 @@ def _bars(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         proven = [
             one["certified"] / line["utterances"]
             for one in record["certificates"]
-            if one["proven"] and all(one[name] == line[name] for name in _BUDGET)
+            if one["proven"]
+            and line["surface"] == "features"
+            and all(one[name] == line[name] for name in ("granularity", "sparsity", "epsilon"))
         ]
         bars.append(
             {

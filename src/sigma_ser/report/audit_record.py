@@ -16,11 +16,11 @@ from sigma_ser.evaluate.criteria.findings import audit_findings
 from sigma_ser.evaluate.criteria.loading import load_criteria
 from sigma_ser.evaluate.criteria.outcome import Outcome, overall
 from sigma_ser.evaluate.criteria.results import outcomes_of
-from sigma_ser.evaluate.groups import worst_case
-from sigma_ser.evaluate.rates import UTTERANCE
+from sigma_ser.evaluate.rates import UTTERANCE, attacks_only
 from sigma_ser.runs.files import read_object
 from sigma_ser.runs.layout import RunLayout
 
+from .audit_rates import attack_lines, corruption_lines, group_lines, wrong_anyway_line
 from .certificates import brackets
 from .inputs import ReportInputs, load_inputs
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 _AGAIN = "run the audit again, which is quick where everything is finished"
+# Least number of recognised utterances without criteria.
+_WANTED = 20
 _MODEL = ("name", "uar", "uar_low", "uar_high", "test_utterances")
 CLAUSES: Mapping[str, str] = {
     "EU AI Act, Article 15": "accuracy and robustness of the model, and its behaviour under "
@@ -42,6 +44,10 @@ _THREATS = {
     "the speech features between encoder and classifier, each by a limited amount. Nobody outside "
     "the system can do this directly: it is a test of the classifier, and an upper limit for "
     "attackers who change the features only through the audio within the same limits.",
+    "waveform": "The attacker knows the model completely and changes the digital recording itself: "
+    "a limited share of its samples, with a limited power compared to that of the recording. An "
+    "attack counts only if the changed recording, saved as a 16-bit file and read again, is "
+    "misclassified. Playing a recording over the air is not covered.",
 }
 _LIMITS = (
     "The figures hold for the stated model, recordings, budgets and attacks, and for no others.",
@@ -73,41 +79,45 @@ def write_record(folder: Path) -> dict[str, Any]:
 
 def audit_record(inputs: ReportInputs, layout: RunLayout) -> dict[str, Any]:
     """The record of an audit; see :func:`write_record`."""
-    if len(inputs.victims) != 1:
-        raise RunError(
-            f"{layout.folder} has {len(inputs.victims)} victims, and an audit has one; give the "
-            "run folder of sigma-ser audit"
-        )
-    rows, victim = inputs.rows, inputs.victims[0]
+    rows, victim = inputs.rows, _the_victim(inputs, layout)
     criteria, declared = _declared(layout)
     bounds = brackets(rows, inputs.certificates)
-    correct = rows.filter("correct_before").select(UTTERANCE).n_unique()
+    attacked = _attacked_surfaces(rows)
+    checks = {
+        surface: one.get("gradient_check") or {}
+        for one in inputs.victims
+        if (surface := str(one.get("surface", "features"))) in attacked
+    }
+    # On the waveform fewer utterances may be attacked; criteria require their number one by one.
+    own = rows.filter(surface=attacked[0]) if attacked else rows
+    correct = own.filter("correct_before").select(UTTERANCE).n_unique()
     found = audit_findings(
         victim,
         recognised=correct,
-        wanted=criteria.utterances if criteria else 20,
+        wanted=criteria.utterances if criteria else _WANTED,
         corpus_classes=_classes(inputs.corpus_card, victim),
         training=int(victim.get("known_from_training") or 0),
         contradictions=sum(one.contradictions for one in bounds if one.proven),
         criteria_changed=bool(declared.get("changed")),
+        signs={surface: check.get("signs", ()) for surface, check in checks.items()},
     )
-    outcomes = outcomes_of(criteria, rows, victim, inputs.certificates, found) if criteria else []
-    check = victim.get("gradient_check") or {}
-    signs = list(check.get("signs", ()))
+    masked = [surface for surface, check in checks.items() if check.get("signs")]
+    outcomes = (
+        outcomes_of(criteria, rows, victim, inputs.certificates, found, masked=masked)
+        if criteria
+        else []
+    )
     return {
         "format": 1,
         "verdict": overall(outcomes) if criteria else None,
         "findings": [{"code": one.code, "text": one.text} for one in found],
         "criteria": [outcome_line(one) for one in outcomes],
-        "gradient_check": {
-            **check,
-            "masked": bool(signs),
-            "signs": signs,
-            "meanings": {sign: SIGN_MEANINGS.get(sign, "") for sign in signs},
-        },
+        "gradient_check": _gradient_check(checks),
         "certificates": [dataclasses.asdict(one) for one in bounds],
-        "attacks": _attacks(rows),
-        "groups": [line for column in ("label", "speaker") for line in _groups(rows, column)],
+        "attacks": attack_lines(rows),
+        "corruptions": corruption_lines(rows),
+        "wrong_anyway": wrong_anyway_line(rows),
+        "groups": [line for column in ("label", "speaker") for line in group_lines(rows, column)],
         "model": {
             **{name: victim[name] for name in _MODEL},
             "class_names": list(victim["class_names"]),
@@ -115,11 +125,14 @@ def audit_record(inputs: ReportInputs, layout: RunLayout) -> dict[str, Any]:
         },
         "data": {
             **inputs.corpus_card,
-            "attacked_utterances": rows.select(UTTERANCE).n_unique(),
+            "attacked_utterances": own.select(UTTERANCE).n_unique(),
             "classified_correctly_before": correct,
             "leakage": inputs.leakage,
         },
-        "threat_model": {"surface": "features", "text": _THREATS["features"]},
+        "threat_model": {
+            "surface": attacked[0] if len(attacked) == 1 else "both",
+            "text": " ".join(_THREATS[surface] for surface in attacked),
+        },
         "versions": inputs.environment,
         "hashes": {
             "criteria": declared.get("hash"),
@@ -128,6 +141,33 @@ def audit_record(inputs: ReportInputs, layout: RunLayout) -> dict[str, Any]:
         },
         "clauses": [{"clause": name, "evidence": text} for name, text in CLAUSES.items()],
         "limits": list(_LIMITS),
+    }
+
+
+def _the_victim(inputs: ReportInputs, layout: RunLayout) -> Mapping[str, Any]:
+    """The line of the audited model; on both surfaces it has the same scores."""
+    surfaces = [str(one.get("surface", "features")) for one in inputs.victims]
+    if not surfaces or len(set(surfaces)) < len(surfaces):
+        raise RunError(
+            f"{layout.folder} has {len(surfaces)} victims, and an audit has one; give the "
+            "run folder of sigma-ser audit"
+        )
+    return min(inputs.victims, key=lambda one: str(one.get("surface", "features")))
+
+
+def _attacked_surfaces(rows: pl.DataFrame) -> list[str]:
+    """The surfaces with attacks, features first."""
+    return sorted(attacks_only(rows)["surface"].unique())
+
+
+def _gradient_check(checks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The checks of all attacked surfaces, and the signs that occur on any."""
+    signs = list(dict.fromkeys(sign for one in checks.values() for sign in one.get("signs", ())))
+    return {
+        "masked": bool(signs),
+        "signs": signs,
+        "meanings": {sign: SIGN_MEANINGS.get(sign, "") for sign in signs},
+        "surfaces": {surface: dict(check) for surface, check in checks.items()},
     }
 
 
@@ -165,33 +205,3 @@ def _classes(corpus: Mapping[str, Any], victim: Mapping[str, Any]) -> Sequence[s
         return list(names)
     occurring = zip(victim["class_names"], victim["confusion"], strict=True)
     return [name for name, counts in occurring if sum(counts)]
-
-
-_BUDGET = ("granularity", "sparsity", "epsilon")
-
-
-def _attacks(rows: pl.DataFrame) -> list[dict[str, Any]]:
-    """The strongest case over all attacks at each budget."""
-    table = worst_case(rows).sort(_BUDGET)
-    columns = ("attacks", "utterances", "flipped", "worst_case_asr", "worst_case_asr_low",
-               "worst_case_asr_high")  # fmt: skip
-    return table.select(*_BUDGET, *columns).to_dicts()
-
-
-def _groups(rows: pl.DataFrame, column: str) -> list[dict[str, Any]]:
-    """The strongest case within each emotion or speaker, the worst group first."""
-    table = worst_case(rows, [column]).drop_nulls([column, "worst_case_asr"])
-    order = [*_BUDGET, "worst_case_asr"]
-    table = table.sort(order, descending=[False, False, False, True])
-    return [
-        {
-            "group": column,
-            "value": line[column],
-            **{name: line[name] for name in _BUDGET},
-            "n": line["utterances"],
-            "success": line["worst_case_asr"],
-            "low": line["worst_case_asr_low"],
-            "high": line["worst_case_asr_high"],
-        }
-        for line in table.to_dicts()
-    ]

@@ -1,33 +1,49 @@
-"""The audit of a recogniser: a prepared study, and its verdict in one sentence."""
+"""The study of an audit of one recogniser, and the declaration of its criteria."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sigma_ser.core import registry
 from sigma_ser.core.errors import ConfigError, UnknownNameError
 from sigma_ser.core.files import file_digest, safe_name, whole_file, write_json
-from sigma_ser.core.gradient_signs import masked_warning
 from sigma_ser.corpora.corpus import Corpus, load_corpus
-from sigma_ser.evaluate.groups import worst_case
 from sigma_ser.runs.files import read_object
 from sigma_ser.runs.layout import RunLayout
 from sigma_ser.victims.checkpoint import FOLD, TrainedVictim
 from sigma_ser.victims.loading import load_victim
 
 from .artifacts import absolute_source, source_title
+from .config import FEATURES, WAVEFORM
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from sigma_ser.evaluate.criteria.declared import Criteria
+
+AuditSurface = Literal["features", "waveform", "both"]
 
 SPARSITIES = (0.001, 0.01, 0.05)
 _EXPLAINERS = ("integrated-gradients", "gradient")
-# A class with fewer attacked utterances is too small for a statement.
-_ENOUGH = 3
+# On the waveform: shares of the samples, and signal-to-noise ratios in dB.
+_SAMPLES = (0.1, 1.0)
+_RATIOS = (20.0, 30.0, 40.0)
+# A pass through an encoder costs hundreds of passes through a head, so fewer utterances are
+# attacked, with a limit on the passes for each.
+WAVEFORM_UTTERANCES = 24
+_WAVEFORM_PASSES = 100
+# What happens to recordings without an attacker. The ratios are those of ordinary rooms and
+# microphones; codecs and the telephone have none.
+_NATURAL_RATIOS = (20.0, 30.0)
+_NATURAL: tuple[tuple[str, bool], ...] = (
+    ("white-noise", True),
+    ("speech-shaped-noise", True),
+    ("reverberation", True),
+    ("gain", True),
+    ("telephone", False),
+    ("mp3", False),
+    ("opus", False),
+)
 
 
 def audit_study(
@@ -41,6 +57,8 @@ def audit_study(
     utterances: int = 70,
     criteria: Criteria | None = None,
     settings: Mapping[str, Any] | None = None,
+    surface: AuditSurface = "features",
+    waveform_utterances: int | None = None,
 ) -> dict[str, Any]:
     """The study of an audit, as the values of a study file.
 
@@ -59,6 +77,9 @@ def audit_study(
         utterances: how many are attacked.
         criteria: declared criteria, whose budgets are attacked in place of the three of an audit.
         settings: further keywords of `load_victim`.
+        surface: what is attacked. Natural corruptions are applied to the recordings in any case.
+        waveform_utterances: how many of the utterances are attacked on the waveform; `None` stands
+            for 24, and for all where a criterion concerns the waveform.
 
     Raises:
         SigmaError: if the model or the corpus cannot be used, or a trained victim does not say
@@ -69,10 +90,17 @@ def audit_study(
     section, split = _encoder_of(model, recordings, encoder, layer, settings or {})
     victim = {"load": absolute_source(model), "name": source_title(model), **(settings or {})}
     where = {"name": reader} if place is None else {"name": reader, "root": str(place.absolute())}
-    guided = {"explainers": list(_EXPLAINERS), "scopes": [8]}
+    attacked = (FEATURES, WAVEFORM) if surface == "both" else (surface,)
+    _check_surfaces(criteria, attacked)
+    fewer = waveform_utterances
+    if fewer is None:
+        whole = criteria is not None and criteria.budgets(WAVEFORM)
+        fewer = utterances if whole else min(utterances, WAVEFORM_UTTERANCES)
+    evaluation = {"utterances": utterances, "waveform_utterances": fewer, "batch_size": 35}
     return {
         "name": f"audit-{safe_name(source_title(model))}",
         "corpus": {**where, **split},
+        "surface": [WAVEFORM] if surface == WAVEFORM else [FEATURES, WAVEFORM],
         "encoder": section,
         "victims": [victim],
         "explainers": {
@@ -80,16 +108,46 @@ def audit_study(
             "gradient": {"output": "margin"},
         },
         "budgets": _budgets(criteria, epsilon),
-        "consistency": {"settings": {"output": "logit", "steps": 8}},
-        "evaluation": {"utterances": utterances, "batch_size": 35},
-        "attacks": [
-            {"name": "dual-averaging", **guided},
-            {"name": "reselect", "steps": 20, "restarts": 0},
-            {"name": "oneshot"},
-            {"name": "random"},
-        ],
-        "certificates": [{}],  # by the tightest proven method, where one suits the victim
+        "consistency": {"settings": {"output": "logit", "steps": 8}, "surface": [FEATURES]},
+        "evaluation": evaluation,
+        "attacks": [one for one in _attacks() if one["surface"] in attacked],
+        "corruptions": _corruptions(criteria),
+        # By the tightest proven method, where one suits the victim.
+        "certificates": [{}] if FEATURES in attacked else [],
     }
+
+
+def _attacks() -> list[dict[str, Any]]:
+    on_features, on_waveform = {"surface": FEATURES}, {"surface": WAVEFORM}
+    return [
+        {"name": "dual-averaging", "explainers": list(_EXPLAINERS), "scopes": [8], **on_features},
+        {"name": "reselect", "steps": 20, "restarts": 0, **on_features},
+        {"name": "oneshot", **on_features},
+        {"name": "random", **on_features},
+        {"name": "sigma-autoattack", "max_passes": _WAVEFORM_PASSES, **on_waveform},
+        {"name": "random", **on_waveform},
+    ]
+
+
+def _corruptions(criteria: Criteria | None) -> list[dict[str, Any]]:
+    """Every natural corruption at its ratios, and those that the criteria name."""
+    ratios: dict[str, list[float]] = {
+        name: list(_NATURAL_RATIOS) if has_ratio else [] for name, has_ratio in _NATURAL
+    }
+    for one in criteria.corrupted if criteria is not None else ():
+        known = ratios.setdefault(one.corruption, [])
+        if one.snr is not None and one.snr not in known:
+            known.append(one.snr)
+    return [{"name": name, **({"snr": snr} if snr else {})} for name, snr in ratios.items()]
+
+
+def _check_surfaces(criteria: Criteria | None, attacked: tuple[str, ...]) -> None:
+    for surface in (FEATURES, WAVEFORM) if criteria is not None else ():
+        if criteria is not None and criteria.budgets(surface) and surface not in attacked:
+            raise ConfigError(
+                f"a criterion concerns the surface {surface}, which the audit does not attack; "
+                "give --surface both"
+            )
 
 
 def corpus_place(corpus: str, root: Path | None) -> tuple[str, Path | None]:
@@ -125,11 +183,23 @@ def corpus_place(corpus: str, root: Path | None) -> tuple[str, Path | None]:
 
 def _budgets(criteria: Criteria | None, epsilon: float) -> dict[str, list[Any]]:
     """The budget section: every combination of the values that the criteria name."""
-    if criteria is None or not criteria.budgets:
-        return {"sparsity": list(SPARSITIES), "epsilon": [epsilon]}
-    columns = zip(*criteria.budgets, strict=True)
-    granularity, sparsity, bounds = (sorted(set(values)) for values in columns)
-    return {"granularity": granularity, "sparsity": sparsity, "epsilon": bounds}
+    found: dict[str, list[Any]] = {
+        "sparsity": list(SPARSITIES),
+        "epsilon": [epsilon],
+        "waveform_sparsity": list(_SAMPLES),
+        "snr": list(_RATIOS),
+    }
+    if criteria is None:
+        return found
+    features, waveform = criteria.budgets(FEATURES), criteria.budgets(WAVEFORM)
+    if features:
+        found["sparsity"] = sorted({one.sparsity for one in features})
+        found["epsilon"] = sorted({one.epsilon for one in features if one.epsilon is not None})
+    if waveform:
+        found["waveform_sparsity"] = sorted({one.sparsity for one in waveform})
+        found["snr"] = sorted({one.snr for one in waveform if one.snr is not None})
+    units = sorted({one.granularity for one in (*features, *waveform)})
+    return {**found, **({"granularity": units} if units else {})}
 
 
 def declare(path: Path, folder: Path) -> None:
@@ -155,55 +225,6 @@ def declare(path: Path, folder: Path) -> None:
     with whole_file(layout.criteria) as aside:
         aside.write_bytes(content)
     write_json(layout.declaration, {"hash": file_digest(layout.criteria), "changed": changed})
-
-
-def verdict(rows: pl.DataFrame, uar: float, gradient_check: Mapping[str, Any] | None = None) -> str:
-    """The result of an audit in one sentence: smallest harmful budget, weakest class, explanations.
-
-    Where there are signs of masked gradients, a warning precedes it.
-
-    Args:
-        rows: of the audit's run.
-        uar: of the victim on clean recordings.
-        gradient_check: the record of the victim's gradient check.
-    """
-    signs = (gradient_check or {}).get("signs", ())
-    sentence = _verdict(rows, uar)
-    return f"{masked_warning('this recogniser', signs)} {sentence}" if signs else sentence
-
-
-def _verdict(rows: pl.DataFrame, uar: float) -> str:
-    import polars as pl
-
-    cases = worst_case(rows).drop_nulls("worst_case_asr").sort("sparsity")
-    if not len(cases):
-        return "It classifies none of the attacked recordings correctly, so no attack is possible."
-    most = cases["worst_case_asr"].max()
-    # The smallest budget that misclassifies half of them is more informative than the largest.
-    case_table = cases.filter(pl.col("worst_case_asr") >= 0.5).head(1)
-    if not len(case_table):
-        case_table = cases.filter(pl.col("worst_case_asr") == most).head(1)
-    (case,) = case_table.to_dicts()
-    here = rows.filter(pl.col("sparsity") == case["sparsity"])
-    sentence = (
-        f"It recognises the emotions with {100 * uar:.0f} % UAR, and changing "
-        f"{100 * case['sparsity']:g} % of its feature values by at most {case['epsilon']:g} "
-        f"standard deviations misclassifies {case['flipped']} of {case['utterances']} utterances "
-        f"({100 * case['worst_case_asr']:.0f} %)"
-    )
-    labels = worst_case(here, ["label"]).filter(pl.col("utterances") >= _ENOUGH)
-    if len(labels) > 1:
-        weakest = labels.sort("worst_case_asr", descending=True).row(0, named=True)
-        sentence += f", most easily {weakest['label']} ({100 * weakest['worst_case_asr']:.0f} %)"
-    flipped_rows = here.filter(pl.col("correct_before") & pl.col("success"))
-    kept = flipped_rows["topk_intersection"].mean()
-    floor = flipped_rows["topk_intersection_floor"].mean()
-    if isinstance(kept, float) and isinstance(floor, float):
-        sentence += (
-            f", while its explanations keep {100 * kept:.0f} % of their most salient values "
-            f"(random perturbations of that size leave {100 * floor:.0f} %)"
-        )
-    return sentence + "."
 
 
 def _encoder_of(

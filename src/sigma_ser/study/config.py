@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictBool,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator, model_validator
 
 from sigma_ser.core.budget import Granularity
 from sigma_ser.core.files import safe_name
+from sigma_ser.core.value_types import (
+    Distinct,
+    Epsilon,
+    OneOrMore,
+    OneOrMoreDistinct,
+    Ratio,
+    Seed,
+    Share,
+)
 
-Share = Annotated[float, Field(gt=0, le=1)]
-# In units of standard deviations; beyond, perturbed features and their squares leave float32.
-Epsilon = Annotated[float, Field(ge=0, le=1e6)]
-# In dB; beyond, a perturbation is far above the recording or below the last bit of float32.
-Ratio = Annotated[float, Field(ge=-100, le=200)]
-# Rows hold seeds in 64 bits with a sign.
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Layer = int | Literal["mean", "all"]
 Surface = Literal["features", "waveform"]
-Item = TypeVar("Item")
+Surfaces = OneOrMoreDistinct[Surface]
 
 FEATURES: Surface = "features"
 WAVEFORM: Surface = "waveform"
@@ -36,24 +29,6 @@ WAVEFORM: Surface = "waveform"
 # Words that stand for victims in `mask_sources`; with those of the surfaces, for its own maps.
 OWN, OTHERS, CONSENSUS, UNIVERSAL = "own", "others", "consensus", "universal"
 SOURCES = (OWN, FEATURES, WAVEFORM, OTHERS, CONSENSUS, UNIVERSAL)
-
-
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else [value]
-
-
-# One value stands for a list of one, so that the common case is short.
-OneOrMore = Annotated[list[Item], Field(min_length=1), BeforeValidator(_listed)]
-
-
-def _distinct(values: list[Item]) -> list[Item]:
-    if len(set(values)) < len(values):
-        raise ValueError(f"each entry must occur only once, got {values}")
-    return values
-
-
-# An entry that occurs twice would be the same step twice.
-Distinct = Annotated[list[Item], AfterValidator(_distinct)]
 
 
 class _Section(BaseModel):
@@ -157,13 +132,16 @@ class BudgetSection(_Section):
         None, description="on the waveform, in place of epsilon: signal-to-noise ratios in dB"
     )
     granularity: list[Granularity] = Field(["element"], min_length=1)
+    waveform_sparsity: OneOrMore[Share] | None = Field(
+        None, description="on the waveform, in place of sparsity"
+    )
 
 
 class AttackSection(_OpenSection):
     """One attack, native and inside masks. Further keys are its settings."""
 
     name: str
-    surface: Annotated[OneOrMore[Surface], AfterValidator(_distinct)] = Field(
+    surface: Surfaces = Field(
         [FEATURES, WAVEFORM], description="of the surfaces of the study, those that it attacks"
     )
     native: StrictBool = Field(True, description="also run it with a support of its own choice")
@@ -212,12 +190,18 @@ class ConsistencySection(_Section):
 
     explainer: str | None = Field("integrated-gradients", description="null measures nothing")
     settings: dict[str, Any] = {}
+    surface: Surfaces = Field(
+        [FEATURES, WAVEFORM], description="of the surfaces of the study, those that are measured"
+    )
 
 
 class EvaluationSection(_Section):
     """Which test utterances are attacked, and in which batches."""
 
     utterances: int | None = Field(None, ge=1, description="per fold, stratified; all by default")
+    waveform_utterances: int | None = Field(
+        None, ge=1, description="how many of these are attacked on the waveform; all by default"
+    )
     ids: Distinct[str] | None = Field(
         None, min_length=1, description="attack exactly these utterances of the test part"
     )
@@ -253,7 +237,7 @@ class StudyConfig(_Section):
     corpus: OneOrMore[CorpusSection] | None = None
     encoder: OneOrMore[EncoderSection] | None = None
     features: FeaturesSection | None = None
-    surface: Annotated[OneOrMore[Surface], AfterValidator(_distinct)] = Field(
+    surface: Surfaces = Field(
         [FEATURES], description="what is attacked: features, waveform, or a list of both"
     )
     victims: list[VictimSection] = Field(min_length=1)
@@ -272,11 +256,17 @@ class StudyConfig(_Section):
     @model_validator(mode="after")
     def _surfaces_fit(self) -> StudyConfig:
         if WAVEFORM not in self.surface:
-            found = [("budgets.snr", self.budgets.snr), ("[[corruptions]]", self.corruptions)]
+            found = [
+                ("budgets.snr", self.budgets.snr), ("[[corruptions]]", self.corruptions),
+                ("budgets.waveform_sparsity", self.budgets.waveform_sparsity),
+                ("evaluation.waveform_utterances", self.evaluation.waveform_utterances),
+            ]  # fmt: skip
             for what, given in found:
                 if given:
                     raise ValueError(f'{what} needs the waveform: add it to surface = ["waveform"]')
-        elif not {"element", "segment"} & set(self.budgets.granularity):
+        elif any(WAVEFORM in one.surface for one in self.attacks) and not (
+            {"element", "segment"} & set(self.budgets.granularity)
+        ):
             raise ValueError(
                 "on the waveform budgets.granularity is element (samples) or segment (20 ms)"
             )

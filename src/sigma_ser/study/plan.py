@@ -28,6 +28,7 @@ from .steps import (
     Plan,
     ReplayStep,
     SaliencyStep,
+    Sample,
     Setting,
     UniversalStep,
     VictimStep,
@@ -80,12 +81,13 @@ class _Planner:
         self.study = study
         self.loaded = loaded
         self.versions = versions()
-        self.samples: dict[tuple[str, str], tuple[Part, ...]] = {}
-        self.sample_keys: dict[tuple[str, str], str] = {}
-        self.universal_parts: dict[tuple[str, str], Part] = {}
-        for one, fold in ((i, f) for i in inputs for f in i.folds):
-            place = one.setting.features, fold.key
-            self.samples[place] = attacked_parts(study, one.corpus, fold)
+        self.samples: dict[Sample, tuple[Part, ...]] = {}
+        self.sample_keys: dict[Sample, str] = {}
+        self.universal_parts: dict[Sample, Part] = {}
+        surfaces = (FEATURES, WAVEFORM)
+        for one, fold, surface in ((i, f, s) for i in inputs for f in i.folds for s in surfaces):
+            place = one.setting.features, fold.key, surface
+            self.samples[place] = attacked_parts(study, one.corpus, fold, surface)
             self.sample_keys[place] = content_key(
                 [[one.id for one in part] for part in self.samples[place]]
             )
@@ -172,13 +174,15 @@ class _Planner:
                 )  # fmt: skip
 
     def _cells(self, victim: VictimStep) -> None:
-        study, reference, check = self.study, None, self._gradient_check(victim)
-        if study.consistency.explainer is not None:
+        study, surface, reference = self.study, victim.setting.surface, None
+        sections = [one for one in study.attacks if surface in one.surface]
+        if not sections:
+            return
+        check = self._gradient_check(victim)
+        if study.consistency.explainer is not None and surface in study.consistency.surface:
             reference = self._saliency(
                 victim, study.consistency.explainer, study.consistency.settings
             )
-        surface = victim.setting.surface
-        sections = [one for one in study.attacks if surface in one.surface]
         for section, budget in itertools.product(sections, budgets_of(study.budgets, surface)):
             for mask, scope in self._conditions(section, victim, budget.granularity):
                 floor = None
@@ -205,12 +209,13 @@ class _Planner:
     def _corruptions(self, victims: Sequence[VictimStep]) -> Iterator[CorruptionStep]:
         seed = self.study.evaluation.seed
         for victim, section in itertools.product(victims, self.study.corruptions):
-            if victim.setting.surface != WAVEFORM:
+            attacked = victim.on_features  # all utterances, as they are on features
+            if attacked is None:
                 continue
             for settings in corruption_settings(section, self.study.budgets):
                 key = self.key(
                     "corruption", victim.key, section.name, settings, seed,
-                    self.study.evaluation.batch_size, self.sample_keys[victim.sample],
+                    self.study.evaluation.batch_size, self.sample_keys[attacked.sample],
                 )  # fmt: skip
                 yield CorruptionStep(key, victim, section.name, settings, seed)
 

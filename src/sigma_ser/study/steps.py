@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sigma_ser.corpora.folds import Fold
 
 Part = Sequence[Utterance]
+# Key of the features, key of the fold, and surface.
+Sample = tuple[str, str, Surface]
 # Digits of a key in the name of a folder that people read.
 _NAME_DIGITS = 8
 
@@ -99,9 +101,9 @@ class VictimStep(KeyedStep):
         return safe_name(f"{self.name}-{self.fold.name}-{self.seed}-{self.key[:_NAME_DIGITS]}")
 
     @property
-    def sample(self) -> tuple[str, str]:
+    def sample(self) -> Sample:
         """Under which its attacked utterances are kept in the plan."""
-        return self.setting.features, self.fold.key
+        return self.setting.features, self.fold.key, self.setting.surface
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,7 +250,7 @@ class CorruptionStep(KeyedStep):
 
 @dataclass(frozen=True, eq=False)
 class ReplayStep(KeyedStep):
-    """The perturbations of one cell, replayed on another victim of the same fold."""
+    """The perturbations of one cell on another victim of the same fold."""
 
     key: str
     source: AttackStep
@@ -278,7 +280,7 @@ Step = VictimStep | GradientStep | UniversalStep | PartStep | ExemplarStep
 class Plan:
     """All steps of a study, in the order in which the data flows.
 
-    `samples` holds for each features and fold the attacked utterances, in parts.
+    `samples` holds for each features, fold and surface the attacked utterances, in parts.
     """
 
     study: StudyConfig = field(repr=False)
@@ -288,18 +290,25 @@ class Plan:
     floors: tuple[FloorStep, ...]
     attacks: tuple[AttackStep, ...]
     replays: tuple[ReplayStep, ...]
-    samples: Mapping[tuple[str, str], tuple[Part, ...]] = field(repr=False)
+    samples: Mapping[Sample, tuple[Part, ...]] = field(repr=False)
     gradients: tuple[GradientStep, ...] = ()
     certificates: tuple[CertificateStep, ...] = ()
     corruptions: tuple[CorruptionStep, ...] = ()
 
     def parts(self, step: PartStep) -> Iterator[tuple[int, Part]]:
         """Number and utterances of each part of the attacked sample of a step."""
-        return enumerate(self.samples[step.victim.sample])
+        return enumerate(self._sample(step))
 
     def utterances(self, step: PartStep) -> int:
         """Number of utterances that a step works on."""
-        return sum(len(part) for part in self.samples[step.victim.sample])
+        return sum(len(part) for part in self._sample(step))
+
+    def _sample(self, step: PartStep) -> tuple[Part, ...]:
+        victim = step.victim
+        if isinstance(step, CorruptionStep):
+            # A corruption costs few passes, so it is applied to all that is attacked on features.
+            victim = victim.on_features or victim
+        return self.samples[victim.sample]
 
     def needs(self) -> dict[str, list[str]]:
         """Names of the artefacts that the study needs, by the folder of the run they lie in."""

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib.resources import files
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sigma_ser.core import registry
 from sigma_ser.core.budget import Granularity
+from sigma_ser.core.errors import UnknownNameError
 from sigma_ser.core.rows import CONSISTENCY_METRICS
+from sigma_ser.core.value_types import Ratio, Share
 
-Share = Annotated[float, Field(gt=0, le=1)]
+Surface = Literal["features", "waveform"]
 Rate = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 # Measures that are 1 for an unchanged explanation and smaller for every other one.
 KEPT = tuple(name for name in CONSISTENCY_METRICS if name != "centre_shift")
+
+
+class AuditBudget(NamedTuple):
+    """A budget that a criterion names, on one surface.
+
+    Args:
+        surface: `features` or `waveform`.
+        granularity: the units that may change.
+        sparsity: share of these units.
+        epsilon: largest change in standard deviations; `None` on the waveform.
+        snr: least signal-to-noise ratio in dB; `None` on features.
+    """
+
+    surface: Surface
+    granularity: Granularity
+    sparsity: float
+    epsilon: float | None
+    snr: float | None
 
 
 class _Declared(BaseModel):
@@ -27,15 +49,54 @@ class _AtBudget(_Declared):
     granularity: Granularity = "element"
 
     @property
-    def budget(self) -> tuple[str, float, float]:
-        """Granularity, sparsity and epsilon."""
-        return self.granularity, self.sparsity, self.epsilon
+    def budget(self) -> AuditBudget:
+        """On features."""
+        return AuditBudget("features", self.granularity, self.sparsity, self.epsilon, None)
 
 
-class AttackSuccess(_AtBudget):
-    """The largest tolerated share of utterances that the strongest attack gets misclassified."""
+class AttackSuccess(_Declared):
+    """The largest tolerated share of utterances that the strongest attack gets misclassified.
 
+    On features the budget has `epsilon`, on the waveform `snr`.
+    """
+
+    surface: Surface = "features"
+    sparsity: Share
+    epsilon: Positive | None = None
+    snr: Ratio | None = None
+    granularity: Granularity = "element"
     at_most: Rate
+
+    @model_validator(mode="after")
+    def _strength_fits(self) -> AttackSuccess:
+        _check_strength(self.surface, self.epsilon, self.snr)
+        return self
+
+    @property
+    def budget(self) -> AuditBudget:
+        """On the surface that is named."""
+        return AuditBudget(self.surface, self.granularity, self.sparsity, self.epsilon, self.snr)
+
+
+class Corrupted(_Declared):
+    """The largest tolerated share of utterances that a natural corruption gets misclassified."""
+
+    corruption: str
+    snr: Ratio | None = None
+    at_most: Rate
+
+    @model_validator(mode="after")
+    def _corruption_exists(self) -> Corrupted:
+        try:
+            member = registry.get("corruption", self.corruption)
+        except UnknownNameError as fault:
+            raise ValueError(str(fault)) from None
+        has_ratio = "snr" in inspect.signature(member).parameters
+        if has_ratio and self.snr is None:
+            raise ValueError(f"the corruption {self.corruption} requires snr, in dB")
+        if not has_ratio and self.snr is not None:
+            raise ValueError(f"the corruption {self.corruption} has no snr: remove this key")
+        return self
 
 
 class Certified(_AtBudget):
@@ -53,25 +114,29 @@ class GroupGap(_Declared):
     group: Literal["label", "speaker"]
     measure: Literal["accuracy", "attack_success"] = "accuracy"
     at_most: Rate
+    surface: Surface = "features"
     sparsity: Share | None = None
     epsilon: Positive | None = None
+    snr: Ratio | None = None
     granularity: Granularity = "element"
 
     @model_validator(mode="after")
     def _budget_where_needed(self) -> GroupGap:
-        given = self.sparsity is not None and self.epsilon is not None
-        if self.measure == "attack_success" and not given:
-            raise ValueError("the gap of attack_success requires sparsity and epsilon")
-        if self.measure == "accuracy" and (self.sparsity, self.epsilon) != (None, None):
-            raise ValueError("the gap of accuracy has no sparsity and no epsilon")
+        if self.measure == "accuracy":
+            if (self.sparsity, self.epsilon, self.snr) != (None, None, None):
+                raise ValueError("the gap of accuracy has no sparsity, epsilon or snr")
+            return self
+        if self.sparsity is None:
+            raise ValueError("the gap of attack_success requires sparsity and epsilon, or snr")
+        _check_strength(self.surface, self.epsilon, self.snr)
         return self
 
     @property
-    def budget(self) -> tuple[str, float, float] | None:
-        """Granularity, sparsity and epsilon; `None` on unchanged recordings."""
-        if self.sparsity is None or self.epsilon is None:
+    def budget(self) -> AuditBudget | None:
+        """On the surface that is named; `None` on unchanged recordings."""
+        if self.sparsity is None:
             return None
-        return self.granularity, self.sparsity, self.epsilon
+        return AuditBudget(self.surface, self.granularity, self.sparsity, self.epsilon, self.snr)
 
 
 class ExplanationKept(_AtBudget):
@@ -89,6 +154,7 @@ class Criteria(_Declared):
             attack; with fewer nothing passes.
         clean_uar: least unweighted average recall on unchanged recordings.
         attack_success: limits of the success rate of the strongest attack.
+        corrupted: limits of the rate of errors under natural corruptions.
         certified: least certified shares.
         group_gap: limits of differences between groups.
         explanation_kept: least agreements of explanations.
@@ -97,27 +163,35 @@ class Criteria(_Declared):
     utterances: Annotated[int, Field(ge=1)] = 50
     clean_uar: Share | None = None
     attack_success: tuple[AttackSuccess, ...] = ()
+    corrupted: tuple[Corrupted, ...] = ()
     certified: tuple[Certified, ...] = ()
     group_gap: tuple[GroupGap, ...] = ()
     explanation_kept: tuple[ExplanationKept, ...] = ()
 
     @model_validator(mode="after")
     def _something_is_declared(self) -> Criteria:
-        lists = (self.attack_success, self.certified, self.group_gap, self.explanation_kept)
-        if self.clean_uar is None and not any(lists):
+        lists = (self.attack_success, self.corrupted, self.certified, self.group_gap)
+        if self.clean_uar is None and not any(lists) and not self.explanation_kept:
             raise ValueError("no criterion is declared; sigma-ser init --criteria prints examples")
         return self
 
-    @property
-    def budgets(self) -> list[tuple[str, float, float]]:
-        """The budgets at which the audit has to attack, in order, each once."""
-        asked: list[_AtBudget | GroupGap] = [
+    def budgets(self, surface: Surface) -> list[AuditBudget]:
+        """The budgets at which the audit has to attack a surface, in order, each once."""
+        asked: list[_AtBudget | AttackSuccess | GroupGap] = [
             *self.attack_success,
             *self.certified,
             *self.group_gap,
             *self.explanation_kept,
         ]
-        return list(dict.fromkeys(one.budget for one in asked if one.budget is not None))
+        named = (one.budget for one in asked if one.budget is not None)
+        return list(dict.fromkeys(one for one in named if one.surface == surface))
+
+
+def _check_strength(surface: Surface, epsilon: float | None, snr: float | None) -> None:
+    needed, other = ("epsilon", "snr") if surface == "features" else ("snr", "epsilon")
+    given = {"epsilon": epsilon, "snr": snr}
+    if given[needed] is None or given[other] is not None:
+        raise ValueError(f"a budget on the {surface} requires {needed}, and has no {other}")
 
 
 def criteria_text() -> str:

@@ -35,6 +35,7 @@ def audit_findings(
     training: int = 0,
     contradictions: int = 0,
     criteria_changed: bool = False,
+    signs: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Finding]:
     """The findings of an audit, in the order in which they should be read.
 
@@ -47,6 +48,7 @@ def audit_findings(
         training: number of audited recordings that are known from the training.
         contradictions: number of utterances that a proven bound protects and an attack fooled.
         criteria_changed: whether the criteria were changed after results existed.
+        signs: signs of masked gradients on each attacked surface; those of the line by default.
     """
     found = []
     if criteria_changed:
@@ -88,12 +90,14 @@ def audit_findings(
             )
         )
     found += _class_mismatch(victim["class_names"], corpus_classes)
-    signs = (victim.get("gradient_check") or {}).get("signs", ())
-    if signs:
-        # Success rates of a masked victim prevent a pass one by one: a proven bound does not.
-        found.append(
-            Finding("masked-gradients", masked_warning("this model", signs), prevents_pass=False)
-        )
+    if signs is None:
+        signs = {"features": (victim.get("gradient_check") or {}).get("signs", ())}
+    for surface, names in signs.items():
+        if names:
+            # Success rates of a masked victim prevent a pass one by one: a proven bound does not.
+            where = "this model" if surface == "features" else f"this model on the {surface}"
+            text = masked_warning(where, names)
+            found.append(Finding("masked-gradients", text, prevents_pass=False))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,14 +15,21 @@ from sigma_ser.evaluate.rates import UTTERANCE, headline
 from sigma_ser.statistics.bootstrap import mean_interval
 from sigma_ser.statistics.proportion import wilson_interval
 
-from .declared import AttackSuccess, Certified, Criteria, ExplanationKept, GroupGap
+from .declared import (
+    AttackSuccess,
+    AuditBudget,
+    Certified,
+    Corrupted,
+    Criteria,
+    ExplanationKept,
+    GroupGap,
+)
 from .findings import Finding
 from .outcome import UNKNOWN, Figure, Outcome, decide, utterances_needed
 
 if TYPE_CHECKING:
     import polars as pl
 
-Budget = tuple[str, float, float]
 # A group with fewer utterances is left out of comparisons between groups.
 LEAST_GROUP = 5
 _MASKED = "the gradients are masked, so the success rate is only a lower bound"
@@ -34,6 +41,8 @@ def outcomes_of(
     victim: Mapping[str, Any],
     certificates: pl.DataFrame | None = None,
     found: Sequence[Finding] = (),
+    *,
+    masked: Collection[str] | None = None,
 ) -> list[Outcome]:
     """The outcome of every criterion, in the order of the file.
 
@@ -44,9 +53,14 @@ def outcomes_of(
             `gradient_check`.
         certificates: the lines of `certificates.parquet`, where bounds were computed.
         found: findings; one that prevents a pass makes each pass inconclusive.
+        masked: surfaces on which the gradients are masked; those of the victim's own line by
+            default.
     """
     rows = headline(rows)
-    masked = bool((victim.get("gradient_check") or {}).get("signs"))
+    if masked is None:
+        signs = (victim.get("gradient_check") or {}).get("signs")
+        masked = {str(victim.get("surface", "features"))} if signs else set()
+    least = criteria.utterances
     outcomes = []
     if criteria.clean_uar is not None:
         figure = Figure(
@@ -56,7 +70,11 @@ def outcomes_of(
         name = "UAR on unchanged recordings"
         outcomes.append(_outcome(name, "clean_uar", figure, criteria.clean_uar, at_least=True))
     outcomes += [
-        *(_attack_success(one, rows, certificates, masked) for one in criteria.attack_success),
+        *(
+            _enough(_attack_success(one, rows, certificates, masked), least)
+            for one in criteria.attack_success
+        ),
+        *(_enough(_corrupted(one, rows), least) for one in criteria.corrupted),
         *(_certified(one, certificates) for one in criteria.certified),
         *(_group_gap(one, rows, masked) for one in criteria.group_gap),
         *(_explanation_kept(one, rows) for one in criteria.explanation_kept),
@@ -74,7 +92,10 @@ def outcomes_of(
 
 
 def _attack_success(
-    criterion: AttackSuccess, rows: pl.DataFrame, certificates: pl.DataFrame | None, masked: bool
+    criterion: AttackSuccess,
+    rows: pl.DataFrame,
+    certificates: pl.DataFrame | None,
+    masked: Collection[str],
 ) -> Outcome:
     name = f"success of the strongest attack {budget_words(criterion.budget)}"
     table = worst_case(at_budget(rows, criterion.budget))
@@ -90,9 +111,32 @@ def _attack_success(
     if proven is not None and outcome.result != "fail" and 1 - proven.low <= criterion.at_most:
         reason = f"a proven bound leaves at most {100 * (1 - proven.low):.0f} % for any attack"
         return dataclasses.replace(outcome, result="pass", reason=reason, more=None)
-    if masked and outcome.result == "pass":
+    if criterion.surface in masked and outcome.result == "pass":
         return dataclasses.replace(outcome, result="inconclusive", reason=_MASKED)
     return outcome
+
+
+def _corrupted(criterion: Corrupted, rows: pl.DataFrame) -> Outcome:
+    import polars as pl
+
+    ratio = "" if criterion.snr is None else f" at {criterion.snr:g} dB"
+    name = f"utterances misclassified after the corruption {criterion.corruption}{ratio}"
+    right = rows.filter(
+        pl.col("granularity").is_null(), pl.col("attack") == criterion.corruption, "correct_before"
+    )
+    if criterion.snr is not None:
+        right = right.filter((pl.col("budget_snr") - criterion.snr).abs() < 1e-9)
+    figure = _proportion(int(right["success"].sum()), len(right))
+    return _outcome(name, "corrupted", figure, criterion.at_most, at_least=False)
+
+
+def _enough(outcome: Outcome, least: int) -> Outcome:
+    """An outcome that does not pass with fewer utterances than the criteria require."""
+    short = least - outcome.figure.n
+    if outcome.result != "pass" or short <= 0:
+        return outcome
+    reason = _joined(outcome.reason, f"the criteria require {least} utterances")
+    return dataclasses.replace(outcome, result="inconclusive", reason=reason, more=short)
 
 
 def _certified(criterion: Certified, certificates: pl.DataFrame | None) -> Outcome:
@@ -105,9 +149,9 @@ def _certified(criterion: Certified, certificates: pl.DataFrame | None) -> Outco
     return outcome
 
 
-def _protected(budget: Budget, certificates: pl.DataFrame | None) -> Figure | None:
+def _protected(budget: AuditBudget, certificates: pl.DataFrame | None) -> Figure | None:
     """The share of correctly classified utterances with a proven bound, without masks."""
-    if certificates is None:
+    if certificates is None or budget.surface != "features":
         return None
     import polars as pl
 
@@ -121,7 +165,7 @@ def _protected(budget: Budget, certificates: pl.DataFrame | None) -> Figure | No
     return _proportion(int(shares["certified"].sum()), len(shares))
 
 
-def _group_gap(criterion: GroupGap, rows: pl.DataFrame, masked: bool) -> Outcome:
+def _group_gap(criterion: GroupGap, rows: pl.DataFrame, masked: Collection[str]) -> Outcome:
     import polars as pl
 
     where = "" if criterion.budget is None else f" {budget_words(criterion.budget)}"
@@ -129,7 +173,9 @@ def _group_gap(criterion: GroupGap, rows: pl.DataFrame, masked: bool) -> Outcome
     what = what if criterion.budget is None else f"attack success{where}"
     groups = {"label": "emotions", "speaker": "speakers"}[criterion.group]
     if criterion.budget is None:
-        table = rows.unique([*UTTERANCE, criterion.group], maintain_order=True)
+        # Unchanged recordings are those of the features; on the waveform they are fewer.
+        own = rows.filter(pl.col("surface") == rows["surface"].min())
+        table = own.unique([*UTTERANCE, criterion.group], maintain_order=True)
         counts = table.group_by(criterion.group, maintain_order=True).agg(
             pl.col("correct_before").sum().alias("hits"), pl.len().alias("n")
         )
@@ -145,7 +191,8 @@ def _group_gap(criterion: GroupGap, rows: pl.DataFrame, masked: bool) -> Outcome
     if left:
         reason = f"{left} of {len(counts)} {groups} have fewer than {LEAST_GROUP} utterances"
         outcome = dataclasses.replace(outcome, reason=reason)
-    if masked and criterion.budget is not None and outcome.result == "pass":
+    at_risk = criterion.budget is not None and criterion.budget.surface in masked
+    if at_risk and outcome.result == "pass":
         reason = _joined(outcome.reason, _MASKED)
         return dataclasses.replace(outcome, result="inconclusive", reason=reason)
     return outcome
@@ -222,23 +269,31 @@ def _proportion(hits: int, trials: int) -> Figure:
     return Figure(value=hits / trials, low=float(low[0]), high=float(high[0]), n=trials)
 
 
-def at_budget(table: pl.DataFrame, budget: Budget) -> pl.DataFrame:
-    """The lines of one budget: granularity, sparsity and epsilon."""
+def at_budget(table: pl.DataFrame, budget: AuditBudget) -> pl.DataFrame:
+    """The lines of one budget, of rows or of certificates, which have no column `surface`."""
     import polars as pl
 
-    granularity, sparsity, epsilon = budget
+    if "surface" in table.columns:
+        table = table.filter(pl.col("surface") == budget.surface)
+    strength = (
+        (pl.col("budget_snr") - budget.snr).abs() < 1e-9
+        if budget.snr is not None
+        else (pl.col("epsilon") / budget.epsilon - 1).abs() < 1e-9
+    )
     return table.filter(
-        pl.col("granularity") == granularity,
-        (pl.col("sparsity") / sparsity - 1).abs() < 1e-9,
-        (pl.col("epsilon") / epsilon - 1).abs() < 1e-9,
+        pl.col("granularity") == budget.granularity,
+        (pl.col("sparsity") / budget.sparsity - 1).abs() < 1e-9,
+        strength,
     )
 
 
-def budget_words(budget: Budget) -> str:
+def budget_words(budget: AuditBudget) -> str:
     """A budget in words, as part of a sentence."""
-    granularity, sparsity, epsilon = budget
-    units = {"element": "feature values"}.get(granularity, f"{granularity}s")
-    return f"at {100 * sparsity:g} % of the {units}, epsilon {epsilon:g}"
+    units = {"element": "samples" if budget.surface == "waveform" else "feature values"}
+    what = units.get(budget.granularity, f"{budget.granularity}s")
+    ratio = budget.snr
+    strength = f"epsilon {budget.epsilon:g}" if ratio is None else f"at least {ratio:g} dB"
+    return f"at {100 * budget.sparsity:g} % of the {what}, {strength}"
 
 
 def _joined(*reasons: str) -> str:
