@@ -115,7 +115,8 @@ def test_the_sentences_say_what_happens_with_and_without_an_attacker(rows: pl.Da
     anyway = {"corruptions": corruption_lines(rows), "wrong_anyway": wrong_anyway_line(rows)}
     assert wrong_anyway(anyway) == (
         "Without any attacker, the model misclassifies 3 of 8 recordings (38 %) after a telephone "
-        "line, the most harmful of 3 ordinary changes, and 4 of 8 (50 %) after at least one of them."
+        "line, the most harmful of 3 ordinary changes, and 4 of 8 (50 %) after at least one of "
+        "them."
     )
     harmless = corruption_lines(rows.filter(pl.col("budget_snr") == 30))
     every = wrong_anyway_line(rows.filter(pl.col("budget_snr") == 30))

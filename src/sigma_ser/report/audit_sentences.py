@@ -145,6 +145,7 @@ def wrong_anyway(record: Mapping[str, Any]) -> str:
     return (
         f"Without any attacker, the model misclassifies {worst['misclassified']} of {worst['n']} "
         f"recordings ({100 * worst['rate']:.0f} %) after "
-        f"{natural_words(worst['corruption'], worst['snr'])}, the most harmful of {len(lines)} ordinary changes, and {every['misclassified']} of "
-        f"{every['n']} ({100 * every['rate']:.0f} %) after at least one of them."
+        f"{natural_words(worst['corruption'], worst['snr'])}, the most harmful of {len(lines)} "
+        f"ordinary changes, and {every['misclassified']} of {every['n']} "
+        f"({100 * every['rate']:.0f} %) after at least one of them."
     )
