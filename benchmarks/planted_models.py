@@ -39,7 +39,14 @@ at_most = 0.2
 sparsity = 0.01
 epsilon = 0.5
 at_least = 0.7
+
+[[corrupted]]
+corruption = "white-noise"
+snr = 30
+at_most = 0.3
 """
+
+BUDGET = ("surface", "granularity", "sparsity", "epsilon", "budget_snr")
 
 MODULE = """\
 import os, torch
@@ -70,6 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--utterances", type=int, default=168)
+    parser.add_argument("--surface", default="features", help="as in sigma-ser audit")
     options = parser.parse_args()
     work = options.work
     work.mkdir(parents=True, exist_ok=True)
@@ -98,7 +106,8 @@ def main() -> None:
     print(f"classes: {names}")
     for name, (arguments, verdict, status, words) in cases.items():
         started = time.perf_counter()
-        done, record = audit(work, name, arguments, options.utterances)
+        surface = ["--surface", options.surface]
+        done, record = audit(work, name, [*arguments, *surface], options.utterances)
         sentence = done["summary"]
         problems = recomputed(work / name, record)
         right = (record["verdict"], done["status"]) == (verdict, status) and words in sentence
@@ -140,23 +149,68 @@ def audit(work: Path, name: str, arguments: list[str], utterances: int) -> tuple
 
 def recomputed(folder: Path, record: dict[str, Any]) -> list[str]:
     """Figures of a record that differ from the files of the run."""
-    rows = pl.read_parquet(folder / "rows.parquet").filter(pl.col("attack") != "random")
-    rows = rows.filter("correct_before", pl.col("explainer").fill_null("") != "random")
-    problems = []
+    table = pl.read_parquet(folder / "rows.parquet")
+    # On the waveform the file decides, and on features there is none.
+    table = table.with_columns(
+        pl.coalesce("round_trip_correct", "correct_before").alias("correct_before"),
+        pl.coalesce("round_trip_success", "success").alias("success"),
+    ).filter("correct_before")
+    natural = table.filter(pl.col("granularity").is_null())
+    rows = table.filter(
+        pl.col("granularity").is_not_null(), pl.col("attack") != "random",
+        pl.col("explainer").fill_null("") != "random",
+    )  # fmt: skip
+    problems = corrupted(natural, record)
     for line in record["criteria"]:
+        if line["kind"] == "corrupted":
+            noise = [pl.col("attack") == "white-noise", pl.col("budget_snr") == 30]
+            here = natural.filter(noise)
+            problems += differences(line, int(here["success"].sum()), len(here))
         if line["kind"] == "attack_success":
-            here = rows.filter(pl.col("sparsity") == 0.01, pl.col("epsilon") == 0.5)
+            on_features = pl.col("surface") == "features"
+            here = rows.filter(on_features, pl.col("sparsity") == 0.01, pl.col("epsilon") == 0.5)
             fooled = here.group_by("utterance").agg(pl.col("success").any())["success"]
             problems += differences(line, int(fooled.sum()), len(fooled))
         if line["kind"] == "certified" and line["measured"] is not None:
             bounds = pl.read_parquet(folder / "certificates.parquet").filter("correct", "proven")
             problems += differences(line, int(bounds["certified"].sum()), len(bounds))
+    for line in record["attacks"]:
+        here = rows.filter([pl.col(name).eq_missing(pl.lit(line[name])) for name in BUDGET])
+        fooled = here.group_by("utterance").agg(pl.col("success").any())["success"]
+        named = {
+            "name": f"attacks at {[line[name] for name in BUDGET]}", "n": line["utterances"],
+            "measured": line["worst_case_asr"], "low": line["worst_case_asr_low"],
+            "high": line["worst_case_asr_high"],
+        }  # fmt: skip
+        problems += differences(named, int(fooled.sum()), len(fooled))
     for group in record["groups"]:
-        same = [pl.col(name) == group[name] for name in ("granularity", "sparsity", "epsilon")]
+        same = [pl.col(name).eq_missing(pl.lit(group[name])) for name in BUDGET]
         here = rows.filter(pl.col(group["group"]) == group["value"], *same)
         fooled = here.group_by("utterance").agg(pl.col("success").any())["success"]
         line = {"name": f"group {group['value']}", "measured": group["success"], **group}
         problems += differences(line, int(fooled.sum()), len(fooled))
+    return problems
+
+
+def corrupted(natural: pl.DataFrame, record: dict[str, Any]) -> list[str]:
+    """Figures of natural corruptions that differ from the rows."""
+    problems = []
+    for line in record["corruptions"]:
+        here = natural.filter(
+            pl.col("attack") == line["corruption"],
+            pl.col("attack_settings") == line["settings"],
+            pl.col("budget_snr").eq_missing(pl.lit(line["snr"])),
+        )
+        named = {**line, "name": line["settings"], "measured": line["rate"]}
+        problems += differences(named, int(here["success"].sum()), len(here))
+    found = len(natural.select("attack_settings").unique())
+    if found != len(record["corruptions"]):
+        problems.append(f"{len(record['corruptions'])} corruptions in the record, {found} in rows")
+    every = natural.group_by("utterance").agg(pl.col("success").any())["success"]
+    if record["wrong_anyway"] is not None:
+        named = {**record["wrong_anyway"], "name": "at least one corruption"}
+        named["measured"] = named["rate"]
+        problems += differences(named, int(every.sum()), len(every))
     return problems
 
 
