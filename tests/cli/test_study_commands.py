@@ -194,6 +194,7 @@ def test_an_audit_ends_in_a_verdict(done: Path, study_file: Path) -> None:
         "audit", str(victim), str(study_file.parent / "corpus.csv"), "--out", str(out),
         "--utterances", "4", "--set", 'executor={name="inline"}', "--set", "evaluation.exemplars=0",
         "--set", "consistency.settings={steps=2}", "--set", "budgets.sparsity=[0.01]",
+        "--set", 'corruptions=[{name="telephone"}]',
     )  # fmt: skip
     assert values["verdict"] is None
     assert values["summary"].startswith("It recognises the emotions with")
@@ -217,11 +218,19 @@ def test_an_audit_against_criteria_declared_before(
     criteria, out = tmp_path / "criteria.toml", tmp_path / "audit"
     shutil.copytree(done / "features", out / "features")
     limit = "[[attack_success]]\nsparsity = 0.01\nepsilon = 0.5\nat_most = {}\n"
-    criteria.write_text("utterances = 1\nclean_uar = 1.0\n" + limit.format(1.0))
+    on_audio = "surface='waveform'\nsparsity = 1.0\nsnr = 30\nat_most = 1.0\n"
+    noise = "[[corrupted]]\ncorruption = 'white-noise'\nsnr = 20\nat_most = 1.0\n"
+    criteria.write_text(
+        "utterances = 1\nclean_uar = 1.0\n"
+        + limit.format(1.0) + "[[attack_success]]\n" + on_audio + noise
+    )  # fmt: skip
     call = [
         "audit", str(victim), str(study_file.parent / "corpus.csv"), "--out", str(out), "--json",
         "--utterances", "4", "--set", 'executor={name="inline"}', "--set", "evaluation.exemplars=0",
         "--set", "consistency.settings={steps=2}", "--criteria", str(criteria),
+        "--surface", "both", "--waveform-utterances", "2", "--set", "attacks.4.max_passes=4",
+        "--set", "budgets.waveform_sparsity=[1.0]", "--set", "budgets.snr=[30]",
+        "--set", 'corruptions=[{name="white-noise", snr=20}]',
     ]  # fmt: skip
 
     def audited() -> tuple[int, dict[str, Any]]:
@@ -229,17 +238,23 @@ def test_an_audit_against_criteria_declared_before(
         return done.exit_code, json.loads(done.stdout)
 
     status, record = audited()
-    uar, success = record["criteria"]
+    uar, success, waves, noisy = record["criteria"]
     assert (status, record["verdict"]) == (3, "fail" if uar["high"] < 1 else "inconclusive")
     assert (success["result"], success["limit"]) == ("pass", 1.0) or record["findings"]
     schema = json.loads(files("sigma_ser.report").joinpath("audit.schema.json").read_text("utf-8"))
     jsonschema.validate(json.loads((out / "audit.json").read_text("utf-8")), schema)
     # Every figure can be computed again from the rows.
-    rows = pl.read_parquet(out / "rows.parquet").filter(
-        "correct_before", pl.col("attack") != "random"
-    )
-    fooled = rows.group_by("utterance").agg(pl.col("success").any())["success"]
+    rows = pl.read_parquet(out / "rows.parquet").filter(pl.col("attack") != "random")
+    here = rows.filter("correct_before", surface="features")
+    fooled = here.group_by("utterance").agg(pl.col("success").any())["success"]
     assert (success["measured"], success["n"]) == (fooled.mean(), len(fooled))
+    waveform = rows.filter("round_trip_correct", surface="waveform")
+    for line, attack in ((waves, "sigma-autoattack"), (noisy, "white-noise")):
+        outcomes = waveform.filter(attack=attack)["round_trip_success"]
+        assert (line["measured"], line["n"]) == (outcomes.mean(), len(outcomes))
+    assert [one["surface"] for one in record["attacks"]] == ["features", "waveform"]
+    assert set(record["gradient_check"]["surfaces"]) == {"features", "waveform"}
+    assert record["threat_model"]["surface"] == "both"
     # Limits that are changed once results exist were not declared before.
     criteria.write_text("utterances = 1\n" + limit.format(1.0))
     status, record = audited()

@@ -22,11 +22,14 @@ from sigma_ser.evaluate.paired import paired_comparisons
 from sigma_ser.evaluate.rates import headline
 from sigma_ser.explainers.over_time import OverTime
 from sigma_ser.report.inputs import load_inputs
+from sigma_ser.runs.layout import RunLayout
 from sigma_ser.study.budgets import budgets_of, corruption_settings
 from sigma_ser.study.config import BudgetSection, CorruptionSection
+from sigma_ser.study.inputs import open_inputs, plan_study
 from sigma_ser.study.loading import parse_study
 from sigma_ser.study.mask_sources import sources_on
 from sigma_ser.study.name_checks import check_names
+from sigma_ser.study.steps import Plan
 from sigma_ser.study.transfer import Perturbations
 
 SNR, SPARSITY = 25.0, 0.1
@@ -81,6 +84,13 @@ def the_victim(run: ss.Study, layer: str) -> tuple[ss.TrainedVictim, ss.FeatureS
     stores = [ss.FeatureStore(folder) for folder in sorted((run.folder / "features").iterdir())]
     (store,) = [one for one in stores if str(one.card["encoder"]["layer"]) == layer]
     return victim, store
+
+
+def planned(values: dict[str, Any], folder: Path) -> Plan:
+    """The plan of a study, before anything is computed."""
+    loaded = parse_study(values)
+    check_names(loaded)
+    return plan_study(loaded.config, open_inputs(loaded.config, RunLayout(folder)), None)
 
 
 def test_each_surface_has_its_cells(done):
@@ -247,6 +257,39 @@ def test_budgets_of_each_surface():
     assert (share.epsilon, share.snr) == (0.002, None)
 
 
+def test_the_waveform_may_have_fewer_utterances_and_other_budgets(waveform_values, tmp_path):
+    values = copy.deepcopy(waveform_values) | {"encoder": {"name": "demo"}}
+    values["evaluation"] = {"utterances": 6, "waveform_utterances": 2}
+    values["budgets"] |= {"waveform_sparsity": [0.5, 1.0], "sparsity": [0.1]}
+    values["consistency"] = {"explainer": "gradient", "surface": "features"}
+    plan = planned(values, tmp_path)
+    ids = {
+        step.victim.setting.surface: [one.id for _, part in plan.parts(step) for one in part]
+        for step in plan.attacks
+    }
+    assert len(ids["features"]) == 6
+    assert len(ids["waveform"]) == 2
+    assert set(ids["waveform"]) < set(ids["features"])
+    # Corruptions cost few passes, and are applied to all attacked recordings.
+    for step in plan.corruptions:
+        corrupted = [one.id for _, part in plan.parts(step) for one in part]
+        assert sorted(corrupted) == sorted(ids["features"])
+    shares = {(step.victim.setting.surface, step.budget.sparsity) for step in plan.attacks}
+    assert shares == {("features", 0.1), ("waveform", 0.5), ("waveform", 1.0)}
+    assert {step.victim.setting.surface for step in plan.floors} == {"features"}
+
+
+def test_a_surface_that_is_only_corrupted_costs_no_gradient(waveform_values, tmp_path):
+    values = copy.deepcopy(waveform_values) | {"encoder": {"name": "demo"}}
+    # Frames do not exist on the waveform, which nothing attacks here.
+    values["budgets"] = {"granularity": ["frame"]}
+    values["attacks"] = [{"name": "oneshot", "surface": "features"}]
+    plan = planned(values, tmp_path)
+    assert len(plan.corruptions) == 2
+    for steps in (plan.attacks, plan.gradients, plan.saliencies, plan.floors):
+        assert {step.victim.setting.surface for step in steps} == {"features"}
+
+
 def test_ratios_of_corruptions_default_to_those_of_the_budgets():
     budgets = BudgetSection(snr=[20, 30])
     assert corruption_settings(CorruptionSection(name="white-noise"), budgets) == [
@@ -274,6 +317,10 @@ def test_mask_sources_of_each_surface():
     [
         ({"surface": "features"}, "needs the waveform"),
         ({"budgets": {"granularity": ["frame"]}}, r"element \(samples\) or segment"),
+        (
+            {"surface": "features", "corruptions": [], "budgets": {"waveform_sparsity": 1}},
+            r"budgets\.waveform_sparsity needs the waveform",
+        ),
         ({"surface": "waveform", "certificates": [{}]}, "certificates bound changes of features"),
         ({"corruptions": [{"name": "white-noise", "snr": 3, "kbps": 1}]}, "kbps"),
         ({"corruptions": [{"name": "telephone", "snr": 3}]}, "snr"),
