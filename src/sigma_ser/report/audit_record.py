@@ -89,7 +89,8 @@ def audit_record(inputs: ReportInputs, layout: RunLayout) -> dict[str, Any]:
         if (surface := str(one.get("surface", "features"))) in attacked
     }
     # On the waveform fewer utterances may be attacked; criteria require their number one by one.
-    own = rows.filter(surface=attacked[0]) if attacked else rows
+    own = attacks_only(rows)
+    own = own.filter(surface=attacked[0]) if attacked else own
     correct = own.filter("correct_before").select(UTTERANCE).n_unique()
     found = audit_findings(
         victim,
