@@ -132,7 +132,7 @@ def audit_record(inputs: ReportInputs, layout: RunLayout) -> dict[str, Any]:
         },
         "threat_model": {
             "surface": attacked[0] if len(attacked) == 1 else "both",
-            "text": " ".join(_THREATS[surface] for surface in attacked),
+            "text": "\n\n".join(_THREATS[surface] for surface in attacked),
         },
         "versions": inputs.environment,
         "hashes": {
