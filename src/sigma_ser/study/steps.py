@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from sigma_ser.corpora.folds import Fold
 
 Part = Sequence[Utterance]
-# Key of the features, key of the fold, and surface.
-Sample = tuple[str, str, Surface]
+Sample = tuple[str, str, Surface]  # keys of the features and of the fold, and the surface
 # Digits of a key in the name of a folder that people read.
 _NAME_DIGITS = 8
 
@@ -304,11 +303,9 @@ class Plan:
         return sum(len(part) for part in self._sample(step))
 
     def _sample(self, step: PartStep) -> tuple[Part, ...]:
-        victim = step.victim
-        if isinstance(step, CorruptionStep):
-            # A corruption costs few passes, so it is applied to all that is attacked on features.
-            victim = victim.on_features or victim
-        return self.samples[victim.sample]
+        # A corruption costs few passes, so it is applied to all that is attacked on features.
+        whole = step.victim.on_features if isinstance(step, CorruptionStep) else None
+        return self.samples[(whole or step.victim).sample]
 
     def needs(self) -> dict[str, list[str]]:
         """Names of the artefacts that the study needs, by the folder of the run they lie in."""
