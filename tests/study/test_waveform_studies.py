@@ -22,8 +22,10 @@ from sigma_ser.evaluate.paired import paired_comparisons
 from sigma_ser.evaluate.rates import headline
 from sigma_ser.explainers.over_time import OverTime
 from sigma_ser.report.inputs import load_inputs
+from sigma_ser.runs.layout import RunLayout
 from sigma_ser.study.budgets import budgets_of, corruption_settings
 from sigma_ser.study.config import BudgetSection, CorruptionSection
+from sigma_ser.study.inputs import open_inputs, plan_study
 from sigma_ser.study.loading import parse_study
 from sigma_ser.study.mask_sources import sources_on
 from sigma_ser.study.name_checks import check_names
@@ -341,3 +343,25 @@ def test_exemplars_are_what_the_rows_measured(done: ss.Study) -> None:
     page = Path(done.report).read_text("utf-8")
     assert page.count("data:audio/flac") >= 3
     assert '<section id="waveform">' in page
+
+
+def test_fewer_utterances_and_victims_on_the_waveform(waveform_values, tmp_path):
+    values = copy.deepcopy(waveform_values)
+    values["evaluation"] |= {"utterances": 4, "waveform_utterances": 1, "replay": False}
+    values["victims"] += [{"head": "mlp", "surface": "features"}]
+    values["encoder"]["layer"] = [-1]
+    config = parse_study(values).config
+    inputs = open_inputs(config, RunLayout(tmp_path))
+    plan = plan_study(config, inputs, None)
+    sizes = {
+        (step.victim.setting.surface, step.victim.name, plan.utterances(step))
+        for step in plan.attacks
+    }
+    assert sizes == {("features", "linear", 4), ("features", "mlp", 4), ("waveform", "linear", 1)}
+    # Maps for the waveform are made of its utterances only, also those of the features.
+    (masked,) = (one for one in plan.attacks if one.mask_source == "features")
+    (origin,) = masked.mask.origins
+    assert plan.utterances(origin) == 1
+    heard = {one.id for _, part in plan.parts(masked) for one in part}
+    native = next(one for one in plan.attacks if one.victim.setting.surface == "features")
+    assert heard < {one.id for _, part in plan.parts(native) for one in part}

@@ -127,6 +127,9 @@ class VictimSection(_OpenSection):
     attacked: StrictBool = Field(
         True, description="false: its explanations make masks for others only"
     )
+    surface: Annotated[OneOrMore[Surface], AfterValidator(_distinct)] = Field(
+        [FEATURES, WAVEFORM], description="of the surfaces of the study, those it is attacked on"
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> VictimSection:
@@ -220,6 +223,9 @@ class EvaluationSection(_Section):
     utterances: int | None = Field(None, ge=1, description="per fold, stratified; all by default")
     ids: Distinct[str] | None = Field(
         None, min_length=1, description="attack exactly these utterances of the test part"
+    )
+    waveform_utterances: int | None = Field(
+        None, ge=1, description="the same on the waveform: so many of them, stratified"
     )
     batch_size: int = Field(32, ge=1)
     seed: Seed = 0

@@ -102,10 +102,7 @@ def mask_owners(
     Raises:
         ConfigError: if there is no such victim, or its maps do not fit.
     """
-    here = [
-        one for one in victims
-        if one.sample == victim.sample and one.setting.surface == victim.setting.surface
-    ]  # fmt: skip
+    here = [one for one in victims if one.sample == victim.sample]
     if source in (OWN, FEATURES, WAVEFORM):
         below = victim.on_features if source == FEATURES else None
         return [below or victim]

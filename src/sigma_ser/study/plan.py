@@ -28,6 +28,7 @@ from .steps import (
     Plan,
     ReplayStep,
     SaliencyStep,
+    Sample,
     Setting,
     UniversalStep,
     VictimStep,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 # Attacked utterances, of all lengths, on which the gradients of a victim are checked.
 CHECKED_UTTERANCES = 32
+# On the waveform a pass takes the time of many passes of a head.
+CHECKED_WAVES = 8
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,13 @@ class _Planner:
         self.study = study
         self.loaded = loaded
         self.versions = versions()
-        self.samples: dict[tuple[str, str], tuple[Part, ...]] = {}
-        self.sample_keys: dict[tuple[str, str], str] = {}
-        self.universal_parts: dict[tuple[str, str], Part] = {}
-        for one, fold in ((i, f) for i in inputs for f in i.folds):
-            place = one.setting.features, fold.key
-            self.samples[place] = attacked_parts(study, one.corpus, fold)
+        self.samples: dict[Sample, tuple[Part, ...]] = {}
+        self.sample_keys: dict[Sample, str] = {}
+        self.universal_parts: dict[Sample, Part] = {}
+        surfaces = dict.fromkeys((FEATURES, *study.surface))
+        for one, fold, surface in ((i, f, s) for i in inputs for f in i.folds for s in surfaces):
+            place = one.setting.features, fold.key, surface
+            self.samples[place] = attacked_parts(study, one.corpus, fold, surface)
             self.sample_keys[place] = content_key(
                 [[one.id for one in part] for part in self.samples[place]]
             )
@@ -150,7 +154,7 @@ class _Planner:
 
     def _victims_of(self, setting: Setting, fold: Fold) -> Iterator[VictimStep]:
         for section in self.study.victims:
-            hardened = None
+            surfaces, hardened = tuple(section.surface) if section.attacked else (), None
             if section.adversarial is not None:
                 hardened = section.adversarial.model_dump()
             for seed in section.seeds:
@@ -168,7 +172,7 @@ class _Planner:
                 head = section.head or "loaded"
                 yield VictimStep(
                     key, setting, name, fold, head, section.head_settings, section.settings,
-                    seed, section.load, hardened, section.attacked,
+                    seed, section.load, hardened, surfaces,
                 )  # fmt: skip
 
     def _cells(self, victim: VictimStep) -> None:
@@ -230,7 +234,8 @@ class _Planner:
     def _gradient_check(self, victim: VictimStep) -> GradientStep | None:
         """The check at the largest budget, on utterances of all lengths."""
         sample = [one for part in self.samples[victim.sample] for one in part]
-        part = evenly(sample, CHECKED_UTTERANCES)
+        checked = CHECKED_WAVES if victim.setting.surface == WAVEFORM else CHECKED_UTTERANCES
+        part = evenly(sample, checked)
         if not part:
             return None
         surface = victim.setting.surface
@@ -270,19 +275,26 @@ class _Planner:
             yield MaskStep(explainer, UNIVERSAL, universal=self._universal(victim, explainer))
         else:
             for owner in owners:
-                saliency = self._saliency(owner, explainer)
+                # The features are explained for the utterances of the waveform.
+                saliency = self._saliency(owner, explainer, sample=victim.sample)
                 yield MaskStep(explainer, own_or_name(saliency, victim), (saliency,))
 
     def _saliency(
-        self, victim: VictimStep, explainer: str, extra: Mapping[str, Any] | None = None
+        self,
+        victim: VictimStep,
+        explainer: str,
+        extra: Mapping[str, Any] | None = None,
+        sample: Sample | None = None,
     ) -> SaliencyStep:
+        sample = sample or victim.sample
         settings = {**self.study.explainers.get(explainer, {}), **(extra or {})}
         name = str(settings.pop("name", explainer))
         key = self.key(
-            "saliency", victim.key, name, settings, self.sample_keys[victim.sample],
+            "saliency", victim.key, name, settings, self.sample_keys[sample],
             self.study.evaluation.seed, self.study.evaluation.batch_size,
         )  # fmt: skip
-        return self.saliencies.setdefault(key, SaliencyStep(key, victim, explainer, name, settings))
+        step = SaliencyStep(key, victim, explainer, name, settings, sample)
+        return self.saliencies.setdefault(key, step)
 
     def _universal(self, victim: VictimStep, explainer: str) -> UniversalStep:
         settings = dict(self.study.explainers.get(explainer, {}))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sigma_ser.core.errors import ConfigError
 from sigma_ser.corpora.samples import by_length, stratified
 
-from .config import StudyConfig
+from .config import WAVEFORM, StudyConfig, Surface
 from .steps import Part
 
 if TYPE_CHECKING:
@@ -20,10 +20,13 @@ PART_UTTERANCES = 256
 UNIVERSAL_UTTERANCES = 128
 
 
-def attacked_parts(study: StudyConfig, corpus: Corpus, fold: Fold) -> tuple[Part, ...]:
+def attacked_parts(
+    study: StudyConfig, corpus: Corpus, fold: Fold, surface: Surface
+) -> tuple[Part, ...]:
     """The attacked test utterances, of similar length in each part, in an order fixed by content.
 
     The order follows the recordings and not their frames, so it is the same for every encoder.
+    Those of the waveform are among those of the features.
 
     Raises:
         ConfigError: if `evaluation.ids` names an utterance outside the test part.
@@ -38,6 +41,8 @@ def attacked_parts(study: StudyConfig, corpus: Corpus, fold: Fold) -> tuple[Part
         ids = list(evaluation.ids)
     else:
         ids = stratified(corpus, fold.test, evaluation.utterances, evaluation.seed)
+    if surface == WAVEFORM and evaluation.waveform_utterances is not None:
+        ids = stratified(corpus, ids, evaluation.waveform_utterances, evaluation.seed)
     chosen = by_length(corpus, ids)
     return tuple(
         chosen[start : start + PART_UTTERANCES] for start in range(0, len(chosen), PART_UTTERANCES)

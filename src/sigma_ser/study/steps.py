@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sigma_ser.corpora.folds import Fold
 
 Part = Sequence[Utterance]
+# Key of the features, key of the fold, and surface.
+Sample = tuple[str, str, str]
 # Digits of a key in the name of a folder that people read.
 _NAME_DIGITS = 8
 
@@ -83,7 +85,7 @@ class VictimStep(KeyedStep):
     seed: int
     source: str | None = None
     adversarial: Mapping[str, Any] | None = None
-    attacked: bool = True
+    attacked_on: tuple[Surface, ...] = (FEATURES, WAVEFORM)
     on_features: VictimStep | None = field(default=None, repr=False)
 
     def on_waveform(self, key: str) -> VictimStep:
@@ -99,20 +101,29 @@ class VictimStep(KeyedStep):
         return safe_name(f"{self.name}-{self.fold.name}-{self.seed}-{self.key[:_NAME_DIGITS]}")
 
     @property
-    def sample(self) -> tuple[str, str]:
+    def attacked(self) -> bool:
+        """Whether it is attacked on its surface; else its explanations serve others only."""
+        return self.setting.surface in self.attacked_on
+
+    @property
+    def sample(self) -> Sample:
         """Under which its attacked utterances are kept in the plan."""
-        return self.setting.features, self.fold.key
+        return self.setting.features, self.fold.key, self.setting.surface
 
 
 @dataclass(frozen=True, eq=False)
 class SaliencyStep(KeyedStep):
-    """Explain the true class of each attacked utterance, once, for all masks and comparisons."""
+    """Explain the true class of each attacked utterance, once, for all masks and comparisons.
+
+    `sample` is that of the attacked victim: features are also explained for the waveform.
+    """
 
     key: str
     victim: VictimStep
     explainer: str
     name: str
     settings: Mapping[str, Any]
+    sample: Sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,7 +289,7 @@ Step = VictimStep | GradientStep | UniversalStep | PartStep | ExemplarStep
 class Plan:
     """All steps of a study, in the order in which the data flows.
 
-    `samples` holds for each features and fold the attacked utterances, in parts.
+    `samples` holds for each features, fold and surface the attacked utterances, in parts.
     """
 
     study: StudyConfig = field(repr=False)
@@ -288,18 +299,18 @@ class Plan:
     floors: tuple[FloorStep, ...]
     attacks: tuple[AttackStep, ...]
     replays: tuple[ReplayStep, ...]
-    samples: Mapping[tuple[str, str], tuple[Part, ...]] = field(repr=False)
+    samples: Mapping[Sample, tuple[Part, ...]] = field(repr=False)
     gradients: tuple[GradientStep, ...] = ()
     certificates: tuple[CertificateStep, ...] = ()
     corruptions: tuple[CorruptionStep, ...] = ()
 
     def parts(self, step: PartStep) -> Iterator[tuple[int, Part]]:
         """Number and utterances of each part of the attacked sample of a step."""
-        return enumerate(self.samples[step.victim.sample])
+        return enumerate(self.samples[_sample(step)])
 
     def utterances(self, step: PartStep) -> int:
         """Number of utterances that a step works on."""
-        return sum(len(part) for part in self.samples[step.victim.sample])
+        return sum(len(part) for part in self.samples[_sample(step)])
 
     def needs(self) -> dict[str, list[str]]:
         """Names of the artefacts that the study needs, by the folder of the run they lie in."""
@@ -314,3 +325,7 @@ class Plan:
             "replays": [step.key for step in self.replays],
             "certificates": [step.key for step in self.certificates],
         }
+
+
+def _sample(step: PartStep) -> Sample:
+    return step.sample if isinstance(step, SaliencyStep) else step.victim.sample
