@@ -108,8 +108,9 @@ def budgets_of(section: BudgetSection, surface: Surface) -> Iterator[PlannedBudg
         if ratios is None
         else [(None, snr) for snr in ratios]
     )
+    shares = section.sparsity if on_features else section.waveform_sparsity or section.sparsity
     for granularity, (epsilon, snr), sparsity in itertools.product(
-        section.granularity, strengths, section.sparsity
+        section.granularity, strengths, shares
     ):
         if on_features or granularity in ("element", "segment"):
             yield PlannedBudget(sparsity, epsilon, snr, granularity, frames)

@@ -159,6 +159,9 @@ class BudgetSection(_Section):
     snr: OneOrMore[Ratio] | None = Field(
         None, description="on the waveform, in place of epsilon: signal-to-noise ratios in dB"
     )
+    waveform_sparsity: OneOrMore[Share] | None = Field(
+        None, description="on the waveform, in place of sparsity"
+    )
     granularity: list[Granularity] = Field(["element"], min_length=1)
 
 
