@@ -156,7 +156,21 @@ def test_a_saved_generator_is_the_same_attack(victim: Any, tmp_path: Path) -> No
     assert loaded.card["steps"] == 6
 
 
-def test_segments_and_channels_are_selected_as_a_whole(victim: Any) -> None:
+def test_outputs_do_not_saturate(victim: Any) -> None:
+    # A past fault: scores of exactly 1 after some training selected the first samples.
+    made, larger, batch = trained(victim), trained(victim), waves(3, seed=6)
+    for layer in (larger.magnitude, larger.score):
+        layer.weight.mul_(2**12)
+        layer.bias.mul_(2**12)
+    given = (batch.x, batch.lengths, torch.zeros(1), torch.ones(1))
+    for first, second in zip(made(*given), larger(*given), strict=True):
+        torch.testing.assert_close(first, second, atol=1e-4, rtol=0.0)
+        assert first.shape == batch.x.shape
+        assert (first[batch.valid].abs() < 1).all()
+        assert not first[~batch.valid].any()
+
+
+def test_segments_are_selected_as_a_whole(victim: Any) -> None:
     batch = waves(4, seed=5)
     budget = ss.Budget(sparsity=0.3, epsilon=0.1, granularity="segment", segment_frames=5)
     made = trained(victim, budget=budget)

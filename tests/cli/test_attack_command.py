@@ -257,10 +257,19 @@ def test_a_corpus_needs_a_victim_that_knows_its_encoder(study: tuple[Path, Path]
 
 
 def test_the_waveform_is_attacked_and_saved_as_files(study: tuple[Path, Path], tmp_path: Path):
-    features, victim = study
+    _, victim = study
+    corpus = ss.load_corpus("demo")
+    manifest = tmp_path / "few.csv"
+    lines = [
+        f"{corpus[name].path},{corpus[name].label},{name}"
+        for name in ss.load_victim(victim).fold.test[:8]
+    ]
+    manifest.write_text("\n".join(["path,label,id", *lines]), "utf-8")
+    few = ss.load_corpus("manifest", manifest)
+    features = ss.extract(few, ss.load_encoder("demo", layer=1), tmp_path / "features").folder
     result = invoke(
         victim, features, "oneshot", "--surface", "waveform", "--snr", 20, "--sparsity", 0.5,
-        "--utterances", 2, "--save-audio", tmp_path / "audio", "--json",
+        "--corpus", manifest, "--utterances", 2, "--save-audio", tmp_path / "audio", "--json",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     (cell,) = json.loads(result.stdout)["cells"]
@@ -268,7 +277,6 @@ def test_the_waveform_is_attacked_and_saved_as_files(study: tuple[Path, Path], t
     assert cell["snr"] == pytest.approx(20, abs=0.1)
     files = sorted((tmp_path / "audio").glob("*/*.flac"))
     assert len(files) == 2
-    corpus = ss.load_corpus("demo")
     for file in files:
         about = read_provenance(file)
         assert about is not None

@@ -13,6 +13,7 @@ import soundfile
 import torch
 
 import sigma_ser as ss
+from sigma_ser.cli.results import print_tables
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.errors import ConfigError, SigmaError
 from sigma_ser.core.rows import AUDIO_QUALITY, TIMING_COLUMNS
@@ -104,6 +105,15 @@ def test_each_surface_has_its_cells(done):
     ]  # fmt: skip
     assert len(list((done.folder / "victims").iterdir())) == 2
     assert sorted(one["surface"] for one in done.victims) == ["features"] * 2 + ["waveform"] * 2
+
+
+def test_the_terminal_names_surfaces_and_corruptions(done, capsys):
+    print_tables(done)
+    text = capsys.readouterr().out
+    assert "waveform, natural corruptions" in text
+    assert f"10 % of the samples, at {SNR:g} dB or more" in " ".join(text.split())
+    head = text[: text.index("ASR")].splitlines()
+    assert len([line for line in head if line.strip().startswith("linear")]) == 2  # two layers
 
 
 def test_features_rows_are_those_of_a_study_on_features_alone(done, waveform_values, tmp_path):
@@ -270,10 +280,9 @@ def test_the_waveform_may_have_fewer_utterances_and_other_budgets(waveform_value
     assert len(ids["features"]) == 6
     assert len(ids["waveform"]) == 2
     assert set(ids["waveform"]) < set(ids["features"])
-    # Corruptions cost few passes, and are applied to all attacked recordings.
+    # Corruptions stand beside attacks on the same recordings.
     for step in plan.corruptions:
-        corrupted = [one.id for _, part in plan.parts(step) for one in part]
-        assert sorted(corrupted) == sorted(ids["features"])
+        assert [one.id for _, part in plan.parts(step) for one in part] == ids["waveform"]
     shares = {(step.victim.setting.surface, step.budget.sparsity) for step in plan.attacks}
     assert shares == {("features", 0.1), ("waveform", 0.5), ("waveform", 1.0)}
     assert {step.victim.setting.surface for step in plan.floors} == {"features"}
@@ -388,3 +397,28 @@ def test_exemplars_are_what_the_rows_measured(done: ss.Study) -> None:
     page = Path(done.report).read_text("utf-8")
     assert page.count("data:audio/flac") >= 3
     assert '<section id="waveform">' in page
+
+
+def test_fewer_utterances_and_victims_on_the_waveform(waveform_values, tmp_path):
+    values = copy.deepcopy(waveform_values)
+    values["evaluation"] |= {"utterances": 4, "waveform_utterances": 1, "replay": False}
+    values["victims"] += [{"head": "mlp", "surface": "features"}]
+    values["encoder"]["layer"] = [-1]
+    values["budgets"]["waveform_sparsity"] = 0.2
+    config = parse_study(values).config
+    inputs = open_inputs(config, RunLayout(tmp_path))
+    plan = plan_study(config, inputs, None)
+    sizes = {
+        (step.victim.setting.surface, step.victim.name, plan.utterances(step))
+        for step in plan.attacks
+    }
+    assert sizes == {("features", "linear", 4), ("features", "mlp", 4), ("waveform", "linear", 1)}
+    shares = {(step.victim.setting.surface, step.budget.sparsity) for step in plan.attacks}
+    assert shares == {("features", SPARSITY), ("waveform", 0.2)}
+    # Maps for the waveform are made of its utterances only, also those of the features.
+    (masked,) = (one for one in plan.attacks if one.mask_source == "features")
+    (origin,) = masked.mask.origins
+    assert plan.utterances(origin) == 1
+    heard = {one.id for _, part in plan.parts(masked) for one in part}
+    native = next(one for one in plan.attacks if one.victim.setting.surface == "features")
+    assert heard < {one.id for _, part in plan.parts(native) for one in part}

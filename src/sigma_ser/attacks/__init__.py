@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .sapf import SAPF as SAPF
     from .sigma import Sigma as Sigma
     from .sigma_lambda import SigmaLambda as SigmaLambda
+    from .sigma_mu import SigmaMu as SigmaMu
     from .sigma_zero import SigmaZero as SigmaZero
     from .sparse_autoattack import SigmaAutoAttack as SigmaAutoAttack
     from .sparse_autoattack import SparseAutoAttack as SparseAutoAttack
@@ -76,6 +77,7 @@ _HOMES = {
     "Sigma": "sigma",
     "SigmaAutoAttack": "sparse_autoattack",
     "SigmaLambda": "sigma_lambda",
+    "SigmaMu": "sigma_mu",
     "SigmaZero": "sigma_zero",
     "SparseAttack": "base",
     "SparseAutoAttack": "sparse_autoattack",

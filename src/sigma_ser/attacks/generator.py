@@ -90,13 +90,13 @@ class Generator(nn.Module):
         ]
         padded = nn.utils.rnn.pad_sequence(parts, batch_first=True).to(x.device)
         missing = x.shape[1] - padded.shape[1]
-        magnitude, score = functional.pad(padded, (0, 0, 0, missing)).unbind(3)
+        magnitude, score = functional.pad(padded, (0, 0, 0, 0, 0, missing)).unbind(3)
         return magnitude, score
 
     def _one(self, x: Float[Tensor, "T D"]) -> Float[Tensor, "T D 2"]:
         """Magnitude and score of one utterance."""
         # The level of a recording is no feature of it.
-        hidden = (x / x.square().mean().sqrt().clamp(min=1e-12)).T[None]
+        hidden = (x / _size(x)).T[None]
         multiple = self.factor**self.levels
         hidden = functional.pad(hidden, (0, -hidden.shape[2] % multiple))
         skipped = []
@@ -108,8 +108,15 @@ class Generator(nn.Module):
         for layer, skip in zip(reversed(self.up), reversed(skipped), strict=True):
             rise = functional.interpolate(hidden, size=skip.shape[2], mode="linear")
             hidden = functional.leaky_relu(layer(torch.cat([skip, rise], 1)), _SLOPE)
-        outputs = torch.tanh(self.magnitude(hidden)), torch.sigmoid(self.score(hidden))
-        return torch.stack(outputs, 3)[0, :, : len(x)].transpose(0, 1)
+        magnitude, score = (
+            layer(hidden)[0, :, : len(x)].T for layer in (self.magnitude, self.score)
+        )
+        # Both are normalised over the utterance: outputs that saturate would have no gradient, and
+        # scores of exactly 1 no order.
+        score = score - score.mean()
+        return torch.stack(
+            [torch.tanh(2 * magnitude / _size(magnitude)), torch.sigmoid(score / _size(score))], 2
+        )
 
     @property
     def key(self) -> str:
@@ -167,3 +174,8 @@ class Generator(nn.Module):
             )
         made.card = card
         return made.eval().requires_grad_(False)
+
+
+def _size(x: Float[Tensor, "T D"]) -> Float[Tensor, ""]:
+    """The root mean square, at least 1e-6; it has a gradient at 0."""
+    return (x.square().mean() + 1e-12).sqrt()

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sigma_ser.core.errors import AttackError
-from sigma_ser.core.passes import input_gradient
 from sigma_ser.core.registry import register
 
 from .active_set import ActiveSet, Objective
 from .base import SparseAttack, check_positive
 from .losses import cw_hinge
 from .projections import l2_normalised
-
-DifferentiableMap = Literal["gradient", "input-x-gradient", "integrated-gradients"]
+from .saliency_maps import DifferentiableMap, saliency_map, twice_differentiable
 
 
 @register("attack", "sigma-lambda")
@@ -81,7 +76,7 @@ class SigmaLambda(SparseAttack):
         maps = []
 
         def record_map(x: Tensor, logits: Tensor) -> tuple[Tensor, None]:
-            maps.append(self._map(active, x, logits).detach())
+            maps.append(saliency_map(active, x, logits, self.saliency, self.path).detach())
             return logits.sum(1), None
 
         active.ascent(None, record_map)
@@ -93,36 +88,12 @@ class SigmaLambda(SparseAttack):
             if self.weight == 0:
                 return value, None
             cosine = torch.cosine_similarity(
-                self._map(active, x, logits).flatten(1), kept.flatten(1)
+                saliency_map(active, x, logits, self.saliency, self.path).flatten(1),
+                kept.flatten(1),
             )
             return value + self.weight * (cosine - 1), cosine.detach()
 
         return objective
-
-    def _map(
-        self, active: ActiveSet, x: Float[Tensor, "A T D"], logits: Float[Tensor, "A C"]
-    ) -> Float[Tensor, "A T D"]:
-        """`|A(x)|` for the true class, with its computation graph."""
-        active.meter.spend(2 * self.path if self.saliency == "integrated-gradients" else 1)
-        mean = active.victim.mean
-        if self.saliency == "integrated-gradients":
-            shares = (torch.arange(self.path, device=x.device, dtype=x.dtype) + 0.5) / self.path
-            points = (mean + shares[:, None, None, None] * (x - mean)).flatten(0, 1)
-            logits = active.victim(
-                points,
-                active.lengths.repeat(self.path),
-                active.owner.repeat(self.path),
-            )
-            logits = logits * active.spread_factor.repeat(self.path)[:, None]
-            score = logits.gather(1, active.labels.repeat(self.path)[:, None]).sum()
-            slope = input_gradient(score / self.path, points, create_graph=True)
-            slope = slope.view(self.path, *x.shape).sum(0)
-        else:
-            score = active.normalised(logits).gather(1, active.labels[:, None]).sum()
-            slope = input_gradient(score, x, create_graph=True)
-        attribution = slope if self.saliency == "gradient" else slope * (x - mean)
-        valid = torch.arange(x.shape[1], device=x.device)[None, :] < active.lengths[:, None]
-        return attribution.abs() * valid[:, :, None]
 
     def _evaluate(
         self, active: ActiveSet, delta: Float[Tensor, "A T D"], kept: Float[Tensor, "A T D"]
@@ -139,13 +110,3 @@ class SigmaLambda(SparseAttack):
             self._evaluate(active, middle[:, None, None] * full, kept)
             low = torch.where(active.fooling, low, middle)
             high = torch.where(active.fooling, middle, high)
-
-
-@contextlib.contextmanager
-def twice_differentiable() -> Iterator[None]:
-    """Disable kernels without a second derivative: fused attention and cuDNN recurrent layers."""
-    with (
-        sdpa_kernel(SDPBackend.MATH),
-        torch.backends.cudnn.flags(enabled=False),
-    ):
-        yield

@@ -25,9 +25,9 @@ class StaaNet(SparseAttack):
     needed for training only (:func:`.generator_training.train_generator`). This differs from the
     paper: `m` is the exact top-k of a budget, where the paper learns its size by penalties on the
     sparsity and the quantisation of the mask; the generator has three levels and one decoder with
-    two outputs; and features `(B, T, D)` can be attacked as well as waves `(B, S, 1)`, by a
-    generator for `D` channels. A generator is trained for any wrong class; with a target, its
-    perturbation is the same, and success is that of the target.
+    two outputs, which are normalised over the utterance; and features `(B, T, D)` can be attacked
+    as well as waves `(B, S, 1)`, by a generator for `D` channels. A generator is trained for any
+    wrong class; with a target, its perturbation is the same, and success is that of the target.
 
     Args:
         generator: a trained :class:`.generator.Generator`, or the folder that holds one. It is

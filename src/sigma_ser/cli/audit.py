@@ -63,7 +63,7 @@ def audit(
         typer.Option(
             min=1,
             help="Maximum number of these utterances to attack on the waveform. The default is 24, "
-            "or all where a criterion concerns the waveform.",
+            "or all where a criterion concerns the waveform or a corruption.",
         ),
     ] = None,
     criteria: Annotated[

@@ -113,8 +113,8 @@ def print_tables(study: Study) -> None:
     console = Console()
     print_warnings(console, study)
     victims = Table("victim", "fold", "UAR", "95 % CI", "accuracy", "tested", box=box.SIMPLE)
-    for victim in study.victims:
-        victims.add_row(
+    lines = [
+        (
             victim["name"],
             victim["fold"],
             _percent(victim["uar"]),
@@ -122,6 +122,11 @@ def print_tables(study: Study) -> None:
             _percent(victim["accuracy"]),
             str(victim["test_utterances"]),
         )
+        for victim in study.victims
+    ]
+    # A victim that is attacked on both surfaces has the same scores on both.
+    for line in dict.fromkeys(lines):
+        victims.add_row(*line)
     console.print(victims)
     cells = pooled(study).sort(
         ["surface", "victim", "sparsity", "epsilon", "budget_snr", "asr"],
@@ -275,7 +280,8 @@ def _attacks(cells: pl.DataFrame) -> Table:
             _percent(cell["asr"]),
             _interval(cell["asr_low"], cell["asr_high"]),
             _fraction(cell["topk_intersection"]),
-            f"{cell['forwards'] + cell['backwards']:.0f}",
+            # A corruption needs no pass.
+            f"{cell['forwards'] + cell['backwards']:.0f}" if cell["forwards"] is not None else "-",
         )
     return table
 

@@ -10,6 +10,7 @@ from sigma_ser.core.rows import CELL_COLUMNS, CONSISTENCY_METRICS
 from sigma_ser.statistics.bootstrap import mean_intervals
 
 from .cost import amortised_cost
+from .explanation_success import explanation_success
 from .fronts import at_matched_success, fronts
 from .groups import by_group, worst_case
 from .paired import paired_comparisons
@@ -40,6 +41,7 @@ def statistical_tables(rows: pl.DataFrame, replays: pl.DataFrame | None) -> dict
         **{f"by_{name}": by_group(rows, name)
            for name in ("label", "speaker", "confidence", "duration")},
         "fronts": fronts(cells),
+        "explanation_success": explanation_success(rows),
         "matched": at_matched_success(cells),
         "mask_transfer": mask_transfer(rows),
         "cost": amortised_cost(rows),

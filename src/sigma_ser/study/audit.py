@@ -78,8 +78,9 @@ def audit_study(
         criteria: declared criteria, whose budgets are attacked in place of the three of an audit.
         settings: further keywords of `load_victim`.
         surface: what is attacked. Natural corruptions are applied to the recordings in any case.
-        waveform_utterances: how many of the utterances are attacked on the waveform; `None` stands
-            for 24, and for all where a criterion concerns the waveform.
+        waveform_utterances: how many of the utterances are attacked on the waveform and corrupted;
+            `None` stands for 24, and for all where the waveform is not attacked or a criterion
+            concerns it or a corruption.
 
     Raises:
         SigmaError: if the model or the corpus cannot be used, or a trained victim does not say
@@ -94,8 +95,12 @@ def audit_study(
     _check_surfaces(criteria, attacked)
     fewer = waveform_utterances
     if fewer is None:
-        whole = criteria is not None and criteria.budgets(WAVEFORM)
-        fewer = utterances if whole else min(utterances, WAVEFORM_UTTERANCES)
+        declared = criteria is not None and (criteria.budgets(WAVEFORM) or criteria.corrupted)
+        fewer = (
+            utterances
+            if declared or WAVEFORM not in attacked
+            else min(utterances, WAVEFORM_UTTERANCES)
+        )
     evaluation = {"utterances": utterances, "waveform_utterances": fewer, "batch_size": 35}
     return {
         "name": f"audit-{safe_name(source_title(model))}",

@@ -103,12 +103,12 @@ def budgets_of(section: BudgetSection, surface: Surface) -> Iterator[PlannedBudg
     on_features = surface == FEATURES
     frames = _SEGMENT_FRAMES if on_features else _SEGMENT_SAMPLES
     ratios = None if on_features else section.snr
-    shares = section.sparsity if on_features else section.waveform_sparsity or section.sparsity
     strengths: list[tuple[float | None, float | None]] = (
         [(epsilon, None) for epsilon in section.epsilon]
         if ratios is None
         else [(None, snr) for snr in ratios]
     )
+    shares = section.sparsity if on_features else section.waveform_sparsity or section.sparsity
     for granularity, (epsilon, snr), sparsity in itertools.product(
         section.granularity, strengths, shares
     ):

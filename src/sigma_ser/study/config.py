@@ -102,6 +102,9 @@ class VictimSection(_OpenSection):
     attacked: StrictBool = Field(
         True, description="false: its explanations make masks for others only"
     )
+    surface: Surfaces = Field(
+        [FEATURES, WAVEFORM], description="of the surfaces of the study, those it is attacked on"
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> VictimSection:
@@ -131,10 +134,10 @@ class BudgetSection(_Section):
     snr: OneOrMore[Ratio] | None = Field(
         None, description="on the waveform, in place of epsilon: signal-to-noise ratios in dB"
     )
-    granularity: list[Granularity] = Field(["element"], min_length=1)
     waveform_sparsity: OneOrMore[Share] | None = Field(
         None, description="on the waveform, in place of sparsity"
     )
+    granularity: list[Granularity] = Field(["element"], min_length=1)
 
 
 class AttackSection(_OpenSection):

@@ -23,7 +23,16 @@ _FRAMES = 200
 
 
 # Keys that take one value for a list of one.
-_ONE_OR_MORE = {"corpus", "encoder", "tracking", "protocol", "layer", "surface", "snr"}
+_ONE_OR_MORE = {
+    "corpus",
+    "encoder",
+    "tracking",
+    "protocol",
+    "layer",
+    "surface",
+    "snr",
+    "waveform_sparsity",
+}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sigma_ser.core.utterance import Utterance
 from sigma_ser.runs.layout import RunLayout
 
 from .inputs import StudyInput
-from .steps import Plan, RowStep, VictimStep
+from .steps import Plan, RowStep, Sample, VictimStep
 
 # Size of a row in Parquet, measured over the demo study.
 _ROW_BYTES = 260
@@ -35,22 +35,23 @@ def missing_bytes(plan: Plan, layout: RunLayout, inputs: Sequence[StudyInput]) -
 
     # Many steps work on the same utterances, which are counted once.
     @cache
-    def attacked(victim: VictimStep) -> int:
-        return elements(victim, itertools.chain.from_iterable(plan.samples[victim.sample]))
+    def attacked(victim: VictimStep, sample: Sample) -> int:
+        return elements(victim, itertools.chain.from_iterable(plan.samples[sample]))
 
     for universal in plan.universals:
         if not layout.universal(universal.key).exists():
             total += elements(universal.victim, universal.utterances) * 2
     for saliency in plan.saliencies:
         if not layout.saliency(saliency.key, 0).exists():
-            total += attacked(saliency.victim) * 2
+            total += attacked(saliency.victim, saliency.sample) * 2
     row_steps: list[RowStep] = [*plan.attacks, *plan.corruptions]
     for row_step in row_steps:
         if not layout.attack(row_step.key, 0).exists():
             total += plan.utterances(row_step) * _ROW_BYTES
     for cell in plan.attacks:
         if cell.keep_perturbations and not layout.attack(cell.key, 0).exists():
-            total += attacked(cell.victim) * cell.budget.sparsity * _CHANGE_BYTES
+            changed = attacked(cell.victim, cell.victim.sample) * cell.budget.sparsity
+            total += changed * _CHANGE_BYTES
     return round(total)
 
 

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 # Attacked utterances, of all lengths, on which the gradients of a victim are checked.
 CHECKED_UTTERANCES = 32
+# On the waveform a pass takes the time of many passes of a head.
+CHECKED_WAVES = 8
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class _Planner:
         self.samples: dict[Sample, tuple[Part, ...]] = {}
         self.sample_keys: dict[Sample, str] = {}
         self.universal_parts: dict[Sample, Part] = {}
-        surfaces = (FEATURES, WAVEFORM)
+        surfaces = dict.fromkeys((FEATURES, *study.surface))
         for one, fold, surface in ((i, f, s) for i in inputs for f in i.folds for s in surfaces):
             place = one.setting.features, fold.key, surface
             self.samples[place] = attacked_parts(study, one.corpus, fold, surface)
@@ -152,7 +154,7 @@ class _Planner:
 
     def _victims_of(self, setting: Setting, fold: Fold) -> Iterator[VictimStep]:
         for section in self.study.victims:
-            hardened = None
+            surfaces, hardened = tuple(section.surface) if section.attacked else (), None
             if section.adversarial is not None:
                 hardened = section.adversarial.model_dump()
             for seed in section.seeds:
@@ -170,7 +172,7 @@ class _Planner:
                 head = section.head or "loaded"
                 yield VictimStep(
                     key, setting, name, fold, head, section.head_settings, section.settings,
-                    seed, section.load, hardened, section.attacked,
+                    seed, section.load, hardened, surfaces,
                 )  # fmt: skip
 
     def _cells(self, victim: VictimStep) -> None:
@@ -209,13 +211,12 @@ class _Planner:
     def _corruptions(self, victims: Sequence[VictimStep]) -> Iterator[CorruptionStep]:
         seed = self.study.evaluation.seed
         for victim, section in itertools.product(victims, self.study.corruptions):
-            attacked = victim.on_features  # all utterances, as they are on features
-            if attacked is None:
+            if victim.setting.surface != WAVEFORM:
                 continue
             for settings in corruption_settings(section, self.study.budgets):
                 key = self.key(
                     "corruption", victim.key, section.name, settings, seed,
-                    self.study.evaluation.batch_size, self.sample_keys[attacked.sample],
+                    self.study.evaluation.batch_size, self.sample_keys[victim.sample],
                 )  # fmt: skip
                 yield CorruptionStep(key, victim, section.name, settings, seed)
 
@@ -235,7 +236,8 @@ class _Planner:
     def _gradient_check(self, victim: VictimStep) -> GradientStep | None:
         """The check at the largest budget, on utterances of all lengths."""
         sample = [one for part in self.samples[victim.sample] for one in part]
-        part = evenly(sample, CHECKED_UTTERANCES)
+        checked = CHECKED_WAVES if victim.setting.surface == WAVEFORM else CHECKED_UTTERANCES
+        part = evenly(sample, checked)
         if not part:
             return None
         surface = victim.setting.surface
@@ -275,19 +277,26 @@ class _Planner:
             yield MaskStep(explainer, UNIVERSAL, universal=self._universal(victim, explainer))
         else:
             for owner in owners:
-                saliency = self._saliency(owner, explainer)
+                # The features are explained for the utterances of the waveform.
+                saliency = self._saliency(owner, explainer, sample=victim.sample)
                 yield MaskStep(explainer, own_or_name(saliency, victim), (saliency,))
 
     def _saliency(
-        self, victim: VictimStep, explainer: str, extra: Mapping[str, Any] | None = None
+        self,
+        victim: VictimStep,
+        explainer: str,
+        extra: Mapping[str, Any] | None = None,
+        sample: Sample | None = None,
     ) -> SaliencyStep:
+        sample = sample or victim.sample
         settings = {**self.study.explainers.get(explainer, {}), **(extra or {})}
         name = str(settings.pop("name", explainer))
         key = self.key(
-            "saliency", victim.key, name, settings, self.sample_keys[victim.sample],
+            "saliency", victim.key, name, settings, self.sample_keys[sample],
             self.study.evaluation.seed, self.study.evaluation.batch_size,
         )  # fmt: skip
-        return self.saliencies.setdefault(key, SaliencyStep(key, victim, explainer, name, settings))
+        step = SaliencyStep(key, victim, explainer, name, settings, sample)
+        return self.saliencies.setdefault(key, step)
 
     def _universal(self, victim: VictimStep, explainer: str) -> UniversalStep:
         settings = dict(self.study.explainers.get(explainer, {}))

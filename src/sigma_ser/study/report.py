@@ -101,8 +101,8 @@ def collect(plan: Plan, layout: RunLayout, digests: Digests) -> Collected:
     import polars as pl
 
     digests.refresh()  # for the parts that workers have written
-    made: list[RowStep] = [*plan.attacks, *plan.corruptions]
-    rows = list(_present(made, plan, layout))
+    cells: list[RowStep] = [*plan.attacks, *plan.corruptions]
+    rows = list(_present(cells, plan, layout))
     replays = list(_present(plan.replays, plan, layout))
     bounds = list(_present(plan.certificates, plan, layout))
     if not rows:

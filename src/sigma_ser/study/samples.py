@@ -26,7 +26,7 @@ def attacked_parts(
     """The attacked test utterances, of similar length in each part, in an order fixed by content.
 
     The order follows the recordings and not their frames, so it is the same for every encoder.
-    Those on the waveform are some or all of those on features.
+    Those of the waveform are among those of the features.
 
     Raises:
         ConfigError: if `evaluation.ids` names an utterance outside the test part.
@@ -41,7 +41,7 @@ def attacked_parts(
         ids = list(evaluation.ids)
     else:
         ids = stratified(corpus, fold.test, evaluation.utterances, evaluation.seed)
-    if surface == WAVEFORM:
+    if surface == WAVEFORM and evaluation.waveform_utterances is not None:
         ids = stratified(corpus, ids, evaluation.waveform_utterances, evaluation.seed)
     chosen = by_length(corpus, ids)
     return tuple(

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from sigma_ser.corpora.folds import Fold
 
 Part = Sequence[Utterance]
-Sample = tuple[str, str, Surface]  # keys of the features and of the fold, and the surface
+# Key of the features, key of the fold, and surface.
+Sample = tuple[str, str, str]
 # Digits of a key in the name of a folder that people read.
 _NAME_DIGITS = 8
 
@@ -84,7 +85,7 @@ class VictimStep(KeyedStep):
     seed: int
     source: str | None = None
     adversarial: Mapping[str, Any] | None = None
-    attacked: bool = True
+    attacked_on: tuple[Surface, ...] = (FEATURES, WAVEFORM)
     on_features: VictimStep | None = field(default=None, repr=False)
 
     def on_waveform(self, key: str) -> VictimStep:
@@ -100,6 +101,11 @@ class VictimStep(KeyedStep):
         return safe_name(f"{self.name}-{self.fold.name}-{self.seed}-{self.key[:_NAME_DIGITS]}")
 
     @property
+    def attacked(self) -> bool:
+        """Whether it is attacked on its surface; else its explanations serve others only."""
+        return self.setting.surface in self.attacked_on
+
+    @property
     def sample(self) -> Sample:
         """Under which its attacked utterances are kept in the plan."""
         return self.setting.features, self.fold.key, self.setting.surface
@@ -107,13 +113,17 @@ class VictimStep(KeyedStep):
 
 @dataclass(frozen=True, eq=False)
 class SaliencyStep(KeyedStep):
-    """Explain the true class of each attacked utterance, once, for all masks and comparisons."""
+    """Explain the true class of each attacked utterance, once, for all masks and comparisons.
+
+    `sample` is that of the attacked victim: features are also explained for the waveform.
+    """
 
     key: str
     victim: VictimStep
     explainer: str
     name: str
     settings: Mapping[str, Any]
+    sample: Sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +259,7 @@ class CorruptionStep(KeyedStep):
 
 @dataclass(frozen=True, eq=False)
 class ReplayStep(KeyedStep):
-    """The perturbations of one cell on another victim of the same fold."""
+    """The perturbations of one cell, replayed on another victim of the same fold."""
 
     key: str
     source: AttackStep
@@ -296,16 +306,11 @@ class Plan:
 
     def parts(self, step: PartStep) -> Iterator[tuple[int, Part]]:
         """Number and utterances of each part of the attacked sample of a step."""
-        return enumerate(self._sample(step))
+        return enumerate(self.samples[_sample(step)])
 
     def utterances(self, step: PartStep) -> int:
         """Number of utterances that a step works on."""
-        return sum(len(part) for part in self._sample(step))
-
-    def _sample(self, step: PartStep) -> tuple[Part, ...]:
-        # A corruption costs few passes, so it is applied to all that is attacked on features.
-        whole = step.victim.on_features if isinstance(step, CorruptionStep) else None
-        return self.samples[(whole or step.victim).sample]
+        return sum(len(part) for part in self.samples[_sample(step)])
 
     def needs(self) -> dict[str, list[str]]:
         """Names of the artefacts that the study needs, by the folder of the run they lie in."""
@@ -320,3 +325,7 @@ class Plan:
             "replays": [step.key for step in self.replays],
             "certificates": [step.key for step in self.certificates],
         }
+
+
+def _sample(step: PartStep) -> Sample:
+    return step.sample if isinstance(step, SaliencyStep) else step.victim.sample

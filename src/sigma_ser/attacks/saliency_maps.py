@@ -1,0 +1,62 @@
+"""Saliency maps with their computation graph, for objectives that contain an explanation."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from sigma_ser.core.passes import input_gradient
+
+from .active_set import ActiveSet
+
+DifferentiableMap = Literal["gradient", "input-x-gradient", "integrated-gradients"]
+
+
+def saliency_map(
+    active: ActiveSet,
+    x: Float[Tensor, "A T D"],
+    logits: Float[Tensor, "A C"],
+    kind: DifferentiableMap,
+    path: int,
+) -> Float[Tensor, "A T D"]:
+    """`|A(x)|` for the true class, zero on padding, with its computation graph.
+
+    Args:
+        active: the utterances.
+        x: perturbed features of which `logits` are those.
+        logits: of the victim.
+        kind: of the map.
+        path: number of points on the path of `integrated-gradients`.
+    """
+    active.meter.spend(2 * path if kind == "integrated-gradients" else 1)
+    mean = active.victim.mean
+    if kind == "integrated-gradients":
+        shares = (torch.arange(path, device=x.device, dtype=x.dtype) + 0.5) / path
+        points = (mean + shares[:, None, None, None] * (x - mean)).flatten(0, 1)
+        logits = active.victim(points, active.lengths.repeat(path), active.owner.repeat(path))
+        logits = logits * active.spread_factor.repeat(path)[:, None]
+        score = logits.gather(1, active.labels.repeat(path)[:, None]).sum()
+        slope = input_gradient(score / path, points, create_graph=True)
+        slope = slope.view(path, *x.shape).sum(0)
+    else:
+        score = active.normalised(logits).gather(1, active.labels[:, None]).sum()
+        slope = input_gradient(score, x, create_graph=True)
+    attribution = slope if kind == "gradient" else slope * (x - mean)
+    valid = torch.arange(x.shape[1], device=x.device)[None, :] < active.lengths[:, None]
+    return attribution.abs() * valid[:, :, None]
+
+
+@contextlib.contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Disable kernels without a second derivative: fused attention and cuDNN recurrent layers."""
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        torch.backends.cudnn.flags(enabled=False),
+    ):
+        yield
