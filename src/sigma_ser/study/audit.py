@@ -96,11 +96,8 @@ def audit_study(
     fewer = waveform_utterances
     if fewer is None:
         declared = criteria is not None and (criteria.budgets(WAVEFORM) or criteria.corrupted)
-        fewer = (
-            utterances
-            if declared or WAVEFORM not in attacked
-            else min(utterances, WAVEFORM_UTTERANCES)
-        )
+        every = declared or WAVEFORM not in attacked
+        fewer = utterances if every else min(utterances, WAVEFORM_UTTERANCES)
     evaluation = {"utterances": utterances, "waveform_utterances": fewer, "batch_size": 35}
     return {
         "name": f"audit-{safe_name(source_title(model))}",
