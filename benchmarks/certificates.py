@@ -4,11 +4,11 @@
         [--utterances 48] [--sparsity 0.001 0.01 0.02] [--epsilon 0.5 1 2]
 
 STORE is a feature store and HEADS a folder of victims named by their head (`heads.py` makes both).
-Parts: `affine` (linear and superb, every granularity, with and without a mask of scope 4),
-`framewise` (emobox, mlp, cnn), `ablation` (the smoothed victim at f = 1, 2, 4, 8 frames, for heads
-`emobox` trained here with and without frame dropout). Each line counts the utterances that are
-certified, fooled by the attack, undecided, and both, which must be 0, and the seconds of the
-certificate. FILE receives one JSON record a line.
+Parts: `affine` (linear and superb, with and without a mask of scope 4), `framewise` (emobox, mlp,
+cnn; `--only emobox` restricts it to one head), `ablation` (the smoothed victim at f = 1, 2, 4, 8
+frames, for heads `emobox` trained here with and without frame dropout). Each line counts the
+utterances that are certified, fooled by the attack, undecided, and both, which must be 0, and the
+seconds of the certificate. FILE receives one JSON record a line.
 """
 
 from __future__ import annotations
@@ -77,13 +77,12 @@ def grid(options: argparse.Namespace, part: str) -> Iterator[dict[str, Any]]:
     """Affine and framewise heads at every budget."""
     store = ss.FeatureStore(options.store)
     affine = part == "affine"
-    units = ("element", "frame", "channel", "segment") if affine else ("element",)
-    for head in PARTS[part]:
+    for head in options.only or PARTS[part]:
         victim = ss.load_victim(options.heads / head)
         batch, labels = recognised(store, victim, options.utterances)
         saliency = ss.explain("gradient", victim, batch, labels) if affine else None
         for granularity, epsilon, sparsity in itertools.product(
-            units, options.epsilon, options.sparsity
+            options.granularity, options.epsilon, options.sparsity
         ):
             budget = ss.Budget(sparsity=sparsity, epsilon=epsilon, granularity=granularity)
             masks: list[Tensor | None] = [None]
@@ -105,7 +104,9 @@ def ablation(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     batch, labels = store.batch(names), store.labels(names)
     method = FrameAblation()
     for dropout in (0.0, 0.9):
-        victim = ss.train(store, fold, head="emobox", epochs=20, patience=4, frame_dropout=dropout)
+        victim = ss.train(
+            store, fold, head="emobox", epochs=options.epochs, patience=4, frame_dropout=dropout
+        )
         smoothed = method.predict(victim, batch)
         classes = len(store.class_names)
         scores = {
@@ -130,6 +131,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--part", choices=[*PARTS, "ablation"], default="affine")
     parser.add_argument("--utterances", type=int, default=48)
+    parser.add_argument("--only", nargs="+", help="heads; by default all of the part")
+    parser.add_argument("--epochs", type=int, default=20, help="of the part ablation")
+    parser.add_argument("--granularity", nargs="+", default=["element"])
     parser.add_argument("--attack", default="sigma-autoattack")
     parser.add_argument("--sparsity", type=float, nargs="+", default=[0.001, 0.01, 0.02])
     parser.add_argument("--epsilon", type=float, nargs="+", default=[0.5, 1.0, 2.0])

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 import sigma_ser as ss
 from sigma_ser.cli.certify import certify
-from sigma_ser.core.errors import CertificateError, UnknownNameError
+from sigma_ser.core.errors import CertificateError, ConfigError, UnknownNameError
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,7 @@ def test_the_result_is_that_of_the_function(folders: tuple[Path, Path]) -> None:
         assert cell["certified"] == int(bound.certified.sum())
         margins = torch.tensor([cell["margins"][name] for name in names], dtype=torch.float64)
         assert torch.allclose(margins, bound.margin, rtol=0, atol=1e-5)
+        assert (cell["explainer"], cell["scope"]) == (None, None)
     assert found["training_recordings"] == 0
     assert found["cells"][0]["certified_share"] >= found["cells"][1]["certified_share"]
 
@@ -72,9 +73,30 @@ def test_lines_are_tab_separated_outside_a_terminal(folders: tuple[Path, Path]) 
     result = invoke(*folders, "--utterances", 3, "--method", "frame-ablation(samples=20)")
     assert result.exit_code == 0, result.output
     lines = [line.split("\t") for line in result.stdout.splitlines() if "\t" in line]
-    assert lines[0][:2] == ["method", "sparsity"]
+    assert lines[0][:3] == ["method", "mask", "sparsity"]
     assert lines[1][0] == "frame-ablation"
     assert "smoothed victim" in result.stderr
+
+
+def test_a_bound_inside_a_mask_is_that_of_the_function(folders: tuple[Path, Path]) -> None:
+    folder, features = folders
+    options = ("--explainer", "gradient", "--scope", 4, "--epsilon", 2, "--json")
+    result = invoke(folder, features, *options)
+    assert result.exit_code == 0, result.output
+    free, inside = json.loads(result.stdout)["cells"]
+    assert (free["explainer"], inside["explainer"], inside["scope"]) == (None, "gradient", 4)
+    victim, store = ss.load_victim(folder), ss.FeatureStore(features)
+    names, budget = list(inside["margins"]), ss.Budget(sparsity=0.01, epsilon=2.0)
+    batch, labels = store.batch(names), store.labels(names)
+    sigma = ss.Sigma("gradient", "oneshot", scope=4)
+    mask = sigma.mask(sigma.explain(victim, batch, labels), victim, batch, budget)
+    bound = ss.certify(victim, batch, labels, budget, mask=mask)
+    margins = torch.tensor([inside["margins"][name] for name in names], dtype=torch.float64)
+    assert torch.allclose(margins, bound.margin, rtol=0, atol=1e-5)
+    assert all(inside["margins"][name] >= free["margins"][name] - 1e-5 for name in names)
+    result = invoke(*folders, "--utterances", 3, "--explainer", "gradient")
+    masks = [line.split("\t")[1] for line in result.stdout.splitlines() if "\t" in line]
+    assert masks == ["mask", "none", "gradient ×1", "gradient ×8"]
 
 
 def test_a_wrong_method_is_an_error_before_the_features_are_read(
@@ -82,6 +104,10 @@ def test_a_wrong_method_is_an_error_before_the_features_are_read(
 ) -> None:
     with pytest.raises(UnknownNameError, match="affine"):
         failing(folders[0], "no-store", "--method", "afine")
+    with pytest.raises(UnknownNameError, match="gradient"):
+        failing(folders[0], "no-store", "--explainer", "gradent")
+    with pytest.raises(ConfigError, match="needs --explainer"):
+        failing(folders[0], "no-store", "--scope", 4)
     with pytest.raises(CertificateError, match="kept"):
         failing(folders[0], "no-store", "--method", "frame-ablation(kept=0)")
     with pytest.raises(CertificateError, match="does not suit"):

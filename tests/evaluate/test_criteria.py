@@ -70,7 +70,7 @@ def both_surfaces(*tables: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([rows([False] * 100), *tables], how="diagonal_relaxed")
 
 
-def bounds(certified: list[bool], *, proven: bool = True) -> pl.DataFrame:
+def bounds(certified: list[bool], *, proven: bool = True, mask: str | None = None) -> pl.DataFrame:
     """Certificates of correctly classified utterances at the budget of `rows`."""
     size = len(certified)
     return pl.DataFrame(
@@ -78,7 +78,7 @@ def bounds(certified: list[bool], *, proven: bool = True) -> pl.DataFrame:
             "corpus": ["demo"] * size, "utterance": [f"u{n}" for n in range(size)],
             "granularity": ["element"] * size, "sparsity": [0.01] * size, "epsilon": [0.5] * size,
             "method": ["affine"] * size, "proven": [proven] * size, "correct": [True] * size,
-            "certified": certified,
+            "certified": certified, "explainer": pl.Series([mask] * size, dtype=pl.String),
         }
     )  # fmt: skip
 
@@ -149,6 +149,9 @@ def test_a_certified_share_is_measured_on_correctly_classified_utterances() -> N
     assert outcomes_of(criteria, rows([False] * 100), VICTIM, smoothed)[0].result == "inconclusive"
     wrong = table.with_columns(pl.lit(False).alias("correct"))
     assert outcomes_of(criteria, rows([False] * 100), VICTIM, wrong)[0].result == "inconclusive"
+    inside = bounds([True] * 100, mask="gradient")
+    (outcome,) = outcomes_of(criteria, rows([False] * 100), VICTIM, pl.concat([table, inside]))
+    assert outcome.figure.value == 0.8
     (outcome,) = outcomes_of(criteria, rows([False] * 100), VICTIM)
     assert outcome.result == "inconclusive"
     assert "no method of certification" in outcome.reason

@@ -40,6 +40,19 @@ def certify(
             "that suits the victim."
         ),
     ] = None,
+    explainer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Also bound what any attack can do inside the mask of this explainer. Repeatable."
+        ),
+    ] = None,
+    scope: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            help="Mask size as a multiple of the budget k. Repeatable. The default is 1 and 8.",
+        ),
+    ] = None,
     ids: Ids = None,
     utterances: Annotated[
         int, typer.Option(min=1, help="Maximum number of utterances to certify.")
@@ -49,7 +62,9 @@ def certify(
 ) -> None:
     """Certify utterances that the victim classifies correctly: no attack can change their class."""
     from sigma_ser.core import registry
+    from sigma_ser.core.errors import ConfigError
     from sigma_ser.core.settings import parse_call
+    from sigma_ser.explainers.explanation import make_explainer
     from sigma_ser.study.attack import attack_exposure
     from sigma_ser.study.certificates import certificate_grid
 
@@ -58,6 +73,10 @@ def certify(
     name, settings = (None, {}) if method is None else parse_call(method)
     if name is not None:
         registry.make("certificate", name, settings)
+    for one in explainer or ():
+        make_explainer(one)
+    if scope and not explainer:
+        raise ConfigError("--scope needs --explainer, whose mask has this size")
     check_order("certify", victim, features)
     victim, features = victim_source(victim), features_folder(features)
     cells = list(
@@ -65,7 +84,8 @@ def certify(
             victim, features,
             sparsity=sparsity or [0.01], epsilon=epsilon or [0.5],
             granularity=granularity,  # type: ignore[arg-type]
-            method=name, settings=settings, ids=None if ids is None else read_ids(ids),
+            method=name, settings=settings, explainers=explainer or [], scopes=scope or [1, 8],
+            ids=None if ids is None else read_ids(ids),
             utterances=utterances, batch_size=batch_size,
         )
     )  # fmt: skip
@@ -107,7 +127,7 @@ def _print_table(cells: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    titles = ("method", "sparsity", "epsilon", "certified", "lowest margin", "s")
+    titles = ("method", "mask", "sparsity", "epsilon", "certified", "lowest margin", "s")
     if not sys.stdout.isatty():
         for line in (titles, *map(_line, cells)):
             typer.echo("\t".join(line))
@@ -122,6 +142,7 @@ def _line(cell: dict[str, Any]) -> list[str]:
     margins = [margin for margin in cell["margins"].values() if margin is not None]
     return [
         cell["method"] if cell["proven"] else f"{cell['method']} (unproven)",
+        "none" if cell["explainer"] is None else f"{cell['explainer']} ×{cell['scope']}",
         f"{cell['sparsity']}",
         f"{cell['epsilon']}",
         f"{100 * cell['certified_share']:.0f} % of {cell['utterances']}",

@@ -73,6 +73,7 @@ def _bars(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             one["certified"] / line["utterances"]
             for one in record["certificates"]
             if one["proven"]
+            and one["explainer"] is None
             and line["surface"] == "features"
             and all(one[name] == line[name] for name in ("granularity", "sparsity", "epsilon"))
         ]

@@ -15,17 +15,22 @@ if TYPE_CHECKING:
 
 _UTTERANCE = ("corpus", "protocol", "encoder", "layer", "victim", "fold", "utterance")
 _BUDGET = ("granularity", "sparsity", "epsilon")
+# Columns of the mask inside which a bound holds.
+MASK = ("explainer", "mask_source", "scope")
+# One chart each.
+_PANEL = ("title", "method", *MASK, "granularity", "epsilon")
 _TICKS = [(v, f"{round(100 * v)}") for v in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)]
 
 
 @dataclass(frozen=True)
 class Bracket:
-    """What certificates and attacks leave open for one victim at one budget, over all its folds.
+    """What certificates and attacks leave open for one victim in one condition, over all folds.
 
     Attributes:
         title: the victim, with what distinguishes it from others of its name.
         method: of the certificate.
         proven: whether its bounds are proven.
+        explainer, mask_source, scope: the mask inside which the bound holds; `None` without one.
         granularity, sparsity, epsilon: the budget.
         utterances: number of utterances, misclassified ones included.
         certified: number of utterances that no attack can make the victim misclassify.
@@ -38,6 +43,9 @@ class Bracket:
     title: str
     method: str
     proven: bool
+    explainer: str | None
+    mask_source: str | None
+    scope: int | None
     granularity: str
     sparsity: float
     epsilon: float
@@ -47,6 +55,14 @@ class Bracket:
     undecided: int
     wrong: int
     contradictions: int
+
+    @property
+    def mask(self) -> str:
+        """The mask in words; empty without one."""
+        if self.explainer is None:
+            return ""
+        owner = "" if self.mask_source == "own" else f" of {self.mask_source}"
+        return f"{self.explainer} ×{self.scope}{owner}"
 
     @property
     def certified_accuracy(self) -> float:
@@ -67,8 +83,9 @@ def brackets(rows: pl.DataFrame, certificates: pl.DataFrame | None) -> list[Brac
         certificates: `certificates.parquet`; `None` without certificates.
 
     Returns:
-        One bracket for each victim, method and budget. Certificates of a smoothed victim, which is
-        another model than the attacked one, are left out.
+        One bracket for each victim, method, mask and budget. A bound without a mask holds for every
+        attack, one inside a mask for the attacks inside the same mask. Certificates of a smoothed
+        victim, which is another model than the attacked one, are left out.
     """
     import polars as pl
 
@@ -77,15 +94,20 @@ def brackets(rows: pl.DataFrame, certificates: pl.DataFrame | None) -> list[Brac
     bounds = certificates.filter(pl.col("method") != "frame-ablation")
     # A certificate says nothing about a waveform under a budget of the same numbers.
     rows = rows.filter(pl.col("surface") == "features")
-    fooled = rows.group_by(*_UTTERANCE, *_BUDGET).agg(
-        (pl.col("success") & pl.col("correct_before")).any().alias("fooled")
+    success = (pl.col("success") & pl.col("correct_before")).any().alias("fooled")
+    anywhere, inside = [*_UTTERANCE, *_BUDGET], [*_UTTERANCE, *_BUDGET, *MASK]
+    free = pl.col("explainer").is_null()
+    joined = pl.concat(
+        [
+            bounds.filter(free).join(rows.group_by(anywhere).agg(success), on=anywhere),
+            bounds.filter(~free).join(rows.group_by(inside).agg(success), on=inside),
+        ]
     )
-    joined = bounds.join(fooled, on=[*_UTTERANCE, *_BUDGET], how="inner")
     group = [name for name in _UTTERANCE if name not in {"utterance", "fold"}]
     varying = [name for name in group if joined[name].n_unique() > 1 and name != "victim"]
     found = []
     right, certified, lost = pl.col("correct"), pl.col("certified"), pl.col("fooled")
-    summary = joined.group_by(*group, "method", "proven", *_BUDGET, maintain_order=True).agg(
+    summary = joined.group_by(*group, "method", "proven", *MASK, *_BUDGET, maintain_order=True).agg(
         pl.len().alias("utterances"),
         (right & certified & ~lost).sum().alias("certified"),
         (right & lost).sum().alias("fooled"),
@@ -104,13 +126,11 @@ def brackets(rows: pl.DataFrame, certificates: pl.DataFrame | None) -> list[Brac
 def bracket_charts(found: Sequence[Bracket]) -> list[Chart]:
     """Certified accuracy and accuracy under attack over sparsity, one chart for each victim."""
     charts = []
-    panels = dict.fromkeys((one.title, one.method, one.granularity, one.epsilon) for one in found)
-    for panel in panels:
-        title, method, granularity, epsilon = panel
-        line = [
-            one for one in found
-            if (one.title, one.method, one.granularity, one.epsilon) == panel
-        ]  # fmt: skip
+    panels: dict[tuple[object, ...], list[Bracket]] = {}
+    for one in found:
+        panels.setdefault(tuple(getattr(one, name) for name in _PANEL), []).append(one)
+    for line in panels.values():
+        first = line[0]
         sparsities = [one.sparsity for one in line]
         if len(line) < 2:
             continue
@@ -131,8 +151,9 @@ def bracket_charts(found: Sequence[Bracket]) -> list[Chart]:
             plot.line(list(zip(sparsities, values, strict=True)), style, label=label)
             for x, y in zip(sparsities, values, strict=True):
                 plot.point(x, y, style, title=f"{label}: {share(y)} at {share(x)}")
-        units = "" if granularity == "element" else f", whole {granularity}s"
-        text = f"{title}, ε = {epsilon:g} σ{units} ({method})"
+        units = "" if first.granularity == "element" else f", whole {first.granularity}s"
+        mask = f" in {first.mask}" if first.mask else ""
+        text = f"{first.title}{mask}, ε = {first.epsilon:g} σ{units} ({first.method})"
         charts.append(
             Chart(text, plot.svg(f"Certified accuracy and accuracy under attack: {text}"))
         )

@@ -17,6 +17,7 @@ from sigma_ser.runs.files import read_object, read_objects
 from sigma_ser.runs.layout import RunLayout
 from sigma_ser.runs.repairs import read_repairs
 
+from .certificates import MASK
 from .exemplar import Exemplar
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def load_inputs(folder: Path) -> ReportInputs:
         exemplars=_exemplars(layout, digests, rows),
         exemplar_sounds=study.get("evaluation", {}).get("exemplar_sounds"),
         replays=_table(layout.replays),
-        certificates=_table(layout.certificates),
+        certificates=_certificates(layout.certificates),
         seconds=stamp.get("seconds"),
         repairs=read_repairs(layout),
     )
@@ -156,6 +157,18 @@ def _table(path: Path) -> pl.DataFrame | None:
         return pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as fault:
         raise DamagedRunError(f"{path} is damaged ({fault}); {_AGAIN}", path) from fault
+
+
+def _certificates(path: Path) -> pl.DataFrame | None:
+    """The certificates of a run, with the columns of their masks."""
+    found = _table(path)
+    lacking = [] if found is None else [name for name in MASK if name not in found.columns]
+    if lacking:
+        raise RunError(
+            f"{path} was written by another version of sigma-ser, which had no column "
+            f"{lacking[0]!r}; run the study again with this one"
+        )
+    return found
 
 
 def _text(path: Path) -> str:

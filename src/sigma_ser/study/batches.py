@@ -25,7 +25,7 @@ from sigma_ser.runs.files import read_tensors
 
 from .artifacts import Artifacts
 from .config import CONSENSUS
-from .steps import AttackStep, FloorStep, MaskStep, SaliencyStep, UniversalStep, VictimStep
+from .steps import MaskedStep, MaskStep, SaliencyStep, UniversalStep, VictimStep
 from .tasks import PartTask
 
 # Encoders that frame alike may still differ by this many frames at the end of an utterance.
@@ -73,8 +73,8 @@ class StepBatch:
         """The same utterances as features and classes of another victim."""
         return step_batch(self.artifacts, self.task, victim, self.rows)
 
-    def mask(self, step: FloorStep | AttackStep) -> Bool[Tensor, "B T D"] | None:
-        """The mask of a cell, from the banks; `None` for native attacks."""
+    def mask(self, step: MaskedStep) -> Bool[Tensor, "B T D"] | None:
+        """The mask of a step, from the banks; `None` where it has none."""
         if step.mask is None or step.scope is None:
             return None
         return _mask(self, step.mask, step.budget.units, step.scope)

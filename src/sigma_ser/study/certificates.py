@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from sigma_ser.certificates.certify import certify
@@ -18,6 +18,8 @@ from sigma_ser.core.budget import Budget, Granularity
 from sigma_ser.core.contracts import Victim
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.encoders.store import FeatureStore
+from sigma_ser.explainers.explanation import explanation, make_explainer
+from sigma_ser.masks.topk import explainer_mask
 
 from .artifacts import Artifacts
 from .attack import chosen_utterances
@@ -37,6 +39,7 @@ def certificate_rows(
     *,
     method: str | None,
     settings: Mapping[str, Any],
+    mask: Bool[Tensor, "B T D"] | None = None,
 ) -> list[dict[str, Any]]:
     """Certify a batch, and describe each utterance.
 
@@ -47,13 +50,14 @@ def certificate_rows(
         budget: with a sparsity and one epsilon.
         method: name of a method; `None` chooses one.
         settings: of the method.
+        mask: the elements that may change; `None`: all.
 
     Returns:
         For each utterance its id, whether the victim classifies it correctly, the certificate,
         and its share of the seconds.
     """
     started = time.perf_counter()
-    bound = certify(victim, batch, labels, budget, method=method, **settings)
+    bound = certify(victim, batch, labels, budget, mask, method, **settings)
     seconds = (time.perf_counter() - started) / len(batch)
     with torch.no_grad():
         right = victim(batch.x, batch.lengths).argmax(1) == labels
@@ -76,13 +80,17 @@ def certificate_rows(
 
 
 def certificate_schema() -> pa.Schema:
-    """Columns of `certificates.parquet`: one row for each utterance, victim, method and budget."""
+    """Columns of `certificates.parquet`: one row for each utterance, victim, method and condition.
+
+    `explainer`, `mask_source` and `scope` are null where the bound holds without a mask.
+    """
     import pyarrow as pa
 
     texts = ("utterance", "victim", "fold", "corpus", "protocol", "encoder", "layer")
     text, number, truth = pa.string(), pa.float64(), pa.bool_()
     return pa.schema(
         [(name, text) for name in texts]
+        + [("explainer", text), ("mask_source", text), ("scope", pa.int64())]
         + [("correct", truth), ("method", text), ("proven", truth), ("granularity", text)]
         + [("sparsity", number), ("epsilon", number), ("certified", truth), ("margin", number)]
         + [("allowance", number), ("seconds", number)]
@@ -101,13 +109,16 @@ def certify_part(task: PartTask, step: CertificateStep, artifacts: Artifacts) ->
         "protocol": setting.protocol,
         "encoder": setting.encoder,
         "layer": str(setting.layer),
+        "explainer": None if step.mask is None else step.mask.explainer,
+        "mask_source": None if step.mask is None else step.mask.source,
+        "scope": step.scope,
     }
     rows = [
         about | row
         for here in step_batches(task, artifacts)
         for row in certificate_rows(
             here.victim, here.batch, here.labels, step.budget.of(here.batch),
-            method=step.method, settings=step.settings,
+            method=step.method, settings=step.settings, mask=here.mask(step),
         )
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, schema=certificate_schema())
@@ -122,11 +133,13 @@ def certificate_grid(
     granularity: Granularity = "element",
     method: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    explainers: Sequence[str] = (),
+    scopes: Sequence[int] = (1,),
     ids: Sequence[str] | None = None,
     utterances: int = 48,
     batch_size: int = 16,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the certificates of one victim at a grid of budgets, one summary for each budget.
+    """Yield the certificates of one victim at a grid of budgets, one summary for each condition.
 
     Args:
         victim: a trained victim's folder, or another source of `load_victim`.
@@ -136,6 +149,8 @@ def certificate_grid(
         granularity: the units that are chosen whole.
         method: name of a method; `None` chooses the one that suits the victim.
         settings: of a method that is named.
+        explainers: also bound what can be done inside the masks of these, which explain the victim.
+        scopes: sizes of those masks as multiples of the budget.
         ids: utterances to choose from; `None` takes those that the victim was not trained on.
         utterances: maximum number of utterances, all of them classified correctly.
         batch_size: utterances in a batch.
@@ -147,21 +162,33 @@ def certificate_grid(
     model, view, index, chosen = chosen_utterances(
         FeatureStore(features), victim, ids, utterances, batch_size
     )
-    for bound, share in itertools.product(epsilon, sparsity):
+    made = {name: make_explainer(name) for name in explainers}
+    parts = []
+    for start in range(0, len(chosen), batch_size):
+        part = chosen[start : start + batch_size]
+        batch, labels = view.batch(part), index[view.labels(part)]
+        # One explanation serves every budget and scope.
+        maps = {one: explanation(made[one], model, batch, labels) for one in explainers}
+        parts.append((batch, labels, maps))
+    masks: list[tuple[str | None, int | None]] = [
+        (None, None),
+        *itertools.product(explainers, scopes),
+    ]
+    for bound, share, (explainer, scope) in itertools.product(epsilon, sparsity, masks):
         budget = Budget(sparsity=share, epsilon=bound, granularity=granularity)
         rows: list[dict[str, Any]] = []
-        for start in range(0, len(chosen), batch_size):
-            part = chosen[start : start + batch_size]
-            labels = index[view.labels(part)]
-            batch = view.batch(part)
+        for batch, labels, maps in parts:
+            mask = None
+            if explainer is not None and scope is not None:
+                mask = explainer_mask(made[explainer], maps[explainer], model, batch, budget, scope)
             rows += certificate_rows(
-                model, batch, labels, budget, method=method, settings=settings or {}
+                model, batch, labels, budget, method=method, settings=settings or {}, mask=mask
             )
-        yield certificate_summary(rows)
+        yield {"explainer": explainer, "scope": scope, **certificate_summary(rows)}
 
 
 def certificate_summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Summarise the rows of one budget; a margin that is not finite becomes `None`."""
+    """Summarise the rows of one condition; a margin that is not finite becomes `None`."""
     first = rows[0]
     certified = sum(row["certified"] for row in rows)
     condition = ("method", "proven", "granularity", "sparsity", "epsilon")

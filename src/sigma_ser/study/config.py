@@ -140,14 +140,10 @@ class BudgetSection(_Section):
     granularity: list[Granularity] = Field(["element"], min_length=1)
 
 
-class AttackSection(_OpenSection):
-    """One attack, native and inside masks. Further keys are its settings."""
+class MaskedSection(_OpenSection):
+    """What runs without a mask and inside the masks of explainers."""
 
-    name: str
-    surface: Surfaces = Field(
-        [FEATURES, WAVEFORM], description="of the surfaces of the study, those that it attacks"
-    )
-    native: StrictBool = Field(True, description="also run it with a support of its own choice")
+    native: StrictBool = Field(True, description="also run it without a mask")
     explainers: list[str] = Field([], description="also run it inside the masks of these")
     scopes: list[Annotated[int, Field(ge=1, le=10**9)]] = Field([1], min_length=1)
     mask_sources: list[str] = Field(
@@ -158,17 +154,34 @@ class AttackSection(_OpenSection):
         "of all victims; `universal`, one map for a victim; or `victim@encoder:layer`, whose "
         "frames carry over",
     )
+
+    @property
+    def described(self) -> str:
+        """The section as the subject of an error message."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _runs_somewhere(self) -> MaskedSection:
+        if not self.native and not self.explainers:
+            raise ValueError(f"{self.described} runs nowhere: set native = true or name explainers")
+        return self
+
+
+class AttackSection(MaskedSection):
+    """One attack, native and inside masks. Further keys are its settings."""
+
+    name: str
+    surface: Surfaces = Field(
+        [FEATURES, WAVEFORM], description="of the surfaces of the study, those that it attacks"
+    )
     seeds: Distinct[Seed] | None = Field(
         None, description="of its randomness; the study's by default"
     )
 
-    @model_validator(mode="after")
-    def _runs_somewhere(self) -> AttackSection:
-        if not self.native and not self.explainers:
-            raise ValueError(
-                f"attack {self.name!r} runs nowhere: set native = true or name explainers"
-            )
-        return self
+    @property
+    def described(self) -> str:
+        """The section as the subject of an error message."""
+        return f"attack {self.name!r}"
 
 
 class CorruptionSection(_OpenSection):
@@ -180,12 +193,17 @@ class CorruptionSection(_OpenSection):
     )
 
 
-class CertificateSection(_OpenSection):
+class CertificateSection(MaskedSection):
     """Lower bounds on the margins at every budget. Further keys are settings of the method."""
 
     method: str | None = Field(
         None, description="name of a method; by default the tightest proven one for each victim"
     )
+
+    @property
+    def described(self) -> str:
+        """The section as the subject of an error message."""
+        return "the certificate" if self.method is None else f"certificate {self.method!r}"
 
 
 class ConsistencySection(_Section):

@@ -15,7 +15,7 @@ from .config import (
     SOURCES,
     UNIVERSAL,
     WAVEFORM,
-    AttackSection,
+    MaskedSection,
     StudyConfig,
     Surface,
 )
@@ -36,31 +36,39 @@ def check_victim_names(study: StudyConfig) -> None:
             )
 
 
-def check_sources(study: StudyConfig, attack: AttackSection) -> None:
-    """Check the mask sources of an attack before any recording is read.
+def check_sources(study: StudyConfig, section: MaskedSection, surfaces: Sequence[Surface]) -> None:
+    """Check the mask sources of an attack or a certificate before any recording is read.
+
+    Args:
+        study: the configuration.
+        section: one of its attacks or certificates.
+        surfaces: those of the study on which it may run.
 
     Raises:
         ConfigError: if a mask comes from a victim that is not in the study.
     """
     names = {
-        section.title if len(section.seeds) == 1 else f"{section.title}-{seed}"
-        for section in study.victims
-        for seed in section.seeds
+        victim.title if len(victim.seeds) == 1 else f"{victim.title}-{seed}"
+        for victim in study.victims
+        for seed in victim.seeds
     }
-    if not any(sources_on(surface, attack.mask_sources) for surface in study.surface):
+    if not any(sources_on(surface, section.mask_sources) for surface in surfaces):
+        why = "is not attacked in this study; add it to the key surface, or"
+        if WAVEFORM in study.surface:
+            why = "cannot restrict changes of features;"
         raise ConfigError(
-            f"attack {attack.name!r} takes masks from {WAVEFORM!r}, which is not attacked in this "
-            f'study; add it to the key surface, or use mask_sources = "{OWN}"'
+            f"{section.described} takes masks from {WAVEFORM!r}, which {why} "
+            f'use mask_sources = "{OWN}"'
         )
-    for source in attack.mask_sources:
+    for source in section.mask_sources:
         if source not in SOURCES and source.partition("@")[0] not in names:
             raise ConfigError(
-                f"attack {attack.name!r} takes masks from {source!r}, which is not a victim of the "
+                f"{section.described} takes masks from {source!r}, which is not a victim of the "
                 f"study; give one of: {', '.join([*sorted(names), *SOURCES])}"
             )
         if source == OTHERS and len(names) == 1:
             raise ConfigError(
-                f"attack {attack.name!r} takes masks from other victims, but {min(names)!r} is the "
+                f"{section.described} takes masks from other victims, but {min(names)!r} is the "
                 f"only victim; add another one, or use {OWN!r}"
             )
 
@@ -84,7 +92,7 @@ def sources_on(surface: Surface, sources: Sequence[str], control: bool = False) 
 
 
 def mask_owners(
-    source: str, victim: VictimStep, victims: Sequence[VictimStep], attack: str, granularity: str
+    source: str, victim: VictimStep, victims: Sequence[VictimStep], what: str, granularity: str
 ) -> list[VictimStep]:
     """The victims whose maps a source stands for.
 
@@ -92,7 +100,7 @@ def mask_owners(
         source: as in `mask_sources` of a study.
         victim: the attacked one.
         victims: all of the study.
-        attack: the attack that takes the mask, for errors.
+        what: what takes the mask, as the subject of an error message.
         granularity: of the budget.
 
     Returns:
@@ -108,7 +116,7 @@ def mask_owners(
         return [below or victim]
     if victim.setting.layer == "all" and victim.on_features is None:
         raise ConfigError(
-            f"attack {attack!r} takes masks from {source!r}, but with layer = "
+            f"{what} takes masks from {source!r}, but with layer = "
             '"all" each victim receives its own weighted sum of layers; use mask_sources = "own"'
         )
     if source == OTHERS:
@@ -116,24 +124,24 @@ def mask_owners(
     if source in (CONSENSUS, UNIVERSAL):
         return here if source == CONSENSUS else [victim]
     if "@" in source:
-        return _on_another_encoder(source, victim, victims, attack, granularity)
+        return _on_another_encoder(source, victim, victims, what, granularity)
     owners = [one for one in here if one.name == source]
     if not owners:
         names = ", ".join([*sorted({one.name for one in victims}), *SOURCES])
         raise ConfigError(
-            f"attack {attack!r} takes masks from {source!r}, which is not a victim "
+            f"{what} takes masks from {source!r}, which is not a victim "
             f"of the study; give one of: {names}"
         )
     return owners
 
 
 def _on_another_encoder(
-    source: str, victim: VictimStep, victims: Sequence[VictimStep], attack: str, granularity: str
+    source: str, victim: VictimStep, victims: Sequence[VictimStep], what: str, granularity: str
 ) -> list[VictimStep]:
     """The victim on another encoder whose frames make the mask, or none for the same one."""
     if victim.on_features is None and granularity not in {"frame", "segment"}:
         raise ConfigError(
-            f"attack {attack!r} takes masks from {source!r}: only whole frames are "
+            f"{what} takes masks from {source!r}: only whole frames are "
             "comparable between encoders, so set budgets.granularity to frame or segment"
         )
     name, _, place = source.partition("@")
@@ -146,13 +154,13 @@ def _on_another_encoder(
     ]  # fmt: skip
     if not found:
         raise ConfigError(
-            f"attack {attack!r} takes masks from {source!r}, which is not in the study; "
+            f"{what} takes masks from {source!r}, which is not in the study; "
             "write victim@encoder:layer as the rows name them"
         )
     rate = found[0].setting.frame_seconds
     if not math.isclose(rate, victim.setting.frame_seconds, rel_tol=_SAME_RATE):
         raise ConfigError(
-            f"attack {attack!r} takes masks from {source!r}, whose frames are {rate:g} s "
+            f"{what} takes masks from {source!r}, whose frames are {rate:g} s "
             f"apart and not {victim.setting.frame_seconds:g} s; use encoders of one frame rate"
         )
     return [one for one in found if one.setting != victim.setting]

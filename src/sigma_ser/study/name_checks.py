@@ -21,7 +21,7 @@ from sigma_ser.victims.loading import load_victim
 from sigma_ser.victims.settings import TrainingSettings
 
 from .budgets import corruption_settings
-from .config import AttackSection, CertificateSection, StudyConfig, VictimSection
+from .config import FEATURES, CertificateSection, MaskedSection, StudyConfig, VictimSection
 from .loading import LoadedStudy
 from .mask_sources import check_sources, check_victim_names
 from .tracking import check_tracking
@@ -52,7 +52,8 @@ def check_names(study: LoadedStudy) -> Executor:
     for number, victim in enumerate(config.victims):
         _check_victim(victim, number, places)
     for number, section in enumerate(config.attacks):
-        _check_attack(section, number, config, places)
+        with places.errors_at("attacks", number, keys=section.settings, name="name"):
+            make_attack(section.name, **section.settings)
     if config.consistency.explainer is not None:
         with places.errors_at("consistency", "explainer"):
             _make_explainer(config, config.consistency.explainer, config.consistency.settings)
@@ -62,8 +63,7 @@ def check_names(study: LoadedStudy) -> Executor:
     with places.errors_at("victims"):
         check_victim_names(config)
     for number, section in enumerate(config.attacks):
-        with places.errors_at("attacks", number, "mask_sources"):
-            check_sources(config, section)
+        _check_masks(section, "attacks", number, config, places)
     for number, corruption in enumerate(config.corruptions):
         with places.errors_at("corruptions", number, keys=corruption.settings, name="name"):
             for settings in corruption_settings(corruption, config.budgets):
@@ -71,6 +71,7 @@ def check_names(study: LoadedStudy) -> Executor:
     for number, certificate in enumerate(config.certificates):
         with places.errors_at("certificates", number, keys=certificate.settings, name="method"):
             _check_certificate(certificate)
+        _check_masks(certificate, "certificates", number, config, places)
     check_tracking(config)
     return executor
 
@@ -85,15 +86,19 @@ def _check_certificate(section: CertificateSection) -> None:
         )
 
 
-def _check_attack(section: AttackSection, number: int, config: StudyConfig, places: Places) -> None:
-    with places.errors_at("attacks", number, keys=section.settings, name="name"):
-        make_attack(section.name, **section.settings)
+def _check_masks(
+    section: MaskedSection, kind: str, number: int, config: StudyConfig, places: Places
+) -> None:
+    """Explainers and mask sources of an attack or a certificate."""
+    surfaces = [FEATURES] if isinstance(section, CertificateSection) else config.surface
     for index, name in enumerate(section.explainers):
         loc = ("explainers", name) if name in config.explainers else (
-            "attacks", number, "explainers", index
+            kind, number, "explainers", index
         )  # fmt: skip
         with places.errors_at(*loc, keys=config.explainers.get(name, ())):
             _make_explainer(config, name)
+    with places.errors_at(kind, number, "mask_sources"):
+        check_sources(config, section, surfaces)
 
 
 def _make_explainer(

@@ -14,7 +14,7 @@ from sigma_ser.core.files import content_key
 from sigma_ser.corpora.samples import evenly
 
 from .budgets import budgets_of, corruption_settings
-from .config import CONSENSUS, FEATURES, UNIVERSAL, WAVEFORM, AttackSection, StudyConfig
+from .config import CONSENSUS, FEATURES, UNIVERSAL, WAVEFORM, MaskedSection, StudyConfig
 from .mask_sources import mask_owners, own_or_name, sources_on
 from .samples import attacked_parts, unattacked_part
 from .steps import (
@@ -227,11 +227,15 @@ class _Planner:
         ):
             if victim.setting.surface != FEATURES:
                 continue
-            key = self.key(
-                "certificate", victim.key, section.method, section.settings, budget.parts,
-                study.evaluation.batch_size, self.sample_keys[victim.sample],
-            )  # fmt: skip
-            yield CertificateStep(key, victim, budget, section.method, section.settings)
+            for mask, scope in self._conditions(section, victim, budget.granularity):
+                key = self.key(
+                    "certificate", victim.key, section.method, section.settings,
+                    None if mask is None else mask.key, scope, budget.parts,
+                    study.evaluation.batch_size, self.sample_keys[victim.sample],
+                )  # fmt: skip
+                yield CertificateStep(
+                    key, victim, budget, section.method, section.settings, mask, scope
+                )
 
     def _gradient_check(self, victim: VictimStep) -> GradientStep | None:
         """The check at the largest budget, on utterances of all lengths."""
@@ -246,7 +250,7 @@ class _Planner:
         return self.gradients.setdefault(key, GradientStep(key, victim, budget, part))
 
     def _conditions(
-        self, section: AttackSection, victim: VictimStep, granularity: str
+        self, section: MaskedSection, victim: VictimStep, granularity: str
     ) -> Iterator[tuple[MaskStep | None, int | None]]:
         """Mask and scope of each cell; the native one has none."""
         if section.native:
@@ -267,9 +271,9 @@ class _Planner:
         source: str,
         victim: VictimStep,
         granularity: str,
-        section: AttackSection,
+        section: MaskedSection,
     ) -> Iterator[MaskStep]:
-        owners = mask_owners(source, victim, self.victims, section.name, granularity)
+        owners = mask_owners(source, victim, self.victims, section.described, granularity)
         if source == CONSENSUS:
             maps = tuple(self._saliency(one, explainer) for one in owners)
             yield MaskStep(explainer, CONSENSUS, maps)

@@ -20,6 +20,7 @@ from .steps import (
     ExemplarStep,
     FloorStep,
     GradientStep,
+    MaskStep,
     Part,
     PartStep,
     Plan,
@@ -184,14 +185,17 @@ def described(step: Step) -> str:
         case FloorStep():
             text = f"consistency floor of {described(step.victim)}"
         case AttackStep():
-            mask = "" if step.mask is None else f" in {step.mask.explainer} of {step.mask.source}"
-            text = f"{step.attack}{mask} on {described(step.victim)}"
+            text = f"{step.attack}{_inside(step.mask)} on {described(step.victim)}"
         case CorruptionStep():
             text = f"{step.corruption} on {described(step.victim)}"
         case ReplayStep():
             text = f"{described(step.source)}, replayed on {step.victim.name}"
         case CertificateStep():
-            text = f"certificate of {described(step.victim)}"
+            text = f"certificate{_inside(step.mask)} of {described(step.victim)}"
         case ExemplarStep():
             text = f"{step.utterance} under {described(step.source)}"
     return text
+
+
+def _inside(mask: MaskStep | None) -> str:
+    return "" if mask is None else f" in {mask.explainer} of {mask.source}"

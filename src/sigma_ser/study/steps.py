@@ -148,17 +148,6 @@ class GradientStep(KeyedStep):
     utterances: Part = field(repr=False)
 
 
-@dataclass(frozen=True, eq=False)
-class CertificateStep(KeyedStep):
-    """Lower bounds on the margins of the attacked utterances at one budget, without a mask."""
-
-    key: str
-    victim: VictimStep
-    budget: PlannedBudget
-    method: str | None
-    settings: Mapping[str, Any]
-
-
 @dataclass(frozen=True)
 class MaskStep:
     """Whose maps make a mask: those of one victim, the mean of several, or a universal one.
@@ -237,6 +226,19 @@ class AttackStep(KeyedStep):
 
 
 @dataclass(frozen=True, eq=False)
+class CertificateStep(KeyedStep):
+    """Lower bounds on the margins of the attacked utterances in one condition."""
+
+    key: str
+    victim: VictimStep
+    budget: PlannedBudget
+    method: str | None
+    settings: Mapping[str, Any]
+    mask: MaskStep | None = None
+    scope: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class CorruptionStep(KeyedStep):
     """One natural corruption of the attacked utterances, shown to one victim on the waveform."""
 
@@ -281,6 +283,7 @@ class ExemplarStep(KeyedStep):
 
 
 RowStep = AttackStep | CorruptionStep
+MaskedStep = FloorStep | AttackStep | CertificateStep
 PartStep = SaliencyStep | FloorStep | RowStep | ReplayStep | CertificateStep
 Step = VictimStep | GradientStep | UniversalStep | PartStep | ExemplarStep
 

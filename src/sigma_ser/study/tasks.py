@@ -14,6 +14,7 @@ from .steps import (
     ExemplarStep,
     FloorStep,
     GradientStep,
+    MaskedStep,
     Part,
     PartStep,
     ReplayStep,
@@ -86,7 +87,7 @@ class PartTask:
         """Files of earlier stages without which the task cannot be done."""
         layout, step = self.layout, self.step
         needed = [VictimTask(layout, step.victim).target]
-        if isinstance(step, FloorStep | AttackStep) and step.mask is not None:
+        if isinstance(step, MaskedStep) and step.mask is not None:
             needed += [
                 layout.universal(one.key) if isinstance(one, UniversalStep)
                 else layout.saliency(one.key, self.part)

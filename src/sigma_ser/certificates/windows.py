@@ -1,0 +1,259 @@
+"""Bounds of the damage that changes do through two convolutions with ReLU, window by window.
+
+A unit of the second convolution at frame `t` sees the `2K - 1` frames around `t`, its *window*.
+With at most `n` changed elements in a window, and kernels `W1` and `W2`:
+
+- The pre-activation of the first layer changes by `a = W1 delta`, at most `R1(n)`. Its activation
+  changes by `s a + b` with the slope `s` of the clean utterance. The part `b >= 0` beyond the kink
+  is at most `(1 - |h| / R1(n))_+` times the part of `a` toward the kink (see `relaxation`).
+- The pre-activation of the second layer moves toward its kink by at most `A delta + (W2)_+ b`,
+  where `A = W2 s W1` keeps the signs, and so by at most `R2(n)`. Its part beyond the kink is
+  bounded in the same manner.
+
+The damage is a linear part, which is the gradient of the clean margin, and the parts beyond the
+kinks, each of which belongs to one window. The linear part of an element is shared equally by the
+windows that contain it. An element lies in at most `2K - 1` windows, so the worst split of
+`(2K - 1) k` elements over windows bounds the damage of `k` elements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import conv1d, conv_transpose1d, pad
+
+from .relaxation import beyond_kink, reach_of_units
+
+# Numbers of elements in one batch of matrices.
+_AT_ONCE = 4_000_000
+# Beyond this share of unstable units a bound is of no use, and is not refined.
+_USEFUL = 0.5
+
+
+def convolved(x: Float[Tensor, "N A T"], weight: Float[Tensor, "B A K"]) -> Float[Tensor, "N B T"]:
+    """A convolution over time that keeps the number of frames."""
+    return conv1d(x, weight, padding=weight.shape[2] // 2)
+
+
+def gradient_of_input(
+    gradient: Float[Tensor, "J B T"], weight: Float[Tensor, "B A K"]
+) -> Float[Tensor, "J A T"]:
+    """The gradient of the input of such a convolution."""
+    return conv_transpose1d(gradient, weight, padding=weight.shape[2] // 2)
+
+
+@dataclass(frozen=True, eq=False)
+class TwoConvolutions:
+    """Kernels and clean pre-activations, and the linear damage of `J` margins, all float64.
+
+    Attributes:
+        first, second: kernels of the two convolutions.
+        h1, h2: pre-activations `(channels, frames)`.
+        gain: how much each margin falls with each activation of the second layer, in each frame.
+        radius: largest change of each input of the first layer.
+    """
+
+    first: Float[Tensor, "H D K"]
+    second: Float[Tensor, "G H K"]
+    h1: Float[Tensor, "H T"]
+    h2: Float[Tensor, "G T"]
+    gain: Float[Tensor, "J G"]
+    radius: Float[Tensor, "T D"]
+
+    @property
+    def width(self) -> int:
+        """Number of frames of a window, `2K - 1`."""
+        return 2 * self.first.shape[2] - 1
+
+    @property
+    def capacity(self) -> int:
+        """Largest number of elements of one window that may change."""
+        return int(self.windows_of((self.radius > 0).double()).sum((1, 2)).max())
+
+    @cached_property
+    def toward1(self) -> Float[Tensor, "H T"]:
+        """The direction of the kink of each unit of the first layer."""
+        return torch.where(self.h1 > 0, -1.0, 1.0).double()
+
+    @cached_property
+    def toward2(self) -> Float[Tensor, "G T"]:
+        """The direction of the kink of each unit of the second layer."""
+        return torch.where(self.h2 > 0, -1.0, 1.0).double()
+
+    @cached_property
+    def slope1(self) -> Float[Tensor, "J H T"]:
+        """How much each margin falls with each activation of the first layer."""
+        return gradient_of_input(self.gain[:, :, None] * (self.h2 > 0), self.second)
+
+    @cached_property
+    def linear(self) -> Float[Tensor, "J T D"]:
+        """How much each margin falls with each element, to first order."""
+        back = gradient_of_input(self.slope1 * (self.h1 > 0), self.first)
+        return back.transpose(1, 2)
+
+    def damage_of_windows(
+        self, counts: list[int]
+    ) -> tuple[Float[Tensor, "J T N"], Float[Tensor, "J T D"]]:
+        """Bound the damage of each window by its number of changed elements.
+
+        Args:
+            counts: numbers of elements at which bounds are computed; the last one is the largest
+                number of elements of a window that may change.
+
+        Returns:
+            For each margin, window and number of elements, from 0 to the last count, a bound. And
+            the scores of single elements: their sum bounds the damage of any change.
+        """
+        margins, frames = len(self.gain), self.h1.shape[1]
+        table = self.gain.new_full((margins, frames, counts[-1] + 1), torch.inf)
+        table[..., 0] = 0.0
+        half = self.width // 2
+        signed = self.gain.new_zeros(margins, frames + 2 * half, self.first.shape[1])
+        spread = torch.zeros_like(signed)
+        shared = self.windows_of(self.linear / self._windows_of_frame()[:, None])
+        radius = self.windows_of(self.radius)
+        kinks = [_Kinks.of(self, count) for count in counts]
+        size = max(1, _AT_ONCE // (len(self.h2) * self.width * self.first.shape[1]))
+        for start in range(0, frames, size):
+            here = torch.arange(start, min(start + size, frames))
+            effect = self._effect(here) * radius[here, None]
+            ordered = effect.abs().flatten(2).topk(counts[-1], 2).values.cumsum(2)
+            for kink in kinks:
+                reach = kink.reach_of_second(here, effect, ordered[..., kink.most - 1])
+                up, around = kink.scores(here, effect, reach)
+                scores = (shared[:, here] * radius[here] + up).abs() + around
+                best = scores.flatten(2).topk(kink.most, 2).values.cumsum(2)
+                known = table[:, here, 1 : kink.most + 1]
+                table[:, here, 1 : kink.most + 1] = torch.minimum(known, best)
+            for at, frame in enumerate(here.tolist()):
+                # Those of the last, and largest, count hold for every change.
+                signed[:, frame : frame + self.width] += up[:, at]
+                spread[:, frame : frame + self.width] += around[:, at]
+        inner = slice(half, half + frames)
+        return table, (self.linear * self.radius + signed[:, inner]).abs() + spread[:, inner]
+
+    def windows_of(self, values: Float[Tensor, "*J T D"]) -> Float[Tensor, "*J T W D"]:
+        """The frames of each window; zero outside the utterance."""
+        half = self.width // 2
+        return pad(values, (0, 0, half, half)).unfold(-2, self.width, 1).transpose(-1, -2)
+
+    def _windows_of_frame(self) -> Float[Tensor, "T"]:
+        """The number of windows that contain each frame."""
+        frames = torch.arange(self.h1.shape[1])
+        return ((frames[:, None] - frames).abs() <= self.width // 2).sum(1).double()
+
+    def near(self, values: Float[Tensor, "H T"]) -> Float[Tensor, "T K H"]:
+        """The `K` frames of the first layer that each frame of the second sees; else zero."""
+        width = self.second.shape[2]
+        return pad(values, (width // 2, width // 2)).unfold(1, width, 1).permute(1, 2, 0)
+
+    def composed(
+        self, coefficients: Float[Tensor, "N K H"], *, absolute: bool = False
+    ) -> Float[Tensor, "N W D"]:
+        """`sum_h c_oh W1_h(e)` for coefficients of the `K` frames of the first layer."""
+        hidden, channels, width = self.first.shape
+        weight = self.first.permute(0, 2, 1).reshape(hidden, width * channels)
+        weight = weight.abs() if absolute else weight
+        found = weight.new_zeros(len(coefficients), self.width, channels)
+        for offset in range(width):
+            part = coefficients[:, offset] @ weight
+            found[:, offset : offset + width] += part.view(-1, width, channels)
+        return found
+
+    def _effect(self, here: Int[Tensor, "N"]) -> Float[Tensor, "N G W D"]:
+        """`A`: the change of each pre-activation of the second layer, to first order."""
+        active = self.near((self.h1 > 0).double())[here]
+        coefficients = self.second.transpose(1, 2) * active[:, None]
+        return self.composed(coefficients.flatten(0, 1)).view(
+            *coefficients.shape[:2], self.width, -1
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Kinks:
+    """The parts beyond the kinks while at most `most` elements of a window change.
+
+    `share1` is `(1 - |h| / R1)_+` of the first layer; `moved` is what its parts beyond the kinks
+    add at most to each pre-activation of the second layer.
+    """
+
+    layers: TwoConvolutions
+    most: int
+    share1: Float[Tensor, "T K H"]
+    moved: Float[Tensor, "G T"]
+
+    @classmethod
+    def of(cls, layers: TwoConvolutions, most: int) -> _Kinks:
+        hidden, _, width = layers.first.shape
+        half = width // 2
+        # Frames outside the utterance do not exist; repeating its ends keeps the rows alike.
+        ends = pad(layers.radius.T[None], (half, half), mode="replicate")[0]
+        radius = ends.unfold(1, width, 1).permute(1, 2, 0).flatten(1)
+        weight = layers.first.permute(0, 2, 1).reshape(hidden, -1)
+        reach = reach_of_units(weight, radius, most).T
+        beyond = (reach - layers.h1.abs()).clamp(min=0.0)
+        up, down = layers.second.clamp(min=0.0), (-layers.second).clamp(min=0.0)
+        rises, falls = (convolved(beyond[None], one)[0] for one in (up, down))
+        moved = torch.where(layers.toward2 > 0, rises, falls)
+        return cls(layers, most, layers.near(beyond_kink(layers.h1, reach)), moved)
+
+    def reach_of_second(
+        self,
+        here: Int[Tensor, "N"],
+        effect: Float[Tensor, "N G W D"],
+        largest: Float[Tensor, "N G"],
+    ) -> Float[Tensor, "N G"]:
+        """`R2`: how far each pre-activation of the second layer moves toward its kink at most.
+
+        Args:
+            here: frames.
+            effect: `A` times the radius.
+            largest: sum of its largest absolute values.
+        """
+        reach = largest + self.moved[:, here].T
+        frames, units = (reach > self.layers.h2[:, here].T.abs()).nonzero(as_tuple=True)
+        if not 0 < len(frames) < _USEFUL * reach.numel():
+            return reach
+        # For unstable units: the same elements bring all units of the first layer to their kinks.
+        toward = self.layers.toward2[units, here[frames]]
+        second = (toward[:, None, None] * self.layers.second[units]).clamp(min=0.0)
+        beyond = 0.5 * second.transpose(1, 2) * self.share1[here[frames]]
+        directed = beyond * self.layers.near(self.layers.toward1)[here[frames]]
+        radius = self.layers.windows_of(self.layers.radius)[here[frames]]
+        moved = toward[:, None, None] * effect[frames, units]
+        moved = moved + self.layers.composed(directed) * radius
+        scores = moved.abs() + self.layers.composed(beyond, absolute=True) * radius
+        refined = scores.flatten(1).topk(self.most, 1).values.sum(1)
+        reach[frames, units] = torch.minimum(reach[frames, units], refined)
+        return reach
+
+    def scores(
+        self,
+        here: Int[Tensor, "N"],
+        effect: Float[Tensor, "N G W D"],
+        reach: Float[Tensor, "N G"],
+    ) -> tuple[Float[Tensor, "J N W D"], Float[Tensor, "J N W D"]]:
+        """Damage beyond the kinks: `sum_e (signed_e delta_e + spread_e |delta_e|)` at most."""
+        layers, half = self.layers, self.layers.second.shape[2] // 2
+        toward = layers.toward2[:, here].T
+        share = beyond_kink(layers.h2[:, here].T, reach)
+        kink = layers.gain.clamp(min=0.0)[:, None, :] * share
+        flat = effect.flatten(2)
+        signed = 0.5 * torch.einsum("jng,nge->jne", kink * toward, flat)
+        spread = 0.5 * torch.einsum("jng,nge->jne", kink, flat.abs())
+        up, down = layers.second.clamp(min=0.0), (-layers.second).clamp(min=0.0)
+        first = torch.einsum("jng,ghk->jnkh", kink * (toward > 0), up)
+        first += torch.einsum("jng,ghk->jnkh", kink * (toward < 0), down)
+        # A unit of the first layer counts once for the clean slopes: in the window around it.
+        first[:, :, half] += layers.slope1.clamp(min=0.0).transpose(1, 2)[:, here]
+        beyond = 0.5 * first * self.share1[here]
+        shape = (*signed.shape[:2], layers.width, layers.radius.shape[1])
+        radius = layers.windows_of(layers.radius)[here]
+        directed = (beyond * layers.near(layers.toward1)[here]).flatten(0, 1)
+        signed = signed.view(shape) + layers.composed(directed).view(shape) * radius
+        around = layers.composed(beyond.flatten(0, 1), absolute=True).view(shape)
+        return signed, spread.view(shape) + around * radius
