@@ -79,8 +79,8 @@ def audit_study(
         settings: further keywords of `load_victim`.
         surface: what is attacked. Natural corruptions are applied to the recordings in any case.
         waveform_utterances: how many of the utterances are attacked on the waveform and corrupted;
-            `None` stands for 24, and for all where the waveform is not attacked or a criterion
-            concerns it or a corruption.
+            `None` stands for 24, and for all where a criterion concerns the waveform or a
+            corruption.
 
     Raises:
         SigmaError: if the model or the corpus cannot be used, or a trained victim does not say
@@ -96,8 +96,7 @@ def audit_study(
     fewer = waveform_utterances
     if fewer is None:
         declared = criteria is not None and (criteria.budgets(WAVEFORM) or criteria.corrupted)
-        every = declared or WAVEFORM not in attacked
-        fewer = utterances if every else min(utterances, WAVEFORM_UTTERANCES)
+        fewer = utterances if declared else min(utterances, WAVEFORM_UTTERANCES)
     evaluation = {"utterances": utterances, "waveform_utterances": fewer, "batch_size": 35}
     return {
         "name": f"audit-{safe_name(source_title(model))}",
