@@ -221,6 +221,7 @@ class Lime(Surrogate):
         # A constant output differs between coalitions by the rounding of float32 only.
         if deviation <= np.finfo(np.float32).eps * np.abs(y).max():
             return torch.zeros(present.shape[1], dtype=torch.float32)
-        model = Lasso(alpha=self.alpha)
+        # The solver draws a number that it does not use; it must not be a global one.
+        model = Lasso(alpha=self.alpha, random_state=0)
         model.fit(present.double().numpy(), centred / deviation, sample_weight=weight)
         return torch.from_numpy(model.coef_ * deviation).float()
