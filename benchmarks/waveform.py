@@ -134,7 +134,7 @@ def methods(given: argparse.Namespace, here: Setting) -> Iterator[tuple[str, ss.
 def trained(given: argparse.Namespace, here: Setting) -> Path:
     """The folder of the generator, trained where it is not there."""
     folder: Path = given.work / f"{here.name}-generator"
-    if here.train and not (folder / "card.json").is_file():
+    if here.train:  # a finished training is read
         waves = ss.waveforms(here.corpus, here.train)
         classes = {label: index for index, label in enumerate(here.head.class_names)}
         labels = torch.tensor([classes[here.corpus[one].label] for one in here.train])

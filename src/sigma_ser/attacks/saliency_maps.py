@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sigma_ser.core.errors import AttackError
 from sigma_ser.core.passes import input_gradient
 
 from .active_set import ActiveSet
 
 DifferentiableMap = Literal["gradient", "input-x-gradient", "integrated-gradients"]
+
+
+def check_saliency(attack: object, kind: str) -> None:
+    """Check the setting `saliency` of an attack.
+
+    Raises:
+        AttackError: if it is not a :data:`DifferentiableMap`.
+    """
+    kinds = get_args(DifferentiableMap)
+    if kind not in kinds:
+        name = type(attack).__name__
+        raise AttackError(f"saliency of {name} must be one of {', '.join(kinds)}, got {kind!r}")
 
 
 def saliency_map(

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.contracts import Attack, AttackResult, Explainer, Explanation, Victim
-from sigma_ser.core.errors import BudgetError, ExplainerError
+from sigma_ser.core.errors import BudgetError
 from sigma_ser.core.features import FeatureBatch
-from sigma_ser.explainers.explanation import explanation, make_explainer
+from sigma_ser.explainers.explanation import as_explainer, explanation
 from sigma_ser.masks.topk import explainer_mask
 
 from .factory import make_attack
@@ -51,15 +51,9 @@ class Sigma:
     def __init__(self, explainer: str | Explainer, attack: str | Attack, scope: int = 1) -> None:
         if isinstance(scope, bool) or not isinstance(scope, int) or scope < 1:
             raise BudgetError(f"scope must be an integer of at least 1, got {scope!r}")
-        if isinstance(explainer, str):
-            explainer = make_explainer(explainer)
         if isinstance(attack, str):
             attack = make_attack(attack)
-        if not isinstance(explainer, Explainer):
-            raise ExplainerError(
-                f"explainer must be a name or the result of make_explainer, got {explainer!r}"
-            )
-        object.__setattr__(self, "explainer", explainer)
+        object.__setattr__(self, "explainer", as_explainer(explainer))
         object.__setattr__(self, "attacker", attack)
         object.__setattr__(self, "scope", scope)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import get_args
 
 import torch
 from jaxtyping import Float
@@ -16,7 +15,7 @@ from .active_set import ActiveSet, Objective
 from .base import SparseAttack, check_positive
 from .losses import cw_hinge
 from .projections import l2_normalised
-from .saliency_maps import DifferentiableMap, saliency_map, twice_differentiable
+from .saliency_maps import DifferentiableMap, check_saliency, saliency_map, twice_differentiable
 
 
 @register("attack", "sigma-lambda")
@@ -51,11 +50,7 @@ class SigmaLambda(SparseAttack):
         check_positive(self, "steps", "path")
         if self.weight < 0:
             raise AttackError(f"weight must be at least 0, got {self.weight}")
-        if self.saliency not in get_args(DifferentiableMap):
-            raise AttackError(
-                f"saliency must be one of {', '.join(get_args(DifferentiableMap))}, "
-                f"got {self.saliency!r}"
-            )
+        check_saliency(self, self.saliency)
 
     def search(self, active: ActiveSet) -> None:
         with twice_differentiable():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,7 +21,7 @@ from .losses import margin
 from .problem import Problem
 from .projections import l2_normalised
 from .random_corner import random_corner
-from .saliency_maps import DifferentiableMap, saliency_map, twice_differentiable
+from .saliency_maps import DifferentiableMap, check_saliency, saliency_map, twice_differentiable
 
 
 class KeptSet(ActiveSet):
@@ -85,11 +85,7 @@ class SigmaMu(SparseAttack):
         for name in ("weight", "reserve"):
             if getattr(self, name) < 0:
                 raise AttackError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if self.saliency not in get_args(DifferentiableMap):
-            raise AttackError(
-                f"saliency must be one of {', '.join(get_args(DifferentiableMap))}, "
-                f"got {self.saliency!r}"
-            )
+        check_saliency(self, self.saliency)
 
     def active_set(self, problem: Problem, rows: Int[Tensor, "A"]) -> KeptSet:
         return KeptSet(problem, rows)

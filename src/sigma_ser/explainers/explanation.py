@@ -64,9 +64,26 @@ def explanation(
     **settings: Any,
 ) -> Explanation:
     """As :func:`explain`, with the number of passes and the completeness of the map."""
+    explainer = as_explainer(explainer, **settings)
+    found = explainer(victim, batch, labels, seeds=seeds)
+    if found.saliency.shape != batch.x.shape or not bool(torch.isfinite(found.saliency).all()):
+        raise ExplainerError(
+            f"{explainer!r} must return a finite map {tuple(batch.x.shape)}, "
+            f"got {tuple(found.saliency.shape)} with NaN or infinity, or of the wrong shape"
+        )
+    return found
+
+
+def as_explainer(explainer: str | Explainer, **settings: Any) -> Explainer:
+    """The explainer with a name, or the explainer itself.
+
+    Raises:
+        UnknownNameError: if no explainer has this name.
+        ExplainerError: if it is no explainer, or settings are given beside an explainer.
+    """
     if isinstance(explainer, str):
-        explainer = make_explainer(explainer, **settings)
-    elif settings:
+        return make_explainer(explainer, **settings)
+    if settings:
         raise ExplainerError(
             f"settings ({', '.join(settings)}) belong to an explainer that is given by name; "
             "pass those of an explainer object to make_explainer"
@@ -75,13 +92,7 @@ def explanation(
         raise ExplainerError(
             f"explainer must be a name or the result of make_explainer, got {explainer!r}"
         )
-    found = explainer(victim, batch, labels, seeds=seeds)
-    if found.saliency.shape != batch.x.shape or not bool(torch.isfinite(found.saliency).all()):
-        raise ExplainerError(
-            f"{explainer!r} must return a finite map {tuple(batch.x.shape)}, "
-            f"got {tuple(found.saliency.shape)} with NaN or infinity, or of the wrong shape"
-        )
-    return found
+    return explainer
 
 
 def make_explainer(name: str, **settings: Any) -> Explainer:

@@ -15,7 +15,7 @@ from sigma_ser.core.errors import ExplainerError, ShapeError
 from sigma_ser.core.features import FeatureBatch, valid_frames
 from sigma_ser.victims.waveform import WaveformModel
 
-from .explanation import explanation, make_explainer
+from .explanation import as_explainer, explanation
 from .ranking import ranking_scale, ranking_scores
 
 
@@ -44,13 +44,7 @@ class OverTime:
     explainer: Explainer
 
     def __init__(self, explainer: str | Explainer) -> None:
-        if isinstance(explainer, str):
-            explainer = make_explainer(explainer)
-        if not isinstance(explainer, Explainer):
-            raise ExplainerError(
-                f"explainer must be a name or the result of make_explainer, got {explainer!r}"
-            )
-        object.__setattr__(self, "explainer", explainer)
+        object.__setattr__(self, "explainer", as_explainer(explainer))
 
     def __call__(
         self,
