@@ -19,22 +19,28 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> ss.Study:
     values["consistency"] = {"explainer": None}
     values["evaluation"]["exemplars"] = 0
     values["executor"] = {"name": "inline"}
+    on_features = {"surface": "features"}
     values["attacks"] = [
         {
             "name": "dual-averaging",
             "explainers": ["integrated-gradients", "gradient", "random"],
             "scopes": [8],
+            **on_features,
         },
-        {"name": "pgd", "native": False, "explainers": ["integrated-gradients"]},
+        {"name": "pgd", "native": False, "explainers": ["integrated-gradients"], **on_features},
+        {"name": "dual-averaging", "surface": "waveform", "steps": 10},
         {"name": "random"},
     ]
     return ss.run(values, out=tmp_path_factory.mktemp("demo") / "run")
 
 
-def _asr(study: ss.Study, victim: str, attack: str, explainer: str | None) -> float:
+def _asr(
+    study: ss.Study, victim: str, attack: str, explainer: str | None, surface: str = "features"
+) -> float:
     cells = study.summary.filter(
         (pl.col("victim") == victim)
         & (pl.col("attack") == attack)
+        & (pl.col("surface") == surface)
         & pl.col("explainer").eq_missing(pl.lit(explainer, pl.String))
     )
     return float(cells["asr"].item())
@@ -46,11 +52,15 @@ def test_the_claims_of_the_demo(study: ss.Study) -> None:
     _recognises_emotions_of_other_voices(study)
     for victim in ("mlp", "bilstm"):
         _explanations_point_at_what_matters(study, victim)
+    _recordings_are_misled_beyond_noise(study)
     _every_row_keeps_its_budget(study)
 
 
 def _recognises_emotions_of_other_voices(study: ss.Study) -> None:
-    assert [victim["test_utterances"] for victim in study.victims] == [168, 168]
+    # `bilstm` is attacked on features only, and `mlp` on both surfaces.
+    listed = [(victim["name"], victim["surface"]) for victim in study.victims]
+    assert listed == [("mlp", "features"), ("bilstm", "features"), ("mlp", "waveform")]
+    assert [victim["test_utterances"] for victim in study.victims] == [168, 168, 168]
     for victim in study.victims:
         assert victim["uar"] >= 0.60, victim["name"]  # chance: 1/7
 
@@ -65,8 +75,18 @@ def _explanations_point_at_what_matters(study: ss.Study, victim: str) -> None:
     assert _asr(study, victim, "random", None) <= 0.1
 
 
+def _recordings_are_misled_beyond_noise(study: ss.Study) -> None:
+    attacked = _asr(study, "mlp", "dual-averaging", None, "waveform")
+    for control in ("random", "white-noise"):
+        assert attacked > _asr(study, "mlp", control, None, "waveform")
+    assert study.rows.filter(pl.col("surface") == "waveform")["snr"].drop_nans().min() >= 29.99
+
+
 def _every_row_keeps_its_budget(study: ss.Study) -> None:
     rows = study.rows
     assert (rows["l0"] <= rows["budget_elements"]).all()
-    assert (rows["linf"] <= rows["epsilon"] * (1 + 1e-4)).all()
+    # A corruption has no bound.
+    attacks = rows.filter(pl.col("bound").is_not_null())
+    assert attacks.height + rows.filter(pl.col("granularity").is_null()).height == rows.height
+    assert (attacks["linf"] <= attacks["bound"] * (1 + 1e-4)).all()
     assert Path(study.report).stat().st_size < 15e6

@@ -70,13 +70,18 @@ def provenance(inputs: Sequence[StudyInput]) -> dict[str, Any]:
 def victim_scores(plan: Plan, layout: RunLayout, digests: Digests) -> list[dict[str, Any]]:
     """Name, setting and test scores of each victim that could be made.
 
+    A victim that is attacked on one surface only is listed there; one that only makes masks, on
+    every surface of the study.
+
     Raises:
         DamagedRunError: if a file of a victim is damaged.
     """
     there = (
         step
         for step in plan.victims
-        if step.setting.surface in plan.study.surface and layout.victim_timing(step.folder).exists()
+        if step.setting.surface in plan.study.surface
+        and (step.attacked or not step.attacked_on)
+        and layout.victim_timing(step.folder).exists()
     )
     checks = {step.victim.key: layout.gradient_check(step.key) for step in plan.gradients}
     return [
