@@ -55,6 +55,7 @@ class Artifacts:
         self._victim = lru_cache(maxsize=8)(self._open_victim)
         self._bank = lru_cache(maxsize=16)(self._open_bank)
         self._seconds = lru_cache(maxsize=16)(self._read_seconds)
+        self._round_trips: dict[VictimStep, dict[str, int]] = {}
 
     def __enter__(self) -> Artifacts:
         return self
@@ -67,6 +68,7 @@ class Artifacts:
     ) -> None:
         for opened in (self._bank, self._victim, self._encoder, self._store, self._seconds):
             opened.cache_clear()
+        self._round_trips.clear()
 
     def give_back_memory(self) -> None:
         """Return freed memory to the system; called between batches."""
@@ -90,6 +92,13 @@ class Artifacts:
         For a victim on the waveform, those of the same victim on features.
         """
         return self._victim(step)[1]
+
+    def round_trips(self, step: VictimStep) -> dict[str, int]:
+        """Classes of unchanged recordings after a round trip, by id, as far as they are known.
+
+        Every attack and corruption of a victim asks for the same ones; who computes one adds it.
+        """
+        return self._round_trips.setdefault(step, {})
 
     def bank(self, step: SaliencyStep | UniversalStep, seed: int) -> MaskBank:
         """The bank with the maps of a step."""
