@@ -14,6 +14,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor, nn
 
 import sigma_ser as ss
+from sigma_ser.certificates.mlp import MLPBound
 from sigma_ser.certificates.relaxation import element_scores, quadratic_scores
 from sigma_ser.certificates.sharing import worst_split
 from sigma_ser.core.budget import Budget
@@ -66,6 +67,24 @@ def test_an_empty_mask_allows_nothing(head: str, batch: FeatureBatch, small_vict
     bound = ss.certify(victim, batch, logits.argmax(1), Budget(count=2), mask=mask)
     two = logits.topk(2).values
     assert torch.allclose(bound.margin, two[:, 0] - two[:, 1], rtol=0, atol=1e-5)
+
+
+def test_closer_intervals_of_mlp_are_sound(
+    batch: FeatureBatch, small_victim: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closer = []
+    for seed in range(6):
+        victim = small_victim(MLP, seed, hidden=32)
+        labels = victim(batch.x, batch.lengths).argmax(1)
+        budget = Budget(count=2, epsilon=0.3)
+        bound = ss.certify(victim, batch, labels, budget)
+        assert bool((bound.margin <= smallest_corner_margin(victim, batch, labels, budget)).all())
+        with monkeypatch.context() as patch:
+            patch.setattr(MLPBound, "_refined", lambda self, allowed, reach, found: found)
+            coarse = ss.certify(victim, batch, labels, budget)
+        assert bool((bound.margin >= coarse.margin).all())
+        closer += (bound.margin > coarse.margin + 1e-6).tolist()
+    assert sum(closer) >= 4
 
 
 def _smallest_change_by_milp(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sigma_ser.victims.heads import MLP
 
 from .allowed import Allowed
+from .branching import Kinks, damage_by_branches
 from .frames import counts_of_frames, worst_damage
-from .relaxation import beyond_kink, element_scores, reach_of_units
+from .relaxation import element_scores, reach_of_units
 from .structure import KnownHead, weight_and_bias
 
 _VARIANCE = 1e-5  # that `statistics_pool` adds
@@ -20,6 +21,14 @@ _TINY = 1e-9
 # The smallest `a` and the smallest `w` that are tried, in units of the medians of the deviations
 # and of `|v|`. They cost a price whatever the budget is, so that the best choice grows with it.
 _SMALLEST = ((0.0, 0.0), (0.5, 0.15), (0.5, 0.4), (0.5, 1.0))
+# The smallest `a` of the closer intervals.
+_REFINED = 0.5
+# Values of all elements of the forms that are bounded together, which limits the memory.
+_VALUES = 2**21
+# What a margin must exceed its bound by, so that the allowance for rounding does not decide.
+_ROUNDING = 1e-4
+# Bounds of branches that are computed for one class of an utterance.
+_BRANCHES = 256
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,6 +45,10 @@ class MLPBound:
     `c (|e| - |v|)_+ <= c (e^2 / (4 w) + w - |v|)` for every `w >= |v|`. The squares of all units
     together are at most a largest eigenvalue times the squared change of means and deviations. A
     chord over the interval that a unit can reach is the alternative; it is better for few changes.
+
+    A first interval follows from norms. It is three to four times too wide, so where the bounds
+    leave an utterance open, the pre-activations are bounded like margins, each by itself. Few units
+    then reach their kinks, and their chords are short.
     """
 
     head: KnownHead
@@ -71,8 +84,43 @@ class MLPBound:
             self._damage(_Pooled.of(self, allowed, deviation), reach, distance)
             for deviation, distance in _SMALLEST
         ]
-        chords = self._damage_by_chords(_Pooled.of(self, allowed, 0.0), reach)
-        return torch.stack([*bounds, chords]).amin(0)
+        chords = self._damage_by_chords(_Pooled.of(self, allowed, 0.0), reach, reach)
+        found = torch.stack([*bounds, chords]).amin(0)
+        return self._refined(allowed, reach, found)
+
+    def _refined(
+        self, allowed: Allowed, reach: Float[Tensor, "G"], found: Float[Tensor, "C"]
+    ) -> Float[Tensor, "C"]:
+        """The same bound with chords over closer intervals, where that can decide."""
+        clean = self.logits(allowed.x[None])[0]
+        margins = clean[allowed.label] - clean - _ROUNDING
+        margins[allowed.label] = torch.inf
+        pooled = _Pooled.of(self, allowed, _REFINED)
+        v = self.hidden @ pooled.clean + self.hidden_bias
+        coefficients = self.out - self.out[allowed.label]
+        tangent = pooled.rise((coefficients * (v > 0)) @ self.hidden, torch.zeros_like(found))
+        # The tangent alone rarely exceeds the bound with chords, so above the margin none decides.
+        if bool((found < margins).all()) or bool((tangent >= margins).any()):
+            return found
+        toward = torch.where(v > 0, -1.0, 1.0)[:, None] * self.hidden
+        counts = (coefficients > 0).any(0) & (reach > v.abs())
+        to_kink = torch.minimum(reach, pooled.rises(toward, counts))
+        counts &= to_kink > v.abs()
+        away = torch.minimum(reach, pooled.rises(-toward, counts))
+        found = torch.minimum(found, self._damage_by_chords(pooled, to_kink, away))
+        for rival in (found - margins).argsort(descending=True).tolist():
+            if bool(found[rival] < margins[rival]):
+                break
+            row = coefficients[rival]
+
+            def damage(slopes: Float[Tensor, "N G"], row: Float[Tensor, "G"] = row) -> Tensor:
+                return pooled.rises(slopes @ toward + (row * (v > 0)) @ self.hidden)
+
+            kinks = Kinks(row[None], v.abs(), to_kink, away)
+            found[rival] = damage_by_branches(kinks, damage, float(margins[rival]), _BRANCHES)
+            if bool(found[rival] >= margins[rival]):
+                break  # the utterance stays open
+        return found
 
     def _damage(
         self, pooled: _Pooled, reach: Float[Tensor, "G"], smallest: float
@@ -91,14 +139,20 @@ class MLPBound:
         tangent = (coefficients * (v > 0)) @ self.hidden
         return rising @ (distance - v.abs()) + pooled.rise(tangent, square)
 
-    def _damage_by_chords(self, pooled: _Pooled, reach: Float[Tensor, "G"]) -> Float[Tensor, "C"]:
-        """The bound with chords for the kinks: `c (ReLU(v + e) - ReLU(v)) <= s e + q |e| / 2`."""
+    def _damage_by_chords(
+        self, pooled: _Pooled, to_kink: Float[Tensor, "G"], away: Float[Tensor, "G"]
+    ) -> Float[Tensor, "C"]:
+        """The bound with chords for the kinks.
+
+        A unit changes by at most `to_kink` in the direction of its kink, and by `away` otherwise.
+        """
         v = self.hidden @ pooled.clean + self.hidden_bias
         coefficients = self.out - self.out[pooled.allowed.label]
-        kink = coefficients.clamp(min=0.0) * beyond_kink(v, reach)
+        kinks = Kinks(coefficients, v.abs(), to_kink, away)
+        slopes, constants = kinks.lines(torch.zeros_like(coefficients, dtype=torch.long))
         toward = torch.where(v > 0, -1.0, 1.0)
-        slope = 0.5 * toward * kink + coefficients * (v > 0)
-        return 0.5 * kink @ reach + pooled.rise(slope @ self.hidden, torch.zeros_like(self.offset))
+        forms = (slopes * toward + coefficients * (v > 0)) @ self.hidden
+        return constants + pooled.rise(forms, torch.zeros_like(self.offset))
 
     def _change_of_pooled(self, radius: Float[Tensor, "T D"], allowed: Allowed) -> Tensor:
         """A bound of the Euclidean norm of the change of means and deviations together.
@@ -184,6 +238,16 @@ class _Pooled:
             for count in counts_of_frames(self.allowed)
         ]
         return price + worst_damage(parts, self.allowed)
+
+    def rises(
+        self, forms: Float[Tensor, "G P"], wanted: Bool[Tensor, "G"] | None = None
+    ) -> Float[Tensor, "G"]:
+        """How much each form is at most; infinite where it is not wanted."""
+        found = torch.full((len(forms),), torch.inf, dtype=forms.dtype)
+        rows = torch.arange(len(forms)) if wanted is None else wanted.nonzero()[:, 0]
+        for part in torch.split(rows, max(1, _VALUES // self.radius.numel())):
+            found[part] = self.rise(forms[part], forms.new_zeros(len(part)))
+        return found
 
 
 def _elements(allowed: Allowed) -> float:
