@@ -12,6 +12,8 @@ from torch import Tensor
 _TINY = 1e-300
 # Branches that are split at the same time.
 _TOGETHER = 8
+# Share of the computed bounds after which it is decided whether the others are worth it.
+_TRIAL = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,8 @@ def damage_by_branches(
         kinks: of one margin, `(1, G)`.
         damage: the largest damage of the tangent plus linear functions of all `e`, given their
             slopes.
-        enough: the bound below which there is no need to continue.
+        enough: the bound below which there is no need to continue. What exceeds it must be halved
+            by the first quarter of `most`, or the rest is not computed.
         most: number of bounds that are computed.
 
     Returns:
@@ -87,8 +90,10 @@ def damage_by_branches(
     sides = torch.zeros(gaps.shape, dtype=torch.long)
     slopes, constants = kinks.lines(sides)
     bounds = damage(slopes) + constants
-    computed = 1
+    computed, excess = 1, bounds.max() - enough
     while bool(bounds.max() >= enough) and computed < most:
+        if computed > most * _TRIAL and bool(bounds.max() - enough > excess / 2):
+            break
         worst = bounds.topk(min(_TOGETHER, len(bounds))).indices
         worst = worst[bounds[worst] >= enough]
         largest, unit = (gaps * (sides[worst] == 0)).max(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from sigma_ser.victims.heads import MLP
@@ -103,10 +103,13 @@ class MLPBound:
         if bool((found < margins).all()) or bool((tangent >= margins).any()):
             return found
         toward = torch.where(v > 0, -1.0, 1.0)[:, None] * self.hidden
-        counts = (coefficients > 0).any(0) & (reach > v.abs())
-        to_kink = torch.minimum(reach, pooled.rises(toward, counts))
-        counts &= to_kink > v.abs()
-        away = torch.minimum(reach, pooled.rises(-toward, counts))
+        to_kink, away = reach.clone(), reach.clone()
+        crossing = (coefficients > 0).any(0) & (reach > v.abs())
+        for interval, direction in ((to_kink, toward), (away, -toward)):
+            units = (crossing & (to_kink > v.abs())).nonzero()[:, 0]
+            if len(units):
+                closer = pooled.rises(direction[units], coarse=True)
+                interval[units] = torch.minimum(interval[units], closer)
         found = torch.minimum(found, self._damage_by_chords(pooled, to_kink, away))
         for rival in (found - margins).argsort(descending=True).tolist():
             if bool(found[rival] < margins[rival]):
@@ -218,7 +221,12 @@ class _Pooled:
     def clean(self) -> Float[Tensor, "P"]:
         return torch.cat([self.mean, self.deviation])
 
-    def rise(self, forms: Float[Tensor, "J P"], square: Float[Tensor, "J"]) -> Float[Tensor, "J"]:
+    def rise(
+        self,
+        forms: Float[Tensor, "J P"],
+        square: Float[Tensor, "J"],
+        counts: list[int] | None = None,
+    ) -> Float[Tensor, "J"]:
         """How much `forms . d + square ||d||^2` is at most, for the change `d` of all of them.
 
         For each unit `d(mean)^2 + d(deviation)^2 <= ||dh_i||^2 / T`, because the deviation changes
@@ -235,19 +243,20 @@ class _Pooled:
             element_scores(
                 self.weight, self.h, -linear / frames, self.radius, count, squares=squares
             )
-            for count in counts_of_frames(self.allowed)
+            for count in counts or counts_of_frames(self.allowed)
         ]
         return price + worst_damage(parts, self.allowed)
 
-    def rises(
-        self, forms: Float[Tensor, "G P"], wanted: Bool[Tensor, "G"] | None = None
-    ) -> Float[Tensor, "G"]:
-        """How much each form is at most; infinite where it is not wanted."""
-        found = torch.full((len(forms),), torch.inf, dtype=forms.dtype)
-        rows = torch.arange(len(forms)) if wanted is None else wanted.nonzero()[:, 0]
-        for part in torch.split(rows, max(1, _VALUES // self.radius.numel())):
-            found[part] = self.rise(forms[part], forms.new_zeros(len(part)))
-        return found
+    def rises(self, forms: Float[Tensor, "J P"], *, coarse: bool = False) -> Float[Tensor, "J"]:
+        """How much `forms . d` is at most; coarse bounds are a few per cent larger and faster."""
+        counts = counts_of_frames(self.allowed)
+        if coarse:
+            counts = sorted({*counts[1::2], counts[-1]})
+        size = max(1, _VALUES // self.radius.numel())
+        found = [
+            self.rise(part, part.new_zeros(len(part)), counts) for part in torch.split(forms, size)
+        ]
+        return torch.cat(found)
 
 
 def _elements(allowed: Allowed) -> float:
