@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import inspect
 import os
+import pickle
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jaxtyping
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
 # Two processes with two OpenMP threads each run recurrent heads 27 times slower than with one.
@@ -80,10 +83,13 @@ SLOW_MEMBERS = {
 # Files that apply laws to every member, or that train and encode: tests of a cheap member are fast,
 # the others are slow.
 SLOW_FILES = {
+    "corpora.py",
+    "gradient_checks.py",
     "test_affine.py",
     "test_arguments.py",
     "test_attack_conformance.py",
     "test_configurations.py",
+    "test_corpus_conformance.py",
     "test_corruptions.py",
     "test_default_dtype_and_scale.py",
     "test_disjoint.py",
@@ -100,6 +106,7 @@ SLOW_FILES = {
     "test_notes_beside_figures.py",
     "test_outputs.py",
     "test_padding.py",
+    "test_page.py",
     "test_segments.py",
     "test_surrogates.py",
     "test_tiny_gradients.py",
@@ -123,7 +130,13 @@ def pytest_runtest_setup() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests as slow by their fixtures and members; `make check` leaves them out."""
+    """Mark tests as slow by their fixtures and members, and move files with studies to the front.
+
+    `make check` leaves slow tests out. A study takes minutes: one that started last would keep one
+    worker busy while the others have nothing left.
+    """
+    studies = {item.path for item in items if item.get_closest_marker("study")}
+    items.sort(key=lambda item: item.path not in studies)
     for item in items:
         parameters = getattr(item, "callspec", None)
         members = {str(value) for value in parameters.params.values()} if parameters else set()
@@ -131,6 +144,58 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = set(getattr(item, "fixturenames", ()))
         if in_slow_file or SLOW_FIXTURES & fixtures or SLOW_MEMBERS & members:
             item.add_marker("slow")
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], Any]], Any]:
+    """Make something once for all workers of pytest-xdist: `once(name, make)` is `make(folder)`.
+
+    The first worker that needs it makes it in a new folder; the others read the pickled result.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def result(name: str, make: Callable[[Path], Any]) -> Any:
+        with FileLock(shared / f"{name}.lock"):
+            kept = shared / f"{name}.pickle"
+            if not kept.exists():
+                kept.write_bytes(pickle.dumps(make(tmp_path_factory.mktemp(name))))
+            return pickle.loads(kept.read_bytes())
+
+    return result
+
+
+@pytest.fixture(scope="module")
+def no_figures() -> Iterator[None]:
+    """Runs draw no figures, which takes a third of the time of a small study."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sigma_ser.report.writer.write_figures", lambda *given: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def small_corpus(once: Callable[[str, Callable[[Path], Path]], Path]) -> Path:
+    """A manifest of 27 embedded recordings: three voices, three emotions, three words."""
+    return once("small-corpus", _write_manifest)
+
+
+def _write_manifest(folder: Path) -> Path:
+    # Imported here, after the decorator above is in its place.
+    from sigma_ser.demo import corpus_path
+
+    speakers, labels = {"f1", "m1", "f4"}, {"angry", "neutral", "sad"}
+    with (corpus_path() / "index.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    words = sorted({row["text_id"] for row in rows})[:3]
+    path = folder / "small.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "path", "label", "speaker", "text"])
+        for row in rows:
+            if row["speaker"] in speakers and row["label"] in labels and row["text_id"] in words:
+                wave = (corpus_path() / row["path"]).resolve()
+                writer.writerow([row["id"], wave, row["label"], row["speaker"], row["text_id"]])
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -99,6 +99,7 @@ def test_packages_of_studies_stay_small(package: str, most: int) -> None:
     assert len(modules) <= most
 
 
+@pytest.mark.slow
 def test_the_drawing_names_every_package_and_is_the_same_each_time() -> None:
     image = draw(list_modules())
     assert image == draw(list_modules())

@@ -257,6 +257,7 @@ def test_names_and_settings_are_checked() -> None:
     )
 
 
+@pytest.mark.slow
 def test_every_utterance_may_have_its_own_budget(
     conv_victim: WrappedVictim, utterances: tuple[FeatureBatch, Tensor]
 ) -> None:

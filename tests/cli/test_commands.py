@@ -25,6 +25,7 @@ def sigma_ser(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.slow
 def test_list_names_every_kind(tmp_path: Path) -> None:
     found = json.loads(sigma_ser("list", "--json", folder=tmp_path).stdout)
     assert {"pgd", "dual-averaging"} <= set(found["attack"])
@@ -39,6 +40,7 @@ def test_doctor_finds_what_is_shipped(tmp_path: Path) -> None:
     assert found["demo corpus"] == found["demo encoder"] == "shipped"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

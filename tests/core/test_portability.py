@@ -49,7 +49,10 @@ _DEMO = """
     from sigma_ser.cli import main
     from sigma_ser.demo import study_path
 
+    corpus = {"name": "manifest", "root": sys.argv[2], "protocol": "speaker-kfold"}
+    written = ", ".join(f"{key} = '{value}'" for key, value in corpus.items())
     smaller = (
+        "corpus={" + written + ", protocol_settings = {folds = 3}, folds = [0]}",
         "evaluation.utterances=4", "evaluation.exemplars=1", "consistency.settings.steps=1",
         'victims=[{head = "linear", epochs = 2}]', "attacks.0.steps=2",
         "explainers.integrated-gradients.steps=2",
@@ -69,11 +72,11 @@ _HOLD = """
 """
 
 
-def run_without_posix(script: str, folder: Path) -> str:
+def run_without_posix(script: str, *paths: Path) -> str:
     """What a script prints in a fresh interpreter that lacks modules and calls of POSIX."""
     text = textwrap.dedent(_WITHOUT_POSIX) + textwrap.dedent(script)
     found = subprocess.run(
-        [sys.executable, "-c", text, str(folder)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", text, *map(str, paths)], capture_output=True, text=True, check=False
     )
     assert found.returncode == 0, found.stderr[-3000:]
     return found.stdout
@@ -86,8 +89,10 @@ def test_it_works_without_the_modules_and_calls_of_posix(tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.study
-def test_the_demo_runs_without_the_modules_and_calls_of_posix(tmp_path: Path) -> None:
-    result = json.loads(run_without_posix(_DEMO, tmp_path / "run"))
+def test_the_demo_runs_without_the_modules_and_calls_of_posix(
+    tmp_path: Path, small_corpus: Path
+) -> None:
+    result = json.loads(run_without_posix(_DEMO, tmp_path / "run", small_corpus))
     assert result["attacks"]
     assert Path(result["report"]).is_file()
 

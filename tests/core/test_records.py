@@ -153,6 +153,7 @@ def test_another_process_finds_the_same_though_its_hashes_differ(tmp_path: Path)
     assert reported.stdout.strip() == "7"
 
 
+@pytest.mark.slow
 def test_columns_weigh_a_fraction_of_objects() -> None:
     def utterance(n: int) -> Utterance:
         path = Path(f"/data/corpus/speaker_{n % 9}/{n:06d}_take.wav")

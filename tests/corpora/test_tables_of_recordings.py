@@ -302,8 +302,10 @@ def test_a_row_of_a_long_table_weighs_little(tmp_path: Path) -> None:
     table.write_text("file,emotion,speaker\n" + "\n".join(lines))
     listing_of_rows(read_rows(table), tmp_path, {}, table)  # what is made once and stays
     weights = []
+    most = 60 + 2 * len(str(tmp_path)) + 60  # bytes; objects took 1500
     # Python's table of interned strings, which holds parts of paths, grows now and then, in a long
-    # test run by 16 MB. So the smallest of several measurements counts.
+    # test run by 16 MB. So the smallest of several measurements counts, and the first that is small
+    # enough ends them: tracing makes each of them slow.
     for _ in range(4):
         arrow = pa.total_allocated_bytes()
         tracemalloc.start()
@@ -314,9 +316,11 @@ def test_a_row_of_a_long_table_weighs_little(tmp_path: Path) -> None:
         arrow = pa.total_allocated_bytes() - arrow
         weights.append((kept + arrow, peak + arrow))
         del listing
-    kept, peak = map(min, zip(*weights, strict=True))
-    assert kept / 2000 < 60 + 2 * len(str(tmp_path)) + 60  # bytes; objects took 1500
-    assert peak / 2000 < 1500
+        kept, peak = (min(sizes) / 2000 for sizes in zip(*weights, strict=True))
+        if kept < most and peak < 1500:
+            break
+    assert kept < most
+    assert peak < 1500
 
 
 def test_a_memory_that_cannot_be_written_does_not_stop_the_work(

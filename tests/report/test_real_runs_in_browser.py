@@ -22,13 +22,15 @@ REDUCED = [
 
 
 @pytest.fixture(scope="module")
-def demo_page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_page(browser: Any, no_figures: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = ss.run(study_path(), out=tmp_path_factory.mktemp("demo") / "run", overrides=REDUCED)
     return Path(study.report)
 
 
 @pytest.fixture(scope="module")
-def tess_page(browser: Any, real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tess_page(
+    browser: Any, no_figures: None, real_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     # Links to the recordings of eight words: a corpus like the whole one, read in a second.
     few = tmp_path_factory.mktemp("tess")
     files = sorted((real_data / "tess").rglob("*.flac"))

@@ -45,6 +45,7 @@ def two_runs(tmp_path: Path, make_rows: Rows, make_inputs: Inputs, make_run: Run
     ]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_reported_again(
     tmp_path: Path,
     make_rows: Rows,

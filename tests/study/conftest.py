@@ -3,48 +3,18 @@
 from __future__ import annotations
 
 import copy
-import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import sigma_ser as ss
-from sigma_ser.demo import corpus_path
-
-SPEAKERS = ("f1", "m1", "f4")
-LABELS = ("angry", "neutral", "sad")
-WORDS = 3
 
 
-@pytest.fixture(scope="session")
-def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A manifest of 27 embedded recordings: three voices, three emotions, three words."""
-    with (corpus_path() / "index.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    words = sorted({row["text_id"] for row in rows})[:WORDS]
-    path = tmp_path_factory.mktemp("corpus") / "small.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["id", "path", "label", "speaker", "text"])
-        writer.writeheader()
-        for row in rows:
-            if row["speaker"] in SPEAKERS and row["label"] in LABELS and row["text_id"] in words:
-                writer.writerow(
-                    {
-                        "id": row["id"],
-                        "path": str((corpus_path() / row["path"]).resolve()),
-                        "label": row["label"],
-                        "speaker": row["speaker"],
-                        "text": row["text_id"],
-                    }
-                )
-    return path
-
-
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No figures but those of `finished`: to draw them takes half of the time of a small study."""
-    monkeypatch.setattr("sigma_ser.report.writer.write_figures", lambda *given: None)
+@pytest.fixture(scope="module", autouse=True)
+def without_figures(no_figures: None) -> None:
+    """Figures have tests of their own."""
 
 
 @pytest.fixture
@@ -94,6 +64,6 @@ def study_values(small_corpus: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, study_values: dict[str, Any]) -> ss.Study:
-    """One finished run; a test that changes it works on a copy of its folder."""
-    return ss.run(study_values, out=tmp_path_factory.mktemp("run") / "small")
+def finished(once: Callable[..., ss.Study], study_values: dict[str, Any]) -> ss.Study:
+    """One finished run with figures; a test that changes it works on a copy of its folder."""
+    return once("small-study", lambda folder: ss.run(study_values, out=folder / "small"))

@@ -80,7 +80,6 @@ def masked(
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        patch.setattr("sigma_ser.report.writer.write_figures", lambda *given: None)
         return ss.run(values, out=folder / "run")
 
 

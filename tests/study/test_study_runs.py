@@ -74,17 +74,18 @@ def test_the_page_and_the_tables_are_there(finished: ss.Study) -> None:
 
 
 def test_the_second_time_nothing_is_computed_again(
-    finished: ss.Study, small_study: dict[str, Any]
+    finished: ss.Study, small_study: dict[str, Any], tmp_path: Path
 ) -> None:
+    folder = shutil.copytree(finished.folder, tmp_path / "copy")
     artefacts = [
         path
         for part in ("features", "victims", "saliency", "floors", "attacks")
-        for path in (finished.folder / part).rglob("*")
+        for path in (folder / part).rglob("*")
         if path.is_file() and not path.name.startswith(".")
     ]
     before = {path: path.stat().st_mtime_ns for path in artefacts}
     recorder = Recorder()
-    again = ss.run(small_study, out=finished.folder, progress=recorder)
+    again = ss.run(small_study, out=folder, progress=recorder)
     assert {path: path.stat().st_mtime_ns for path in artefacts} == before
     assert_frame_equal(again.rows, finished.rows)
     for stage in ("victims", "explanations", "floors", "attacks"):
@@ -177,16 +178,11 @@ def test_another_budget_adds_rows_and_trains_nothing(
     assert recorder.stages["attacks"][0] == 2 * recorder.stages["attacks"][1]
 
 
-def test_two_runs_in_one_folder_do_not_meet(
-    finished: ss.Study, small_study: dict[str, Any]
-) -> None:
+def test_two_runs_in_one_folder_do_not_meet(small_study: dict[str, Any], tmp_path: Path) -> None:
     from sigma_ser.runs.lock import run_lock
 
-    with (
-        run_lock(finished.folder),
-        pytest.raises(ss.SigmaError, match="another run is already using"),
-    ):
-        ss.run(small_study, out=finished.folder)
+    with run_lock(tmp_path), pytest.raises(ss.SigmaError, match="another run is already using"):
+        ss.run(small_study, out=tmp_path)
 
 
 def test_a_random_map_of_another_victim_is_the_same_map_and_not_attacked_again(

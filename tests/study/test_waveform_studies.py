@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +65,15 @@ def waveform_values(study_values: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def done(tmp_path_factory: pytest.TempPathFactory, waveform_values: dict[str, Any]) -> ss.Study:
+def done(once: Callable[..., ss.Study], waveform_values: dict[str, Any]) -> ss.Study:
     """The finished run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sigma_ser.report.writer.write_figures", lambda *given: None)
-        return ss.run(waveform_values, out=tmp_path_factory.mktemp("waveform") / "run")
+
+    def run(folder: Path) -> ss.Study:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sigma_ser.report.writer.write_figures", lambda *given: None)
+            return ss.run(waveform_values, out=folder / "run")
+
+    return once("waveform-study", run)
 
 
 def on_waveform(rows: pl.DataFrame) -> pl.DataFrame:
@@ -226,15 +232,16 @@ def test_waves_are_replayed_on_other_encoders_and_features_are_not(done):
     assert same["source_success"].equals(same["round_trip_success"].alias("source_success"))
 
 
-def test_a_resumed_run_has_the_same_rows(done, waveform_values):
+def test_a_resumed_run_has_the_same_rows(done, waveform_values, tmp_path):
     before = done.rows
-    parts = {path: path.read_bytes() for path in done.folder.glob("attacks/*/part-*.parquet")}
+    folder = shutil.copytree(done.folder, tmp_path / "copy")
+    parts = folder.glob("attacks/*/part-*.parquet")
     surfaces = {path: pl.read_parquet(path)["granularity"][0] for path in parts}
     path = next(path for path, granularity in surfaces.items() if granularity is not None)
     path.unlink()
     path_of_corruption = next(p for p, granularity in surfaces.items() if granularity is None)
     path_of_corruption.unlink()
-    again = ss.run(waveform_values, out=done.folder)
+    again = ss.run(waveform_values, out=folder)
     assert without_times(again.rows).equals(without_times(before))
 
 

@@ -311,6 +311,7 @@ def test_a_submodule_in_training_mode_is_an_error() -> None:
             call()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
 def test_logits_of_another_type_are_converted_to_float32(kind: torch.dtype) -> None:
     # Past fault: these methods mixed them with features of float32 and failed.

@@ -127,6 +127,7 @@ def test_channels_that_are_not_a_multiple_of_the_layers_are_refused() -> None:
         weighted_sum(torch.zeros(1, 2, 7), torch.ones(3))
 
 
+@pytest.mark.slow
 def test_any_head_learns_the_sum_also_under_attack(every, fold) -> None:
     from sigma_ser.victims.settings import AdversarialTraining
 
