@@ -54,6 +54,10 @@ def check_first_calls(function: Any = None, *, typechecker: Any = None) -> Any:
 # The import hook of `--jaxtyping-packages` looks the decorator up here when a module is imported.
 jaxtyping.jaxtyped = check_first_calls
 
+# Files are forced to the disk before they are renamed. Only a power cut could show the difference,
+# and waiting for the disk takes a large part of a small study.
+os.fsync = lambda descriptor: None
+
 # No timings in assertions; the same examples in every run, so that a failure can be repeated.
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("suite")
@@ -177,6 +181,31 @@ def no_figures() -> Iterator[None]:
 def small_corpus(once: Callable[[str, Callable[[Path], Path]], Path]) -> Path:
     """A manifest of 27 embedded recordings: three voices, three emotions, three words."""
     return once("small-corpus", _write_manifest)
+
+
+@pytest.fixture(scope="session")
+def demo_features(once: Callable[[str, Callable[[Path], Path]], Path]) -> Path:
+    """The folder `features` of a run on the demo corpus and encoder, for a new run to copy."""
+    return once("demo-features", _extract_demo)
+
+
+def _extract_demo(folder: Path) -> Path:
+    from sigma_ser.core.progress import Silent
+    from sigma_ser.runs.layout import RunLayout
+    from sigma_ser.study.inputs import open_inputs, plan_study
+    from sigma_ser.study.loading import parse_study
+
+    config = parse_study(
+        {
+            "name": "features",
+            "corpus": {"name": "demo", "protocol": "demo-voices"},
+            "encoder": {"name": "demo"},
+            "victims": [{"head": "linear"}],
+            "attacks": [{"name": "oneshot"}],
+        }
+    ).config
+    plan_study(config, open_inputs(config, RunLayout(folder)), Silent())
+    return folder / "features"
 
 
 def _write_manifest(folder: Path) -> Path:

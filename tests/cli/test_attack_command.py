@@ -125,6 +125,8 @@ def test_lines_without_a_terminal_and_a_refusal(study: tuple[Path, Path]) -> Non
     assert [line[0] for line in lines] == ["attack", "pgd", "oneshot"]
     assert "keep_largest" in lines[1][-3]
     assert lines[2][6].endswith("of 3")
+    assert "3 utterances were classified correctly" in done.stderr
+    assert "Note (training-recordings): " not in done.stderr
 
 
 def test_without_a_folder_nothing_stays_on_disk(
@@ -177,7 +179,7 @@ def test_a_foreign_module(
 def test_the_test_part_of_the_victim_is_attacked(study: tuple[Path, Path], tmp_path: Path) -> None:
     """Without its fold the result says that the utterances may be those of its training."""
     features, victim = study
-    few = ("--utterances", "6")
+    few = ("--utterances", "2")
     fold = ss.load_victim(victim).fold
     assert fold is not None
     out = tmp_path / "run"
@@ -204,7 +206,6 @@ def test_the_test_part_of_the_victim_is_attacked(study: tuple[Path, Path], tmp_p
     done = invoke(unknown, features, "oneshot", *few)
     assert "Note (training-recordings): " in done.stderr
     assert "training-recordings" not in done.stdout
-    assert "Note (training-recordings): " not in invoke(victim, features, "oneshot", *few).stderr
 
 
 def test_unseen_utterances_where_none_of_the_test_part_is_there(study: tuple[Path, Path]) -> None:
@@ -221,10 +222,6 @@ def test_degenerate_figures_are_named(study: tuple[Path, Path]) -> None:
     done = invoke(study[1], study[0], "oneshot", "--utterances", 3, "--json")
     result = json.loads(done.stdout)
     assert result["cells"][0]["notes"][0] == "too-few"
-    assert (
-        "3 utterances were classified correctly"
-        in invoke(study[1], study[0], "oneshot", "--utterances", 3).stderr
-    )
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,10 @@ def work(task):
             (folder / "at-work-0").unlink(missing_ok=True)
         os.kill(os.getpid(), signal.SIGKILL)
     if first:
-        time.sleep(6)
+        # At work until the other worker has died and the pool with it.
+        while not (folder / "deaths").exists():
+            time.sleep(0.02)
+        time.sleep(2)
     here.unlink(missing_ok=True)
     return task
 

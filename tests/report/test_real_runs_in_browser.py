@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,15 @@ REDUCED = [
 
 
 @pytest.fixture(scope="module")
-def demo_page(browser: Any, no_figures: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    study = ss.run(study_path(), out=tmp_path_factory.mktemp("demo") / "run", overrides=REDUCED)
+def demo_page(
+    browser: Any,
+    no_figures: None,
+    demo_features: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    out = tmp_path_factory.mktemp("demo") / "run"
+    shutil.copytree(demo_features, out / "features")
+    study = ss.run(study_path(), out=out, overrides=REDUCED)
     return Path(study.report)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sigma_ser.demo import study_path
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> ss.Study:
+def study(tmp_path_factory: pytest.TempPathFactory, demo_features: Path) -> ss.Study:
     """The demo without consistency and with the attacks compared here."""
     values = tomllib.loads(study_path().read_text("utf-8"))
     values["consistency"] = {"explainer": None}
@@ -32,7 +33,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> ss.Study:
         {"name": "dual-averaging", "surface": "waveform", "steps": 10},
         {"name": "random"},
     ]
-    return ss.run(values, out=tmp_path_factory.mktemp("demo") / "run")
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    shutil.copytree(demo_features, folder / "features")
+    return ss.run(values, out=folder)
 
 
 def _asr(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import islice, product
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def cells(study: ss.Study) -> int:
 
 
 @pytest.mark.study
-def test_quick(tmp_path: Path) -> None:
+def test_quick(tmp_path: Path, demo_features: Path) -> None:
+    shutil.copytree(demo_features, tmp_path / "run" / "features")
     study = reduced("quick", tmp_path / "run", "consistency.settings={}")
     # Native, and in masks of four sources, on two victims; two more attacks.
     assert cells(study) == 2 * (1 + 4 + 2)
@@ -68,7 +70,8 @@ def test_quick(tmp_path: Path) -> None:
 
 
 @pytest.mark.study
-def test_audio(tmp_path: Path) -> None:
+def test_audio(tmp_path: Path, demo_features: Path) -> None:
+    shutil.copytree(demo_features, tmp_path / "run" / "features")
     study = reduced(
         "audio", tmp_path / "run", "consistency.settings={}", "budgets.snr=[20]",
         'victims=[{head = "linear", epochs = 2}]', "evaluation.utterances=2",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -84,13 +85,14 @@ def test_the_examples_pass_the_checks_of_the_page(place: Path) -> None:
 
 @pytest.mark.slow
 def test_the_command_line_finds_them(place: Path) -> None:
+    ran = _run(place, "from sigma_ser.cli import main; main()", "list", "--json")
+    assert ran.returncode == 0, ran.stderr
+    listed = json.loads(ran.stdout)
     for kind in KINDS:
-        ran = _run(place, "from sigma_ser.cli import main; main()", "list", kind)
-        assert ran.returncode == 0, ran.stderr
         wanted = "wav2vec2-conformer" if kind == "encoder" else f"my-{kind}".replace(
             "explainer", "map"
         )  # fmt: skip
-        assert wanted in ran.stdout.split()
+        assert wanted in listed[kind]
 
 
 def test_there_is_one_example_of_each_kind() -> None:
