@@ -76,7 +76,7 @@ def test_every_attack_keeps_its_bound_exactly(
     budget = ss.Budget(sparsity=0.1, epsilon=epsilon)
     mask = ss.topk_mask(x.abs(), batch.lengths, budget)
     # With this mask every attack has elements to move, those without a selection too.
-    result = ss.make_attack(name, max_passes=20, **example_settings(name))(
+    result = ss.make_attack(name, max_passes=30, **example_settings(name))(
         victim, batch, labels, budget, mask=mask
     )
     change = (result.x_adv.double() - batch.x.double()).abs()
