@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Literal, get_args
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from sigma_ser.core.errors import AttackError
 from sigma_ser.core.passes import input_gradient
@@ -37,8 +39,10 @@ def saliency_map(
     logits: Float[Tensor, "A C"],
     kind: DifferentiableMap,
     path: int,
+    *,
+    classes: Int[Tensor, "A"] | None = None,
 ) -> Float[Tensor, "A T D"]:
-    """`|A(x)|` for the true class, zero on padding, with its computation graph.
+    """`|A(x)|` for one class, zero on padding, with its computation graph.
 
     Args:
         active: the utterances.
@@ -46,7 +50,9 @@ def saliency_map(
         logits: of the victim.
         kind: of the map.
         path: number of points on the path of `integrated-gradients`.
+        classes: `(A,)` explained classes; `None`: the true ones.
     """
+    classes = active.labels if classes is None else classes
     active.meter.spend(2 * path if kind == "integrated-gradients" else 1)
     mean = active.victim.mean
     if kind == "integrated-gradients":
@@ -54,11 +60,11 @@ def saliency_map(
         points = (mean + shares[:, None, None, None] * (x - mean)).flatten(0, 1)
         logits = active.victim(points, active.lengths.repeat(path), active.owner.repeat(path))
         logits = logits * active.spread_factor.repeat(path)[:, None]
-        score = logits.gather(1, active.labels.repeat(path)[:, None]).sum()
+        score = logits.gather(1, classes.repeat(path)[:, None]).sum()
         slope = input_gradient(score / path, points, create_graph=True)
         slope = slope.view(path, *x.shape).sum(0)
     else:
-        score = active.normalised(logits).gather(1, active.labels[:, None]).sum()
+        score = active.normalised(logits).gather(1, classes[:, None]).sum()
         slope = input_gradient(score, x, create_graph=True)
     attribution = slope if kind == "gradient" else slope * (x - mean)
     valid = torch.arange(x.shape[1], device=x.device)[None, :] < active.lengths[:, None]
@@ -73,3 +79,30 @@ def twice_differentiable() -> Iterator[None]:
         torch.backends.cudnn.flags(enabled=False),
     ):
         yield
+
+
+class SmoothReLU(TorchFunctionMode):
+    """Compute softplus in place of ReLU; `used` says whether there was one.
+
+    A mode reaches modules and functions alike, and changes nothing of the victim.
+    """
+
+    _RELU = frozenset({
+        functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, functional.relu_,
+    })  # fmt: skip
+
+    def __init__(self, beta: float) -> None:
+        super().__init__()
+        self.beta, self.used = beta, False
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func in self._RELU:
+            self.used = True
+            return functional.softplus(args[0], beta=self.beta)
+        return func(*args, **(kwargs or {}))

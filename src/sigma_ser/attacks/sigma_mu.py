@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from sigma_ser.core.errors import AttackError
 from sigma_ser.core.registry import register
@@ -21,7 +18,13 @@ from .losses import margin
 from .problem import Problem
 from .projections import l2_normalised
 from .random_corner import random_corner
-from .saliency_maps import DifferentiableMap, check_saliency, saliency_map, twice_differentiable
+from .saliency_maps import (
+    DifferentiableMap,
+    SmoothReLU,
+    check_saliency,
+    saliency_map,
+    twice_differentiable,
+)
 
 
 class KeptSet(ActiveSet):
@@ -92,7 +95,7 @@ class SigmaMu(SparseAttack):
 
     def search(self, active: ActiveSet) -> None:
         with twice_differentiable():
-            smooth = _SmoothReLU(self.beta)
+            smooth = SmoothReLU(self.beta)
             clean, smoothed = self._clean_maps(active, smooth)
             # The cosine is largest at the clean features, where its gradient is zero.
             total, delta = active.zeros(), random_corner(active)
@@ -105,7 +108,7 @@ class SigmaMu(SparseAttack):
             active.ascent(delta, self._objective(active, smooth, clean, smoothed))
 
     def _clean_maps(
-        self, active: ActiveSet, smooth: _SmoothReLU
+        self, active: ActiveSet, smooth: SmoothReLU
     ) -> tuple[Float[Tensor, "A T D"], Float[Tensor, "A T D"]]:
         """The maps of the clean features: of the victim, and of its smooth copy."""
         maps: list[Tensor] = []
@@ -121,7 +124,7 @@ class SigmaMu(SparseAttack):
     def _objective(
         self,
         active: ActiveSet,
-        smooth: _SmoothReLU,
+        smooth: SmoothReLU,
         clean: Float[Tensor, "A T D"],
         smoothed: Float[Tensor, "A T D"],
     ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -143,40 +146,13 @@ class SigmaMu(SparseAttack):
         return saliency_map(active, x, logits, self.saliency, self.path)
 
     def _smooth(
-        self, active: ActiveSet, x: Float[Tensor, "A T D"], smooth: _SmoothReLU
+        self, active: ActiveSet, x: Float[Tensor, "A T D"], smooth: SmoothReLU
     ) -> tuple[Float[Tensor, "A T D"], Float[Tensor, "A C"]]:
         """Map and logits of the victim with softplus in place of ReLU."""
         active.meter.spend(1)
         with smooth:
             logits = active.victim(x, active.lengths, active.owner)
             return self._map(active, x, logits), logits
-
-
-class _SmoothReLU(TorchFunctionMode):
-    """Compute softplus in place of ReLU; `used` says whether there was one.
-
-    A mode reaches modules and functions alike, and changes nothing of the victim.
-    """
-
-    _RELU = frozenset({
-        functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, functional.relu_,
-    })  # fmt: skip
-
-    def __init__(self, beta: float) -> None:
-        super().__init__()
-        self.beta, self.used = beta, False
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if func in self._RELU:
-            self.used = True
-            return functional.softplus(args[0], beta=self.beta)
-        return func(*args, **(kwargs or {}))
 
 
 def _cosine(one: Float[Tensor, "A T D"], other: Float[Tensor, "A T D"]) -> Float[Tensor, "A"]:

@@ -1,0 +1,31 @@
+"""Detectors of attacks from the saliency map of an input alone, and an attack that evades them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sigma_ser.core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .detection import Detection as Detection
+    from .detection import detection as detection
+    from .detector import Alarm as Alarm
+    from .detector import fit_alarm as fit_alarm
+    from .evasion import AlarmEvasion as AlarmEvasion
+    from .features import FEATURES as FEATURES
+    from .features import MapFeatures as MapFeatures
+    from .features import map_features as map_features
+
+_HOMES = {
+    "FEATURES": "features",
+    "Alarm": "detector",
+    "AlarmEvasion": "evasion",
+    "Detection": "detection",
+    "MapFeatures": "features",
+    "detection": "detection",
+    "fit_alarm": "detector",
+    "map_features": "features",
+}
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__, __all__ = lazy_names(__name__, _HOMES)
