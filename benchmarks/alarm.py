@@ -4,9 +4,9 @@
         [--heads mlp cnn transformer] [--utterances 48] [--sparsity 0.02] [--epsilon 0.5]
 
 STORE and HEADS are those of `heads.py`. An alarm is a logistic regression on features of the map of
-an input (`ss.evaluate.alarm`). It is fitted on clean utterances of the test part and their successful
-`dual-averaging` perturbations, and measured on as many other utterances under several attacks. It
-uses the four features of the map (`map`), the margin of the logits alone (`margin`), or both
+an input (`ss.evaluate.alarm`). It is fitted on clean utterances of the test part and their
+successful `dual-averaging` perturbations, and measured on as many other utterances under several
+attacks. It uses the four features of the map (`map`), the margin of the logits alone (`margin`), or both
 (`all`). `evasion` is the attack that has the score of the same alarm in its objective. Each
 line has the attack success rate, the AUROC over successful attacks and the detection rate at 5 %
 false alarms with their intervals. The controls are random perturbations, and clean against clean
@@ -64,14 +64,14 @@ def cells(name: str, head: str, options: argparse.Namespace) -> Iterator[dict[st
     saliency = ss.explain("gradient", victim, batch, labels)
     mask = ss.topk_mask(saliency, batch.lengths, budget, scope=8)
 
-    def run(attack: Any, rows: Tensor, masked: bool) -> ss.AttackResult:
+    def run(attack: Any, rows: Tensor, *, masked: bool) -> ss.AttackResult:
         frames = int(batch.lengths[rows].max())
         return attack(
             victim, batch.select(rows), labels[rows], budget,
             mask=mask[rows, :frames] if masked else None,
         )  # fmt: skip
 
-    known = run(ss.make_attack(FITTED_ON), fit, False)
+    known = run(ss.make_attack(FITTED_ON), fit, masked=False)
     seen = source(known.features(batch.select(fit)))[known.success]
     clean_fit, clean = source(batch.select(fit)), source(batch.select(test))
     same = {
@@ -85,19 +85,27 @@ def cells(name: str, head: str, options: argparse.Namespace) -> Iterator[dict[st
     alarms = {kind: fit_alarm(source, clean_fit, seen, used=used) for kind, used in USED.items()}
     even, odd = (clean[at::2][: len(clean) // 2] for at in (0, 1))
     for kind, alarm in alarms.items():
-        yield same | {"alarm": kind} | line(alarm, even, odd, None, "none", False)
+        yield same | {"alarm": kind} | line(alarm, even, odd, None, "none", masked=False)
     for attack, settings in SETTINGS.items():
         for masked in (False, True):
-            result = run(ss.make_attack(attack, **settings), test, masked)
+            result = run(ss.make_attack(attack, **settings), test, masked=masked)
             values = source(result.features(batch.select(test)))
             for kind, alarm in alarms.items():
-                yield same | {"alarm": kind} | line(alarm, clean, values, result, attack, masked)
+                yield (
+                    same
+                    | {"alarm": kind}
+                    | line(alarm, clean, values, result, attack, masked=masked)
+                )
     for kind, alarm in alarms.items():
         for masked in (False, True):
             evasion = AlarmEvasion(alarm=alarm, saliency=options.explainer, steps=options.steps)
-            result = run(evasion, test, masked)
+            result = run(evasion, test, masked=masked)
             values = source(result.features(batch.select(test)))
-            yield same | {"alarm": kind} | line(alarm, clean, values, result, "evasion", masked)
+            yield (
+                same
+                | {"alarm": kind}
+                | line(alarm, clean, values, result, "evasion", masked=masked)
+            )
 
 
 def line(
@@ -106,6 +114,7 @@ def line(
     attacked: Tensor,
     result: ss.AttackResult | None,
     attack: str,
+    *,
     masked: bool,
 ) -> dict[str, Any]:
     """One line; attacks count where they succeed, controls everywhere."""
