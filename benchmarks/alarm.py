@@ -6,8 +6,8 @@
 STORE and HEADS are those of `heads.py`. An alarm is a logistic regression on features of the map of
 an input (`ss.evaluate.alarm`). It is fitted on clean utterances of the test part and their
 successful `dual-averaging` perturbations, and measured on as many other utterances under several
-attacks. It uses the four features of the map (`map`), the margin of the logits alone (`margin`), or both
-(`all`). `evasion` is the attack that has the score of the same alarm in its objective. Each
+attacks. It uses the four features of the map (`map`), the margin of the logits alone (`margin`), or
+both (`all`). `evasion` is the attack that has the score of the same alarm in its objective. Each
 line has the attack success rate, the AUROC over successful attacks and the detection rate at 5 %
 false alarms with their intervals. The controls are random perturbations, and clean against clean
 utterances. FILE receives one JSON record a line; cells that are there are not computed again.
@@ -27,7 +27,14 @@ from torch import Tensor
 
 import sigma_ser as ss
 from certificates import recognised
-from sigma_ser.evaluate.alarm import AlarmEvasion, MapFeatures, detection, fit_alarm
+from sigma_ser.evaluate.alarm import (
+    FEATURES,
+    Alarm,
+    AlarmEvasion,
+    MapFeatures,
+    detection,
+    fit_alarm,
+)
 
 USED = {"map": FEATURES[:4], "margin": FEATURES[4:], "all": FEATURES}
 FITTED_ON = "dual-averaging"
