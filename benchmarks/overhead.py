@@ -35,7 +35,7 @@ POOLED = {"linear", "mlp", "attention", "superb", "emobox"}  # pool frames witho
 
 
 def target(head: str) -> float:
-    """The largest ratio that we want (ATTACKS.md, target 3)."""
+    """The largest ratio that we want."""
     if head in RECURRENT:
         return 1.15
     return 2.2 if head in POOLED else 1.4

@@ -257,7 +257,7 @@ def table(cells: list[dict[str, Any]]) -> Iterator[str]:
 def records(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Every success rate in per cent, and in each cell `dual-averaging` beside the peers.
 
-    The best peer may be better by one standard error of its own rate (ATTACKS.md, target 1);
+    The best peer may be better by one standard error of its own rate;
     `spgd` counts as a peer, since it stands for the published Sparse-PGD.
     """
     for cell in cells:

@@ -133,6 +133,8 @@ def test_fronts_and_matched_success() -> None:
     table = fronts(cells)
     on = table.filter("front_topk_intersection").select("attack", "sparsity").rows()
     assert set(on) == {("a", 0.01), ("a", 0.02)}
+    # The other side: as few successes, and the explanation moved furthest.
+    assert table.filter("moved_topk_intersection")["attack"].to_list() == ["b"]
     levels = at_matched_success(cells, [0.25, 0.6])
     (kept,) = levels.filter(pl.col("attack") == "a").to_dicts()
     assert kept["level"] == 0.6

@@ -12,8 +12,10 @@ import polars as pl
 import pytest
 
 from sigma_ser.core.errors import RunError
+from sigma_ser.evaluate.claims import claims
 from sigma_ser.report.display_names import display_name
-from sigma_ser.report.paper_tables import PaperTable, paper_tables
+from sigma_ser.report.paper_table import PaperTable
+from sigma_ser.report.paper_tables import paper_tables
 from sigma_ser.report.typesetting import comma_separated, latex, markdown, write_paper_tables
 
 Rows = Callable[..., pl.DataFrame]
@@ -129,10 +131,22 @@ def test_latex_is_balanced_and_escaped(rows: pl.DataFrame) -> None:
 
 def test_files_and_preview(rows: pl.DataFrame, tmp_path: Path) -> None:
     paths = write_paper_tables(tmp_path, paper_tables(rows))
-    assert len(paths) == 4 * 3 + 1
+    assert len(paths) == 5 * 3 + 1
     preview = (tmp_path / "preview.tex").read_text()
-    for name in ("success", "consistency", "transfer", "cost"):
+    for name in ("success", "consistency", "transfer", "cost", "claims"):
         assert rf"\input{{{name}.tex}}" in preview
+
+
+def test_claims_stand_with_criterion_result_and_interval(rows: pl.DataFrame) -> None:
+    table = of(rows, "claims")
+    expected = claims(rows).to_dicts()
+    assert [line.names[0] for line in table.lines] == [one["claim"] for one in expected]
+    for line, one in zip(table.lines, expected, strict=True):
+        assert line.names[2].startswith(one["verdict"])
+        assert line.entries[0].value == one["figure"]
+    assert re.search(r"\d\.\d\d \[-?\d\.\d\d, -?\d\.\d\d\]", markdown(table))
+    # Sentences are broken into lines, which needs columns of a given width.
+    assert latex(table).count(r"\textwidth}") == 3
 
 
 def test_budgets_as_ratios_have_their_own_columns(rows: pl.DataFrame) -> None:

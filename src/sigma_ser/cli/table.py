@@ -12,7 +12,9 @@ def table(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     name: Annotated[
         list[str] | None,
-        typer.Option(help="success, consistency, transfer or cost; repeat it. Default: all."),
+        typer.Option(
+            help="success, consistency, transfer, cost or claims; repeat it. Default: all."
+        ),
     ] = None,
     form: Annotated[
         str, typer.Option("--format", help="Of the printed tables: md, csv or tex.")
@@ -33,7 +35,7 @@ def table(
         typer.Option(help="Write every table as .md, .csv and .tex to this folder instead."),
     ] = None,
 ) -> None:  # fmt: skip
-    """Print or write the tables of a paper: success, consistency, transfer of masks, and cost."""
+    """Print or write the tables of a paper: success, consistency, transfer, cost, and claims."""
     from sigma_ser.report.inputs import load_inputs
     from sigma_ser.report.paper_tables import TABLES, paper_tables
     from sigma_ser.report.typesetting import FORMATS, typeset, write_paper_tables

@@ -148,14 +148,14 @@ def rank_correlation(rows: pl.DataFrame) -> Figure:
     def correlation(weights: Float[np.ndarray, "R N"]) -> Float[np.ndarray, "R"]:
         agreeing, pairs = np.zeros(len(weights)), 0
         for count, success, consistency in contests:
+            one, other = np.triu_indices(count.shape[1], 1)
             with np.errstate(invalid="ignore", divide="ignore"):
-                here = weights @ count
-                signs = [
-                    np.sign(mean[:, :, None] - mean[:, None, :])
-                    for mean in ((weights @ success) / here, (weights @ consistency) / here)
+                means = [
+                    (weights @ values) / (weights @ count) for values in (success, consistency)
                 ]
-            agreeing += np.nansum(signs[0] * signs[1], axis=(1, 2))
-            pairs += count.shape[1] * (count.shape[1] - 1)
+            signs = [np.sign(mean[:, one] - mean[:, other]) for mean in means]
+            agreeing += np.nansum(signs[0] * signs[1], axis=1)
+            pairs += len(one)
         return agreeing / pairs
 
     return correlation, len(known)

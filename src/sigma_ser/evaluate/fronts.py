@@ -53,7 +53,9 @@ def fronts(cells: pl.DataFrame) -> pl.DataFrame:
         The columns of `CONTEST` and `METHOD`, `asr`, each consistency measure, `passes` (a mean per
         utterance, including the explanation of the mask), and `front_<measure>`, `front_passes`:
         whether no other method on the same victim, over all budgets, has both a higher success
-        rate and a higher consistency (fewer passes). Random controls are excluded.
+        rate and a higher consistency (fewer passes); `moved_<measure>`, the other side: whether no
+        other method has both a lower success rate and a lower consistency. Random controls are
+        excluded.
     """
     import polars as pl
 
@@ -64,16 +66,14 @@ def fronts(cells: pl.DataFrame) -> pl.DataFrame:
         real = (part["attack"] != "random") & (part["explainer"].fill_null("") != "random")
         asr = part["asr"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
         asr = np.where(real.to_numpy(), asr, np.nan)
-        marks = [
-            pl.Series(
-                f"front_{name}",
-                undominated(
-                    asr, sign * part[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-                ),
-            )
-            for name, sign in [*((name, 1.0) for name in CONSISTENCY), ("passes", -1.0)]
-        ]
-        parts.append(part.with_columns(marks))
+        values = {name: part[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+                  for name in (*CONSISTENCY, "passes")}  # fmt: skip
+        marks = {
+            **{f"front_{name}": undominated(asr, values[name]) for name in CONSISTENCY},
+            "front_passes": undominated(asr, -values["passes"]),
+            **{f"moved_{name}": undominated(-asr, -values[name]) for name in CONSISTENCY},
+        }
+        parts.append(part.with_columns(pl.Series(name, mark) for name, mark in marks.items()))
     return pl.concat(parts)
 
 

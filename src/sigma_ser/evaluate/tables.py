@@ -9,6 +9,7 @@ import numpy as np
 from sigma_ser.core.rows import CELL_COLUMNS, CONSISTENCY_METRICS
 from sigma_ser.statistics.bootstrap import mean_intervals
 
+from .claims import claims
 from .cost import amortised_cost
 from .explanation_success import explanation_success
 from .fronts import at_matched_success, fronts
@@ -45,6 +46,7 @@ def statistical_tables(rows: pl.DataFrame, replays: pl.DataFrame | None) -> dict
         "matched": at_matched_success(cells),
         "mask_transfer": mask_transfer(rows),
         "cost": amortised_cost(rows),
+        "claims": claims(rows),
     }  # fmt: skip
     if replays is not None:
         tables["replay_transfer"] = replay_transfer(replays)

@@ -1,11 +1,10 @@
-"""The tables of a paper as values: success, consistency, transfer of masks, and cost."""
+"""The tables of a paper as values: success, consistency, transfer of masks, cost, and claims."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core.errors import RunError
 from sigma_ser.core.rows import CONSISTENCY_METRICS
@@ -13,60 +12,17 @@ from sigma_ser.evaluate.cost import shared_masks
 from sigma_ser.evaluate.transfer import mask_transfer
 
 from .cells import SETTING, Cell, budgets_of, page_cells
+from .claim_table import claim_table
 from .display_names import display_name
 from .formats import budget_text
+from .paper_table import Entry, Line, PaperTable, Style
 
 if TYPE_CHECKING:
     import polars as pl
 
-Style = Literal["rate", "decimal", "count", "ratio"]
-TABLES: tuple[str, ...] = ("success", "consistency", "transfer", "cost")
+TABLES: tuple[str, ...] = ("success", "consistency", "transfer", "cost", "claims")
 _FREE = "free choice"
 _Place = tuple[str, float, float]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One figure: its value with the ends of its 95 % interval, where it has one."""
-
-    value: float | int | None
-    low: float | None = None
-    high: float | None = None
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line: the section it stands in, its names, and one entry for each column.
-
-    A `reference` (a control, or an attack without a mask beside masks) is never marked as best.
-    """
-
-    section: str
-    names: tuple[str, ...]
-    entries: tuple[Entry, ...]
-    reference: bool = False
-
-
-@dataclass(frozen=True)
-class PaperTable:
-    """One table.
-
-    Args:
-        name: of its files.
-        caption: in plain text.
-        names: headings of the leading columns.
-        columns: group and heading of each column of figures; the group may be empty.
-        lines: in order; equal sections follow one another.
-        styles: how the figures of each column are written.
-    """
-
-    name: str
-    caption: str
-    names: tuple[str, ...]
-    columns: tuple[tuple[str, str], ...]
-    lines: tuple[Line, ...]
-    styles: tuple[Style, ...]
 
 
 def paper_tables(
@@ -123,6 +79,7 @@ def paper_tables(
         ),
         "transfer": lambda: _transfer(rows, budget),
         "cost": lambda: _cost(rows, budget),
+        "claims": lambda: claim_table(rows),
     }
     found = (made[name]() for name in dict.fromkeys(names))
     return [table for table in found if table is not None]
@@ -206,7 +163,8 @@ def _transfer(rows: pl.DataFrame, budget: tuple[float, float] | None) -> PaperTa
         f"(lines: explained victim; columns: attacked victim), {_budget(budget)}"
     )
     columns = tuple(("attacked victim", one) for one in targets)
-    return _table("transfer", caption, ("Mask of",), columns, lines, style="rate")
+    table_of = _table("transfer", caption, ("Mask of",), columns, lines, style="rate")
+    return table_of and dataclasses.replace(table_of, section="Attack")
 
 
 def _line(

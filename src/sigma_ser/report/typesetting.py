@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sigma_ser.core.files import whole_file
 
-from .paper_tables import Entry, PaperTable, Style
+from .paper_table import Entry, PaperTable, Style
 from .tables import md, tex
 
 FORMATS: tuple[str, ...] = ("md", "csv", "tex")
@@ -34,8 +34,7 @@ def markdown(table: PaperTable) -> str:
     headings = [f"{group}, {heading}" if group else heading for group, heading in table.columns]
     headings = [_greek(one, 2) for one in headings]
     sections = any(line.section for line in table.lines)
-    leading = [*(["Victim" if table.name != "transfer" else "Attack"] if sections else []),
-               *table.names]  # fmt: skip
+    leading = [*([table.section] if sections else []), *table.names]
     lines = [[*leading, *headings], ["---"] * len(leading) + ["--:"] * len(headings)]
     for line in table.lines:
         figures = [
@@ -70,7 +69,9 @@ def comma_separated(table: PaperTable) -> str:
 def latex(table: PaperTable) -> str:
     """A `table` environment with booktabs rules; the best figures of a section are bold."""
     leading, figures = len(table.names), len(table.columns)
-    wide = "*" if figures > 5 else ""
+    wide = "*" if figures > 5 or table.widths else ""
+    broken = [rf">{{\raggedright\arraybackslash}}p{{{one:g}\textwidth}}" for one in table.widths]
+    names = "".join(broken) or "l" * leading
     groups = [(group, len(list(same))) for group, same in groupby(table.columns, lambda c: c[0])]
     head, rules, place = [""] * leading, [], leading + 1
     for group, size in groups:
@@ -86,7 +87,7 @@ def latex(table: PaperTable) -> str:
         rf"\caption{{{_tex(table.caption)}.{bold}}}",
         rf"\label{{tab:{table.name}}}",
         r"\setlength{\tabcolsep}{4pt}",
-        rf"\begin{{tabular}}{{{'l' * leading}{'r' * figures}}}",
+        rf"\begin{{tabular}}{{{names}{'r' * figures}}}",
         r"\toprule",
     ]
     if any(group for group, _ in groups):
@@ -138,7 +139,7 @@ def _preview(names: Sequence[str]) -> str:
     inputs = "\n".join(rf"\input{{{name}.tex}}" for name in names)
     return (
         "\\documentclass[10pt]{article}\n\\usepackage[a4paper,landscape,margin=15mm]{geometry}\n"
-        f"\\usepackage{{booktabs}}\n\\begin{{document}}\n{inputs}\n\\end{{document}}\n"
+        f"\\usepackage{{array,booktabs}}\n\\begin{{document}}\n{inputs}\n\\end{{document}}\n"
     )
 
 
@@ -155,7 +156,10 @@ def _figure(entry: Entry, style: Style) -> str:
         case "count":
             return f"{entry.value:.0f}" if entry.value >= 100 else f"{entry.value:.3g}"
         case _:
-            return f"{entry.value:.2f}"
+            text = f"{entry.value:.2f}"
+            if entry.low is None or entry.high is None:
+                return text
+            return f"{text} [{entry.low:.2f}, {entry.high:.2f}]"
 
 
 def _tex(text: str) -> str:
