@@ -103,6 +103,29 @@ def test_iemocap_on_an_imitation(tmp_path: Path) -> None:
     assert study.victims[0]["test_utterances"] == 16
 
 
+@pytest.mark.study
+def test_paper_without_its_corpora(tmp_path: Path) -> None:
+    """Both sections can be replaced by another corpus, and every claim of one has its figure."""
+    study = ss.run(
+        EXAMPLES / "paper.toml", out=tmp_path / "run", overrides=[
+            'executor={name = "inline"}', 'corpus=[{name = "demo", protocol = "demo-voices"}]',
+            'victims=[{head = "linear", epochs = 2}, {head = "mlp", epochs = 2}]',
+            "budgets.epsilon=[4.0]", "consistency={explainer = 'gradient'}",
+            "evaluation={utterances = 8, exemplars = 0}",
+            *(f'attacks.{at}.explainers=["gradient", "random"]' for at in range(3)),
+            *(f"attacks.{at}.scopes=[8]" for at in range(3)),
+            *(f"attacks.{at}.steps=2" for at in range(5)),
+        ],
+    )  # fmt: skip
+    # On two victims: in masks of both and random ones; in masks of one; and three attacks more.
+    assert cells(study) == 2 * ((1 + 2 + 2) + 2 * (1 + 2) + 3)
+    claims = pl.read_csv(study.folder / "analysis" / "claims.csv")
+    lacking = claims.filter(verdict="not testable here")
+    assert lacking["reason"].null_count() == 0
+    assert "iemocap and tess" in lacking["reason"].to_list()[-1]
+    assert len(claims) - len(lacking) >= 4
+
+
 @pytest.mark.real
 @pytest.mark.study
 @pytest.mark.parametrize(("name", "each"), [("tess", 3), ("ravdess", 8)])
