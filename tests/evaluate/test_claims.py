@@ -126,6 +126,13 @@ def test_a_claim_without_its_control_is_not_testable() -> None:
     assert verdicts(rows_of({**KINDS, "own": (0.2, 0.7)}))["victims."] == "not testable here"
 
 
+def test_too_few_utterances_support_nothing() -> None:
+    few = rows_of().filter(pl.col("utterance").str.slice(1).cast(int) < 20)
+    here = claims(few).filter(pl.col("corpus") == "tess")
+    assert set(here["verdict"]) == {"not testable here"}
+    assert here["reason"].to_list()[-1] == "18 utterances were compared; 20 are needed"
+
+
 def test_corpora_are_tested_apart_and_compared() -> None:
     both = pl.concat([rows_of(), rows_of(corpus="iemocap4")])
     assert verdicts(both)["TESS."] == "supported"

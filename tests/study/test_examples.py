@@ -12,6 +12,10 @@ import pytest
 import soundfile
 
 import sigma_ser as ss
+from sigma_ser.runs.layout import RunLayout
+from sigma_ser.study.inputs import open_inputs, plan_study
+from sigma_ser.study.loading import load_study
+from sigma_ser.study.name_checks import check_names
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # What every reduced form changes: no more than sizes and where it runs.
@@ -103,27 +107,19 @@ def test_iemocap_on_an_imitation(tmp_path: Path) -> None:
     assert study.victims[0]["test_utterances"] == 16
 
 
-@pytest.mark.study
-def test_paper_without_its_corpora(tmp_path: Path) -> None:
-    """Both sections can be replaced by another corpus, and every claim of one has its figure."""
-    study = ss.run(
-        EXAMPLES / "paper.toml", out=tmp_path / "run", overrides=[
-            'executor={name = "inline"}', 'corpus=[{name = "demo", protocol = "demo-voices"}]',
-            'victims=[{head = "linear", epochs = 2}, {head = "mlp", epochs = 2}]',
-            "budgets.epsilon=[4.0]", "consistency={explainer = 'gradient'}",
-            "evaluation={utterances = 8, exemplars = 0}",
-            *(f'attacks.{at}.explainers=["gradient", "random"]' for at in range(3)),
-            *(f"attacks.{at}.scopes=[8]" for at in range(3)),
-            *(f"attacks.{at}.steps=2" for at in range(5)),
-        ],
-    )  # fmt: skip
-    # On two victims: in masks of both and random ones; in masks of one; and three attacks more.
-    assert cells(study) == 2 * ((1 + 2 + 2) + 2 * (1 + 2) + 3)
-    claims = pl.read_csv(study.folder / "analysis" / "claims.csv")
-    lacking = claims.filter(verdict="not testable here")
-    assert lacking["reason"].null_count() == 0
-    assert "iemocap and tess" in lacking["reason"].to_list()[-1]
-    assert len(claims) - len(lacking) >= 4
+def test_paper_plans_all_that_its_claims_compare(tmp_path: Path) -> None:
+    """A dry run on another corpus; its attacks run in the other examples."""
+    path = EXAMPLES / "paper.toml"
+    sections = load_study(path).config.corpus
+    assert [one.name for one in sections or ()] == ["iemocap4", "tess"]
+    loaded = load_study(path, ['corpus=[{name = "demo", protocol = "demo-voices"}]'])
+    check_names(loaded)
+    inputs = open_inputs(loaded.config, RunLayout(tmp_path))
+    plan = plan_study(loaded.config, inputs, None)
+    # For each of two budgets and three victims: own and random masks of two sizes for each of three
+    # attacks, masks of two other victims for one of them, and six attacks without a mask.
+    assert len(plan.attacks) == 2 * 3 * (3 * (2 + 1) * 2 + 2 * 2 * 2 + 6)
+    assert len(plan.replays) == 2 * len(plan.attacks)
 
 
 @pytest.mark.real

@@ -27,6 +27,7 @@ from .claim_figures import (
     reuse_cost,
     success_loss,
 )
+from .notes import ENOUGH
 from .paired import CONTEST, METHOD, TRIAL
 from .rates import UTTERANCE, attacks_only, correct_rows
 
@@ -97,15 +98,16 @@ def claims(rows: pl.DataFrame) -> pl.DataFrame:
 def _tested(test: _Test, corpus: object, rows: pl.DataFrame) -> Claim:
     try:
         statistic, count = test.measure(rows)
+        if count < ENOUGH:
+            raise UntestableError(f"{count} utterances were compared; {ENOUGH} are needed")
+        figure = float(statistic(np.ones((1, count)))[0])
+        low, high = bootstrap_interval(statistic, count, resamples=_DRAWS)
+        if not math.isfinite(figure + low + high):
+            raise UntestableError("the figure is not defined in every resample")
     except UntestableError as lacking:
         return Claim(
             str(corpus), test.claim, test.criterion, "not testable here", reason=str(lacking)
         )
-    figure = float(statistic(np.ones((1, count)))[0])
-    low, high = bootstrap_interval(statistic, count, resamples=_DRAWS)
-    if not math.isfinite(figure + low + high):
-        reason = "the figure is not defined in every resample"
-        return Claim(str(corpus), test.claim, test.criterion, "not testable here", reason=reason)
     verdict: Verdict = "supported" if test.accepts(low, high) else "not supported"
     return Claim(str(corpus), test.claim, test.criterion, verdict, figure, low, high, count)
 
