@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from scipy.special import entr
@@ -19,6 +20,7 @@ from sigma_ser.evaluate.alarm import (
     Alarm,
     AlarmEvasion,
     MapFeatures,
+    assess_alarms,
     detection,
     fit_alarm,
     map_features,
@@ -209,6 +211,35 @@ def test_the_map_of_the_evasion_is_that_of_the_alarm(alarm: Alarm) -> None:
     evasion = AlarmEvasion(alarm=watched, steps=1, weight=0.0)
     evasion(victim, batch, labels, BUDGET)
     torch.testing.assert_close(scores[0].detach(), alarm(batch), atol=1e-4, rtol=1e-4)
+
+
+def test_an_assessment_has_controls_masks_and_the_attack_that_knows_the_alarm() -> None:
+    victim, batch, source = prepared(Rectified(), "input-x-gradient")
+    labels = victim(batch.x, batch.lengths).argmax(1)
+    first, second = ((batch.select(rows), labels[rows]) for rows in torch.arange(24).split(12))
+    mask = second[0].valid[:, :, None].expand(second[0].x.shape)
+    attacks = {name: ss.make_attack(name) for name in ("dual-averaging", "random")}
+
+    def assessed(budget: ss.Budget) -> pl.DataFrame:
+        return assess_alarms(
+            source, first, second, budget, fitted_on=attacks["dual-averaging"], attacks=attacks,
+            masks={"all": mask}, evasion={"steps": 3},
+        )  # fmt: skip
+
+    table = assessed(BUDGET)
+    # Three alarms, on clean utterances and on three attacks without and with a mask.
+    assert len(table) == 3 * (1 + 3 * 2)
+    random = table.filter(attack="random")
+    assert random["utterances"].to_list() == [12] * 6
+    attacked = table.filter(attack="dual-averaging")
+    assert attacked["asr"].n_unique() == 1
+    assert attacked["utterances"][0] == round(12 * attacked["asr"][0])
+    # A mask of all elements is none, and an alarm without the margin differs from one with it.
+    for alarm in ("map", "margin", "all"):
+        assert attacked.filter(alarm=alarm)["auroc"].n_unique() == 1
+    assert table["auroc"].is_between(0, 1).all()
+    with pytest.raises(ExplainerError, match="at least 5"):
+        assessed(ss.Budget(sparsity=0.02, epsilon=0.01))
 
 
 def test_settings_are_checked(alarm: Alarm) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sigma_ser.core.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .assessment import assess_alarms as assess_alarms
     from .detection import Detection as Detection
     from .detection import detection as detection
     from .detector import Alarm as Alarm
@@ -22,6 +23,7 @@ _HOMES = {
     "AlarmEvasion": "evasion",
     "Detection": "detection",
     "MapFeatures": "features",
+    "assess_alarms": "assessment",
     "detection": "detection",
     "fit_alarm": "detector",
     "map_features": "features",
