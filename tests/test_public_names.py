@@ -46,6 +46,10 @@ def test_type_checkers_see_the_names_that_exist_at_run_time(package: str) -> Non
         for name, home in module._HOMES.items()
     }
     assert _static_names(package) == homes
+    # The import of a submodule of the same name would take the place of the object.
+    places = {path.stem for path in Path(str(module.__file__)).parent.iterdir()}
+    named = {name for name, home in module._HOMES.items() if not home.endswith(":")}
+    assert not named & places
     assert list(homes) == sorted(homes)
     for name in module.__all__:
         assert getattr(module, name) is not None

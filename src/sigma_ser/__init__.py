@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .attacks.sigma import Sigma as Sigma
     from .attacks.success_curve import success_curve as success_curve
     from .certificates.certificate import Certificate as Certificate
-    from .certificates.certify import certify as certify
+    from .certificates.choice import certify as certify
     from .core import errors as errors
     from .core import registry as registry
     from .core.audit import audit as audit
@@ -89,7 +89,7 @@ _HOMES = {
     "attacks": "attacks:",
     "audit": "core.audit",
     "certificates": "certificates:",
-    "certify": "certificates.certify",
+    "certify": "certificates.choice",
     "check_gradients": "attacks.gradient_checks",
     "consistency": "evaluate.consistency.measures",
     "errors": "core.errors:",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .affine_tested import AffineTested as AffineTested
     from .certificate import Certificate as Certificate
     from .certificate import CertificateMethod as CertificateMethod
-    from .certify import certify as certify
+    from .choice import certify as certify
     from .frame_ablation import FrameAblation as FrameAblation
     from .framewise import Framewise as Framewise
 
@@ -26,7 +26,7 @@ _HOMES = {
     "CertificateMethod": "certificate",
     "FrameAblation": "frame_ablation",
     "Framewise": "framewise",
-    "certify": "certify",
+    "certify": "choice",
 }
 
 if not TYPE_CHECKING:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from sigma_ser.certificates.certify import certify
+from sigma_ser.certificates.choice import certify
 from sigma_ser.core.budget import Budget, Granularity
 from sigma_ser.core.contracts import Victim
 from sigma_ser.core.features import FeatureBatch

@@ -8,23 +8,23 @@ from sigma_ser.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .assessment import assess_alarms as assess_alarms
-    from .detection import Detection as Detection
-    from .detection import detection as detection
     from .detector import Alarm as Alarm
     from .detector import fit_alarm as fit_alarm
     from .evasion import AlarmEvasion as AlarmEvasion
     from .features import FEATURES as FEATURES
     from .features import MapFeatures as MapFeatures
     from .features import map_features as map_features
+    from .separation import Detection as Detection
+    from .separation import detection as detection
 
 _HOMES = {
     "FEATURES": "features",
     "Alarm": "detector",
     "AlarmEvasion": "evasion",
-    "Detection": "detection",
+    "Detection": "separation",
     "MapFeatures": "features",
     "assess_alarms": "assessment",
-    "detection": "detection",
+    "detection": "separation",
     "fit_alarm": "detector",
     "map_features": "features",
 }

@@ -16,10 +16,10 @@ from sigma_ser.core.contracts import Attack, AttackResult
 from sigma_ser.core.errors import ExplainerError
 from sigma_ser.core.features import FeatureBatch
 
-from .detection import detection
 from .detector import Alarm, fit_alarm
 from .evasion import AlarmEvasion
 from .features import FEATURES, MapFeatures
+from .separation import detection
 
 if TYPE_CHECKING:
     import polars as pl
