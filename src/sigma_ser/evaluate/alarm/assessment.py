@@ -79,7 +79,8 @@ def assess_alarms(
         )
     clean = features(batch)
     alarms = {kind: fit_alarm(features, clean, seen, used=used) for kind, used in KINDS.items()}
-    test = _Test(features, *testing, budget, alarms, {None: None, **(masks or {})})
+    places: list[tuple[str | None, Tensor | None]] = [(None, None), *(masks or {}).items()]
+    test = _Test(features, *testing, budget, alarms, places)
     lines = list(test.clean_lines())
     for name, attack in attacks.items():
         lines += test.lines(name, dict.fromkeys(alarms, attack), every=name in controls)
@@ -97,7 +98,7 @@ class _Test:
     labels: Int[Tensor, "M"]
     budget: Budget
     alarms: Mapping[str, Alarm]
-    masks: Mapping[str | None, Tensor | None]
+    masks: Sequence[tuple[str | None, Tensor | None]]
 
     @cached_property
     def clean(self) -> Float[Tensor, "M 5"]:
@@ -107,8 +108,9 @@ class _Test:
         half = len(self.clean) // 2
         even, odd = self.clean[0::2][:half], self.clean[1::2][:half]
         for kind, alarm in self.alarms.items():
-            found = detection(*(alarm.of_features(one).numpy() for one in (even, odd)))
-            yield {"alarm": kind, "attack": "none", "mask": None, "asr": 0.0, **asdict(found)}
+            one, other = (alarm.of_features(values).numpy() for values in (even, odd))
+            found = asdict(detection(one, other))
+            yield {"alarm": kind, "attack": "none", "mask": None, "asr": 0.0, **found}
 
     def lines(
         self, name: str, attacks: Mapping[str, Attack], *, every: bool = False
@@ -116,7 +118,7 @@ class _Test:
         """One line for each alarm and mask; attacks that several alarms share run once."""
         results: dict[tuple[int, str | None], tuple[AttackResult, Float[Tensor, "M 5"]]] = {}
         for kind, attack in attacks.items():
-            for mask_name, mask in self.masks.items():
+            for mask_name, mask in self.masks:
                 key = id(attack), mask_name
                 if key not in results:
                     results[key] = self._attacked(attack, mask)
@@ -125,8 +127,8 @@ class _Test:
                 counts = torch.ones_like(result.success) if every else result.success
                 found: dict[str, Any] = {}
                 if bool(counts.any()):
-                    scores = (alarm.of_features(one).numpy() for one in (self.clean, values))
-                    found = asdict(detection(*scores, counts.numpy()))
+                    clean, attacked = (alarm.of_features(one) for one in (self.clean, values))
+                    found = asdict(detection(clean.numpy(), attacked.numpy(), counts.numpy()))
                 asr = float(result.success.float().mean())
                 yield {"alarm": kind, "attack": name, "mask": mask_name, "asr": asr, **found}
 
