@@ -165,7 +165,7 @@ def prepared(module: nn.Module, explainer: str) -> tuple[WrappedVictim, FeatureB
 def test_a_constant_map_detects_nothing() -> None:
     victim, batch, source = prepared(Opposite(), "gradient")
     labels = victim(batch.x, batch.lengths).argmax(1)
-    result = ss.attack("dual-averaging", victim, batch, labels, BUDGET)
+    result = ss.attack("oneshot", victim, batch, labels, BUDGET)
     assert result.success.any()
     clean, attacked = source(batch), source(result.features(batch))
     alarm = fit_alarm(source, clean, attacked, used=FEATURES[:4])

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from .separation import detection as detection
 
 _HOMES = {
-    "FEATURES": "features",
     "Alarm": "detector",
     "AlarmEvasion": "evasion",
     "Detection": "separation",
+    "FEATURES": "features",
     "MapFeatures": "features",
     "assess_alarms": "assessment",
     "detection": "separation",
