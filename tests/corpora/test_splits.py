@@ -174,7 +174,7 @@ def test_stratified_folds_hold_the_share_of_every_class(
         assert min(counts) >= 1
 
 
-@pytest.mark.parametrize("protocol", [*_K_FOLD, "tess-loso2", "superb"])
+@pytest.mark.parametrize("protocol", [*_K_FOLD, "leave-one-speaker-out", "tess-loso2", "superb"])
 def test_the_seed_chooses(protocol: str) -> None:
     for corpus, folds in _folds_of(protocol):
         seeds = [ss.make_folds(corpus, protocol, seed=seed) for seed in range(4)]
@@ -234,7 +234,9 @@ def test_a_column_may_name_parts_or_number_folds() -> None:
     ("protocol", "options", "says"),
     [
         ("speaker-kfold", {}, "too few for 5 folds"),
-        ("speaker-kfold", {"folds": 2}, "at least 3"),
+        ("speaker-kfold", {}, "give folds=4"),
+        ("speaker-kfold", {"folds": 2}, "at least 3 .* leave-one-speaker-out"),
+        ("leave-one-speaker-out", {"share": 0.0}, "above 0 and at most 0.5"),
         ("predefined", {}, "no column 'split'"),
         ("predefined", {"column": "x"}, "no column 'x'"),
         ("demo-voices", {}, "use speaker-kfold"),
@@ -247,6 +249,19 @@ def test_what_a_corpus_lacks_is_said(protocol: str, options: dict[str, object], 
     corpus = _corpus([("sad", f"s{number % 4}", "1", f"t{number}") for number in range(40)])
     with pytest.raises(CorpusError, match=says):
         ss.make_folds(corpus, protocol, **options)
+
+
+def test_two_speakers_test_each_other() -> None:
+    corpus = _grid(("a", "b"))
+    folds = ss.make_folds(corpus, "leave-one-speaker-out")
+    assert [fold.name for fold in folds] == ["test-a", "test-b"]
+    for fold, tested in zip(folds, "ab", strict=True):
+        parts = [{corpus[name].speaker for name in getattr(fold, part)} for part in PARTS]
+        assert parts[:2] == [{"b" if tested == "a" else "a"}] * 2
+        assert parts[2] == {tested}
+        assert len(fold.validation) == 9  # a fifth of each of three classes of 15
+    with pytest.raises(CorpusError, match="two speakers or more"):
+        ss.make_folds(_grid(("a",)), "leave-one-speaker-out")
 
 
 def test_a_split_by_what_is_not_known_is_refused() -> None:

@@ -304,6 +304,10 @@ def test_what_does_not_fit_together_is_refused_before_any_work(
         ("evaluation.seed=-1", "evaluation.seed must be at least 0"),
         ("victims.0.seeds=[18446744073709551616]", "victims.0.seeds.0 must be below"),
         ("attacks.0.seeds=[18446744073709551616]", "attacks.0.seeds.0 must be below"),
+        (
+            "corpus.folds=2",
+            r"corpus.folds: expected .* such as \[0, 1\], got 2; for 2 folds in all",
+        ),
         ("corpus.seed=9223372036854775808", "corpus.seed must be below"),
         ("budgets.epsilon=[inf]", "budgets.epsilon.0 must be at most"),
         ("budgets.epsilon=[1e30]", "budgets.epsilon.0 must be at most"),

@@ -67,6 +67,7 @@ app.command("table")(table.table)
 app.command("compare")(compare.compare)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("list")(catalogue.list_names)
+app.command("show")(catalogue.show)
 app.command("doctor")(doctor.doctor)
 
 

@@ -93,7 +93,7 @@ def get(kind: str, name: str) -> Any:
     """
     _load(kind)
     if name not in _members[kind]:
-        raise UnknownNameError(f"no {kind} is called {name!r}; {_suggestion(name, names(kind))}")
+        raise UnknownNameError(f"no {kind} is called {name!r}; {suggestion(name, names(kind))}")
     return _members[kind][name]
 
 
@@ -173,7 +173,8 @@ def _origin(member: Any) -> tuple[str, str]:
     )
 
 
-def _suggestion(name: str, known: tuple[str, ...]) -> str:
+def suggestion(name: str, known: tuple[str, ...]) -> str:
+    """Near matches of a name that is not known, or all known names."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     near += [other for other in known if name in other and other not in near][:3]
     if near:
@@ -183,7 +184,7 @@ def _suggestion(name: str, known: tuple[str, ...]) -> str:
 
 def _check_kind(kind: str) -> None:
     if kind not in _KINDS:
-        raise UnknownNameError(f"no registry is called {kind!r}; {_suggestion(kind, kinds())}")
+        raise UnknownNameError(f"no registry is called {kind!r}; {suggestion(kind, kinds())}")
 
 
 def _load(kind: str) -> None:

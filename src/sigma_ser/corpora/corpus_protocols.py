@@ -49,7 +49,7 @@ def tess_loso2(corpus: Corpus, *, seed: int = 0) -> list[Fold]:
     if len(speakers) != 2:
         raise CorpusError(
             f"tess-loso2 needs two speakers and {corpus.name} has {len(speakers)}; "
-            "use speaker-kfold"
+            "use leave-one-speaker-out"
         )
     words = groups_of(corpus, lambda one: one.text_id, "text")
     held_words = set(shuffled(words, seed, "validation words")[: max(1, len(words) // 5)])

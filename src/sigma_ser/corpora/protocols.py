@@ -32,6 +32,38 @@ def speaker_kfold(corpus: Corpus, *, seed: int = 0, folds: int = 5) -> list[Fold
     return rotate("speakers", deal_groups(groups, count, seed))
 
 
+@register("protocol", "leave-one-speaker-out")
+def leave_one_speaker_out(corpus: Corpus, *, seed: int = 0, share: float = 0.2) -> list[Fold]:
+    """Each speaker is tested once and in no training data; two speakers are enough.
+
+    The validation part is a stratified share of the recordings of the training speakers, so it
+    contains no recording of the tested speaker.
+
+    Args:
+        corpus: recordings of at least two speakers.
+        seed: of the draw of the validation part.
+        share: of the recordings that validate, in (0, 0.5].
+
+    Raises:
+        CorpusError: if there are fewer than two speakers, or `share` is out of its range.
+    """
+    speakers = groups_of(corpus, lambda one: one.speaker, "speaker")
+    if len(speakers) < 2:
+        raise CorpusError(
+            f"leave-one-speaker-out needs two speakers or more, and {corpus.name} has "
+            f"{len(speakers)}; use text-kfold or random-stratified"
+        )
+    if not 0 < share <= 0.5:
+        raise CorpusError(f"share={share}: the validation share must be above 0 and at most 0.5")
+    folds = []
+    for tested in sorted(speakers):
+        rest = [one for one in corpus.utterances if one.speaker != tested]
+        held = set(deal_stratified(rest, max(2, round(1 / share)), seed, f"validation {tested}")[0])
+        train = [one.id for one in rest if one.id not in held]
+        folds.append(Fold(f"test-{tested}", train, sorted(held), speakers[tested]))
+    return folds
+
+
 @register("protocol", "text-kfold")
 def text_kfold(corpus: Corpus, *, seed: int = 0, folds: int = 5) -> list[Fold]:
     """Text-disjoint folds: no text of the test part is in the training part; speakers are."""

@@ -83,14 +83,20 @@ def fold_count(wanted: int, available: Mapping[str, object], what: str, name: st
     Raises:
         CorpusError: if fewer than three are wanted, or there are too few groups.
     """
+    other = (
+        "leave-one-speaker-out, which needs two speakers"
+        if what == "speaker"
+        else ("random-stratified")
+    )
     if wanted < 3:
         raise CorpusError(
-            f"folds={wanted}: at least 3 are needed for separate train, validation and test parts"
+            f"folds={wanted}: at least 3 are needed for separate train, validation and test "
+            f"parts; raise folds= or use {other}"
         )
     if len(available) < wanted:
+        remedy = f"give folds={len(available)}" if len(available) >= 3 else f"use {other}"
         raise CorpusError(
-            f"{name} has {len(available)} different {what}s, too few for {wanted} folds; "
-            "lower folds= or choose another protocol"
+            f"{name} has {len(available)} different {what}s, too few for {wanted} folds; {remedy}"
         )
     return wanted
 

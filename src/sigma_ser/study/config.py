@@ -62,6 +62,16 @@ class CorpusSection(_OpenSection):
         None, min_length=1, description="numbers of the folds to run; all by default"
     )
 
+    @field_validator("folds", mode="before")
+    @classmethod
+    def _a_number_is_no_list(cls, value: Any) -> Any:
+        if isinstance(value, int):
+            raise ValueError(
+                f"expected the folds to run, counted from 0, such as [0, 1], got {value}; for "
+                f"{value} folds in all, write protocol_settings = {{ folds = {value} }}"
+            )
+        return value
+
 
 class EncoderSection(_OpenSection):
     """Features. Further keys are settings of `load_encoder` (revision, context ...)."""
