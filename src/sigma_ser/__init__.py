@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .core.contracts import Victim as Victim
     from .core.errors import SigmaError as SigmaError
     from .core.features import FeatureBatch as FeatureBatch
+    from .core.progress_bars import show_progress as show_progress
     from .core.utterance import Utterance as Utterance
     from .corpora.corpus import Corpus as Corpus
     from .corpora.corpus import load_corpus as load_corpus
@@ -108,6 +109,7 @@ _HOMES = {
     "realise": "victims.realise",
     "registry": "core.registry:",
     "run": "study.run",
+    "show_progress": "core.progress_bars",
     "success_curve": "attacks.success_curve",
     "testing": "testing:",
     "topk_mask": "masks.topk",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sigma_ser.core.contracts import AttackResult
 from sigma_ser.core.passes import input_gradient
+from sigma_ser.core.progress import ignored
 
 from .inputs import versions
 from .limits import Meter, SearchEnded, rounded_inside
@@ -44,12 +45,12 @@ class ActiveSet(SparseBall):
         self.victim = problem.victim
         self.meter = Meter(problem.limits)
         self.steps = 0
+        self.advance: Callable[[int], None] = ignored  # called with numbers of finished utterances
         batch = problem.batch
         order = problem.clean_logits.argsort(dim=1, descending=True, stable=True)
         others = order != problem.labels[:, None]
         self._all_rivals = order[others].view(len(order), -1)
         self._all_factors = spread_factor(problem.clean_logits)
-
         # The features of the result are built at the end, because the search needs the memory.
         self._results: list[tuple[Tensor, Tensor]] = []
         self.prediction = problem.clean_logits.argmax(1)
@@ -275,6 +276,7 @@ class ActiveSet(SparseBall):
         self._results.append((rows, best))
         self.prediction[rows] = self.best_prediction[done]
         self.steps_taken[rows] = self.steps
+        self.advance(len(done))
 
     def _drop(self, stay: Int[Tensor, "S"], *state: Tensor) -> tuple[Tensor, ...]:
         """Restrict the set to some rows, cut to the longest of them."""

@@ -17,6 +17,7 @@ from sigma_ser.core.contracts import AttackResult, Victim
 from sigma_ser.core.errors import AttackError, BudgetError, GradientError, VictimError
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.core.passes import CountedVictim
+from sigma_ser.core.progress import stage
 from sigma_ser.core.seeds import UtteranceNoise, utterance_seeds
 
 from .active_set import ActiveSet
@@ -194,14 +195,15 @@ class SparseAttack(ABC):
             )  # fmt: skip
             # The search works on copies, which are compared with the originals afterwards.
             active = self.active_set(given.copy(), _attackable(given))
-            try:
-                if len(active):
-                    self.check(active)
-                    self.search(active)
-            except SearchEnded:
-                pass
-            except KeyboardInterrupt as interrupt:
-                raise AttackInterrupted(_audited(active, given)) from interrupt
+            with stage(registry.name_of("attack", type(self)), len(active)) as active.advance:
+                try:
+                    if len(active):
+                        self.check(active)
+                        self.search(active)
+                except SearchEnded:
+                    pass
+                except KeyboardInterrupt as interrupt:
+                    raise AttackInterrupted(_audited(active, given)) from interrupt
             return _audited(active, given)
 
     def _problem(

@@ -129,11 +129,11 @@ def attack(
     import sigma_ser as ss
     from sigma_ser.core.errors import ConfigError
     from sigma_ser.core.gradient_signs import masked_warnings
+    from sigma_ser.core.progress_bars import progress_on_stderr
     from sigma_ser.study.attack import attack_exposure, attack_study
     from sigma_ser.study.transfer import save_audio as write_audio
 
     from . import results
-    from .progress import shown_progress
 
     names, budgets = attacks or list(_DEFAULT), (sparsity or [0.01], epsilon or [0.5])
     # Before the features are opened or extracted, so that a typo costs no time.
@@ -159,7 +159,7 @@ def attack(
     )  # fmt: skip
     with contextlib.ExitStack() as stack:
         folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sigma-ser-")))
-        with shown_progress() as progress, contextlib.redirect_stdout(sys.stderr):
+        with progress_on_stderr() as progress, contextlib.redirect_stdout(sys.stderr):
             study = ss.run(values, out=folder, progress=progress)
         if recordings is not None and save_audio is not None:
             write_audio(study.layout, ss.load_corpus(**recordings), save_audio)
@@ -211,8 +211,7 @@ def _extract(folder: Path, corpus: str, root: Path | None, victim: str) -> None:
     """Extract a corpus with the encoder that the victim was trained on."""
     import sigma_ser as ss
     from sigma_ser.core.errors import ConfigError
-
-    from .progress import shown_progress
+    from sigma_ser.core.progress_bars import progress_on_stderr
 
     trained = ss.load_victim(Path(victim)) if Path(victim).is_dir() else None
     if trained is None:
@@ -226,7 +225,7 @@ def _extract(folder: Path, corpus: str, root: Path | None, victim: str) -> None:
         context=card.get("context"),
     )  # fmt: skip
     recordings = ss.load_corpus(corpus, root)
-    with shown_progress() as progress:
+    with progress_on_stderr() as progress:
         progress.stage("extracting", len(recordings))
         before = 0
 

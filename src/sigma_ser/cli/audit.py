@@ -93,6 +93,7 @@ def audit(
     """
     import sigma_ser as ss
     from sigma_ser.core.files import whole_file
+    from sigma_ser.core.progress_bars import progress_on_stderr
     from sigma_ser.evaluate.criteria.loading import load_criteria
     from sigma_ser.report.audit_page import write_audit_page
     from sigma_ser.report.audit_record import write_record
@@ -102,7 +103,6 @@ def audit(
     from sigma_ser.study.run import default_folder
 
     from . import results
-    from .progress import shown_progress
 
     declared = None if criteria is None else load_criteria(criteria)
     number = int(layer) if layer is not None and layer.lstrip("-").isdigit() else layer
@@ -114,7 +114,7 @@ def audit(
     if criteria is not None:
         name = parse_study(values, settings or []).config.name
         declare(criteria, default_folder(name) if out is None else out)
-    with shown_progress() as progress, contextlib.redirect_stdout(sys.stderr):
+    with progress_on_stderr() as progress, contextlib.redirect_stdout(sys.stderr):
         study = ss.run(values, out=out, overrides=settings or [], progress=progress)
     record = write_record(study.folder)
     page = write_audit_page(study.folder, record)

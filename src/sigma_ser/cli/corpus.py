@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sigma_ser.core.progress_bars import progress_on_stderr
+
 from .columns import ColumnOption, columns_of
-from .progress import shown_progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,7 +84,7 @@ def check(
     from sigma_ser.corpora.folds import make_folds
     from sigma_ser.corpora.summary import summarise
 
-    with shown_progress() as progress:
+    with progress_on_stderr() as progress:
         corpus = load_corpus(
             name,
             root,

@@ -81,9 +81,8 @@ def extract(
     """Extract the features of a corpus. Features that already exist are reused."""
     import sigma_ser as ss
     from sigma_ser.core.errors import ConfigError
+    from sigma_ser.core.progress_bars import progress_on_stderr
     from sigma_ser.execution.executor import load_executor
-
-    from .progress import shown_progress
 
     if compare and layer not in {None, "all"}:
         raise ConfigError(f"--compare uses all layers; remove --layer {layer}")
@@ -103,7 +102,7 @@ def extract(
         context=context,
         allow_pickle=allow_pickle,
     )
-    with shown_progress() as progress:
+    with progress_on_stderr() as progress:
         before: list[int] = []
 
         def report(done: int, total: int) -> None:

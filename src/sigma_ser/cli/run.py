@@ -61,12 +61,12 @@ def run(
 def execute(study: Path, out: Path | None, overrides: list[str], as_json: bool) -> None:
     """Run a study file and print its results; exit status 1 if tasks had to be given up."""
     import sigma_ser as ss
+    from sigma_ser.core.progress_bars import progress_on_stderr
 
     from . import results
-    from .progress import shown_progress
 
     # Libraries print messages meanwhile (Ray reports lost workers), which are not results.
-    with shown_progress() as progress, contextlib.redirect_stdout(sys.stderr):
+    with progress_on_stderr() as progress, contextlib.redirect_stdout(sys.stderr):
         finished = ss.run(study, out=out, overrides=overrides, progress=progress)
     if as_json:
         typer.echo(results.as_json(finished))

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sigma_ser.core.progress_bars import progress_on_stderr
+
 from .arguments import CORPUS_HELP, FEATURES_HELP, corpus_of, features_folder
-from .progress import shown_progress
 
 if TYPE_CHECKING:
     from sigma_ser.corpora.folds import Fold
@@ -106,7 +107,7 @@ def train(
     training, head_settings = _settings([*(changes or []), *dropped])
     hardening = _hardening(adversarial, sparsity, epsilon, share)
     lines = []
-    with shown_progress() as progress:
+    with progress_on_stderr() as progress:
         tasks = [(h, f, s) for h in heads for f in folds for s in seed or [0]]
         progress.stage("training", len(tasks))
         for name, one, number in tasks:

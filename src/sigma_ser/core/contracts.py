@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .budget import Budget
 from .features import FeatureBatch
+from .html_repr import html_table
 
 
 @runtime_checkable
@@ -76,7 +77,7 @@ class Explainer(Protocol):
         """Explain; `seeds` fix the noise of stochastic explainers, `None` derives them."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AttackResult:
     """The result of an attack for every utterance, successful or not.
 
@@ -101,6 +102,25 @@ class AttackResult:
     def features(self, batch: FeatureBatch) -> FeatureBatch:
         """The perturbed features as a batch, with the lengths and ids of the attacked `batch`."""
         return FeatureBatch(self.x_adv, batch.lengths, batch.ids)
+
+    def _summary(self) -> dict[str, object]:
+        """Counts over the batch, for people."""
+        # Utterances that were misclassified from the start took no step.
+        attacked = self.steps > 0
+        passes = (self.forwards + self.backwards)[attacked].double()
+        return {
+            "utterances": len(self.success),
+            "attacked (classified correctly before)": int(attacked.sum()),
+            "misclassified by the attack": int((self.success & attacked).sum()),
+            "passes for each attacked utterance": f"{passes.mean().nan_to_num():.1f}",
+        }
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}: {value}" for name, value in self._summary().items())
+        return f"AttackResult({shown})"
+
+    def _repr_html_(self) -> str:
+        return html_table("Result of an attack", self._summary())
 
 
 @runtime_checkable

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .errors import ShapeError
+from .html_repr import html_table
 
 
 def valid_frames(lengths: Int[Tensor, "B"], frames: int) -> Bool[Tensor, "B T"]:
@@ -40,7 +41,7 @@ def ordinary(tensor: Tensor) -> Tensor:
         return tensor.clone()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FeatureBatch:
     """Features of several utterances, padded at the end to the longest.
 
@@ -102,6 +103,22 @@ class FeatureBatch:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def _described(self) -> dict[str, object]:
+        lengths = self.lengths.tolist() or [0]
+        return {
+            "utterances": len(self),
+            "frames": f"{min(lengths)} to {max(lengths)}",
+            "channels": self.x.shape[2],
+            "device": self.device,
+        }
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}: {value}" for name, value in self._described().items())
+        return f"FeatureBatch({shown})"
+
+    def _repr_html_(self) -> str:
+        return html_table("Features", self._described())
 
     @property
     def valid(self) -> Bool[Tensor, "B T"]:

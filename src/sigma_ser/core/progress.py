@@ -1,7 +1,10 @@
-"""Progress of a run; the command line draws bars from it."""
+"""Progress of a run and of single calls; the command line and `ss.show_progress` draw bars from it."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Protocol, runtime_checkable
 
 
@@ -30,3 +33,56 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Nothing."""
+
+
+# Of the `with` block that the code runs in; workers and other threads have none.
+_current: ContextVar[Progress | None] = ContextVar("sigma_ser_progress", default=None)
+
+
+@contextlib.contextmanager
+def shown_on(progress: Progress | None) -> Iterator[None]:
+    """Send the stages of the code in this block to `progress`; `None` shows none of them."""
+    token = _current.set(progress)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current_progress() -> Progress:
+    """The progress of the surrounding `shown_on`, which ignores everything where there is none."""
+    return _current.get() or Silent()
+
+
+def ignored(steps: int) -> None:
+    """The `advance` of a stage that nobody shows."""
+
+
+@contextlib.contextmanager
+def stage(name: str, total: int) -> Iterator[Callable[[int], None]]:
+    """One stage of the surrounding `shown_on`; stages inside of it are not shown.
+
+    Args:
+        name: of the stage.
+        total: number of its steps.
+
+    Yields:
+        A function that counts finished steps. A stage that ends without an error is complete.
+    """
+    progress = _current.get()
+    if progress is None or not total:
+        yield ignored
+        return
+    left = total
+
+    def advance(steps: int) -> None:
+        nonlocal left
+        steps = min(steps, left)
+        left -= steps
+        if steps:
+            progress.advance(steps)
+
+    progress.stage(name, total)
+    with shown_on(None):
+        yield advance
+    advance(left)

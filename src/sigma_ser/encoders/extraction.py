@@ -14,6 +14,7 @@ from sigma_ser.audio.recording import SAMPLE_RATE
 from sigma_ser.core.errors import EncoderError, StoreError
 from sigma_ser.core.files import remove_unfinished, whole_file
 from sigma_ser.core.locks import exclusive
+from sigma_ser.core.progress import stage
 from sigma_ser.core.records import Records
 from sigma_ser.core.utterance import Utterance
 from sigma_ser.corpora.corpus import Corpus
@@ -119,11 +120,12 @@ def extract(
     if executor.in_process and not (folder / CARD).exists():
         # An encoder that cannot be loaded must not claim a folder.
         encoder.load()
-    with _only_writer(folder, card):
+    with _only_writer(folder, card), stage("features", len(corpus)) as advance:
         tables, digests = _finished(folder, repair)
         tasks = [task for task in tasks if task.shard not in digests]
         missing = sum(len(task.utterances) for task in tasks)
-        count = _Counter(progress, len(corpus) - missing, len(corpus))
+        count = _Counter(progress, advance, len(corpus))
+        count(len(corpus) - missing)
         if missing:
             unread = chain.from_iterable(task.utterances for task in tasks)
             _check_space(folder, unread, encoder, dtype)
@@ -241,11 +243,13 @@ def _check_space(
 class _Counter:
     """Counts finished utterances and reports the progress."""
 
-    def __init__(self, progress: Progress | None, done: int, total: int) -> None:
-        self._progress, self._done, self._total = progress, done, total
-        self(0)
+    def __init__(
+        self, progress: Progress | None, advance: Callable[[int], None], total: int
+    ) -> None:
+        self._progress, self._advance, self._done, self._total = progress, advance, 0, total
 
     def __call__(self, more: int) -> None:
         self._done += more
+        self._advance(more)
         if self._progress is not None:
             self._progress(self._done, self._total)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core.errors import DamagedError, RunError
 from sigma_ser.core.files import remove_unfinished, write_json, write_text
-from sigma_ser.core.progress import Progress, Silent
+from sigma_ser.core.html_repr import html_columns
+from sigma_ser.core.progress import Progress, current_progress, shown_on
 from sigma_ser.core.rows import read_rows
 from sigma_ser.execution.executor import Executor
 from sigma_ser.execution.memory import Slack, bound_primitive_cache, release_freed_tables
@@ -39,6 +40,8 @@ from .tracking import track
 if TYPE_CHECKING:
     import polars as pl
 
+# Cells in the table of a notebook.
+_SHOWN = 10
 # Number of times that one file is made again in one call.
 _REPAIRS = 2
 
@@ -82,6 +85,17 @@ class Study:
         from sigma_ser.evaluate.summary import summarise
 
         return summarise(self.rows)
+
+    def _repr_html_(self) -> str:
+        shown = self.summary.sort("asr", descending=True, nulls_last=True).head(_SHOWN)
+        cells = shown.select("surface", "victim", "attack", "explainer", "scope", "asr").rows()
+        rows = [
+            [*("" if one is None else one for one in cell), "" if asr is None else f"{asr:.0%}"]
+            for *cell, asr in cells
+        ]
+        title = f"Study {self.config.name}: the {len(rows)} strongest of {len(self.summary)} cells"
+        columns = ["surface", "victim", "attack", "mask", "times the budget", "success rate"]
+        return html_columns(title, columns, rows)
 
     @property
     def layout(self) -> RunLayout:
@@ -127,7 +141,8 @@ def run(
         study: a TOML file, or the same values as a mapping.
         out: the run folder; `runs/<name>` by default.
         overrides: `a.b=value` each.
-        progress: is informed of stages and steps.
+        progress: is informed of stages and steps; `None` shows them where the call is inside
+            `ss.show_progress`.
 
     Raises:
         ConfigError: if the study is wrong; nothing has been written then.
@@ -141,7 +156,9 @@ def run(
     )
     folder = (Path(out) if out is not None else default_folder(loaded.config.name)).absolute()
     try:
-        _execute(loaded, RunLayout(folder), progress or Silent(), started)
+        progress = progress or current_progress()
+        with shown_on(None):  # the stages of the study, and not those of each attack
+            _execute(loaded, RunLayout(folder), progress, started)
     except OSError as fault:
         raise RunError(_cannot_go_on(fault, folder)) from fault
     return Study(loaded.config, folder, time.monotonic() - started)

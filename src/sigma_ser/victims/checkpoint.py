@@ -79,6 +79,11 @@ class TrainedVictim(WrappedVictim):
         self.fold = fold
         self.recordings = recordings
 
+    def _described(self) -> dict[str, object]:
+        tested = self.card.metrics.get("test", {})
+        scores = {"UAR on the test part": f"{tested['uar']:.2f}"} if "uar" in tested else {}
+        return {**super()._described(), "model": self.card.head, "fold": self.card.fold, **scores}
+
     @property
     def fingerprint(self) -> str:
         """Hash of the weights, under which mask banks store the explanations of this victim."""

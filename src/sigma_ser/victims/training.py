@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sigma_ser.core.errors import VictimError
 from sigma_ser.core.files import content_key
+from sigma_ser.core.progress import stage
 from sigma_ser.core.seeds import derive_seed
 from sigma_ser.corpora.folds import Fold
 from sigma_ser.encoders.store import FeatureStore
@@ -84,7 +85,14 @@ def train(
             seed=seed,
             rng=torch.Generator().manual_seed(derive_seed(seed, "order", fold.name)),
         )
-        epochs = fit(model, context, progress)
+        with stage(f"training of {head}", settings.epochs) as advance:
+
+            def after_epoch(done: int, total: int) -> None:
+                advance(1)
+                if progress is not None:
+                    progress(done, total)
+
+            epochs = fit(model, context, after_epoch)
 
     recordings = frozenset(recording_digests(store, (*fold.train, *fold.validation)))
     module = model.classifier

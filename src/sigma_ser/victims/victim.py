@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sigma_ser.core.box import Box, checked_box
 from sigma_ser.core.errors import SigmaError, VictimError
 from sigma_ser.core.features import zero_padding
+from sigma_ser.core.html_repr import html_table
 from sigma_ser.core.passes import per_channel
 
 from .one_by_one import one_by_one, uses_batch_statistics
@@ -173,6 +174,19 @@ class WrappedVictim:
         return (
             f"{type(self).__name__}({type(self.module).__name__}, class_names={self._class_names})"
         )
+
+    def _repr_html_(self) -> str:
+        return html_table("Victim", self._described())
+
+    def _described(self) -> dict[str, object]:
+        """What a notebook shows."""
+        channels = self.scale.numel()
+        return {
+            "model": type(self.module).__name__,
+            "classes": ", ".join(self._class_names or ()) or "not named",
+            "channels": channels if channels > 1 else "any (one scale for all)",
+            "parameters": f"{sum(one.numel() for one in self.module.parameters()):,}",
+        }
 
 
 def wrap(

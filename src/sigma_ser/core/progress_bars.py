@@ -6,8 +6,9 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 
-from sigma_ser.core.progress import Progress
+from .progress import Progress, shown_on
 
 
 class _Lines:
@@ -43,9 +44,24 @@ class _Lines:
 
 
 @contextlib.contextmanager
-def shown_progress() -> Iterator[Progress]:
-    """Progress bars on a terminal, lines elsewhere."""
-    if not sys.stderr.isatty():
+def show_progress() -> Iterator[Progress]:
+    """Show the progress of extraction, training, attacks and studies inside a `with` block.
+
+    Bars are drawn on a terminal, and in a notebook where the package `ipywidgets` is installed;
+    elsewhere, lines are printed on standard error.
+
+    >>> import sigma_ser as ss
+    >>> with ss.show_progress():
+    ...     pass  # ss.extract(...), ss.train(...), ss.attack(...)
+    """
+    with progress_on_stderr() as progress, shown_on(progress):
+        yield progress
+
+
+@contextlib.contextmanager
+def progress_on_stderr() -> Iterator[Progress]:
+    """Progress bars on a terminal, lines elsewhere; for functions that take a `Progress`."""
+    if not sys.stderr.isatty() and not _draws_widgets():
         yield _Lines()
         return
     from rich.console import Console
@@ -80,3 +96,10 @@ def shown_progress() -> Iterator[Progress]:
         console=Console(stderr=True),
     ) as bars:
         yield Bars()
+
+
+def _draws_widgets() -> bool:
+    """Whether this is a notebook in which rich can draw bars."""
+    from rich.console import Console
+
+    return Console().is_jupyter and find_spec("ipywidgets") is not None
