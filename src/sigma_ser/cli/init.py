@@ -1,4 +1,4 @@
-"""`sigma-ser init --criteria`: print a commented file to start from."""
+"""`sigma-ser init`: print a commented study, or a file of criteria, to start from."""
 
 from __future__ import annotations
 
@@ -8,13 +8,25 @@ import typer
 
 
 def init(
+    corpus: Annotated[
+        str, typer.Option(help="Corpus of the study; `sigma-ser list corpus` names them.")
+    ] = "demo",
+    root: Annotated[
+        str | None, typer.Option(help="Folder or table of the corpus, written into the study.")
+    ] = None,
     criteria: Annotated[
-        bool, typer.Option("--criteria", help="Print a file of criteria for sigma-ser audit.")
+        bool,
+        typer.Option(
+            "--criteria", help="Print a file of criteria for sigma-ser audit instead of a study."
+        ),
     ] = False,
 ) -> None:
-    """Print a commented file to start from; redirect it into a file and adapt it."""
-    from sigma_ser.evaluate.criteria.declared import criteria_text
+    """Print a commented study to start from: sigma-ser init > study.toml."""
+    if criteria:
+        from sigma_ser.evaluate.criteria.declared import criteria_text
 
-    if not criteria:
-        raise typer.BadParameter("give --criteria: sigma-ser init --criteria > criteria.toml")
-    typer.echo(criteria_text(), nl=False)
+        typer.echo(criteria_text(), nl=False)
+        return
+    from sigma_ser.study.template import study_template
+
+    typer.echo(study_template(corpus, root), nl=False)

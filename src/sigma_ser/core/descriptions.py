@@ -108,9 +108,9 @@ def _paragraphs(docstring: str) -> list[str]:
 
 def _citation(member: Any) -> str:
     """The paper that a docstring names, or the citation of the card of a corpus."""
-    card = getattr(member, "card", None)
-    if getattr(card, "citation", ""):
-        return str(card.citation)
+    published = getattr(getattr(member, "card", None), "citation", "")
+    if published:
+        return str(published)
     docstring = _docstring(member)
     prose = re.split(r"\n\s*(?:Args|Raises|Returns):", docstring)[0]
     if named := _SOURCE.search(prose):

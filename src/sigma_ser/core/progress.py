@@ -1,4 +1,4 @@
-"""Progress of a run and of single calls; the command line and `ss.show_progress` draw bars from it."""
+"""Progress of a run and of single calls, from which bars are drawn."""
 
 from __future__ import annotations
 
