@@ -44,7 +44,6 @@ app = typer.Typer(
     help=_HELP,
     epilog="To start, run: sigma-ser demo",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
