@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 import sigma_ser as ss
+from sigma_ser.cli.demo import finding
 from sigma_ser.demo import study_path
 
 
@@ -58,6 +59,15 @@ def test_the_claims_of_the_demo(study: ss.Study) -> None:
         _explanations_point_at_what_matters(study, victim)
     _recordings_are_misled_beyond_noise(study)
     _every_row_keeps_its_budget(study)
+    _the_last_sentences_state_the_figures(study)
+
+
+def _the_last_sentences_state_the_figures(study: ss.Study) -> None:
+    first, second = finding(study)
+    assert "changed one in 200 of them" in first
+    assert f"chose the numbers freely on {_asr(study, 'mlp', 'dual-averaging', None):.0%}" in first
+    assert f"succeeded on {_asr(study, 'mlp', 'dual-averaging', 'gradient'):.0%}" in second
+    assert second.endswith("So the explanation shows where this recogniser is vulnerable.")
 
 
 def _recognises_emotions_of_other_voices(study: ss.Study) -> None:

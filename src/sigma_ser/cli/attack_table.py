@@ -8,6 +8,8 @@ from typing import Any
 
 import typer
 
+from .terminal import result_console
+
 SHOWN = ("attack", "explainer", "mask_source", "scope", "sparsity", "epsilon", "budget_snr")
 """The columns of the table that name a cell."""
 
@@ -15,7 +17,6 @@ SHOWN = ("attack", "explainer", "mask_source", "scope", "sparsity", "epsilon", "
 def print_table(cells: Sequence[dict[str, Any]]) -> None:
     """A table on a terminal, tab-separated lines elsewhere."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     shown = _shown(cells)
@@ -27,7 +28,7 @@ def print_table(cells: Sequence[dict[str, Any]]) -> None:
     table = Table(*titles, box=box.SIMPLE)
     for cell in cells:
         table.add_row(*_line(cell, shown))
-    Console().print(table)
+    result_console().print(table)
 
 
 def _shown(cells: Sequence[dict[str, Any]]) -> list[str]:

@@ -23,6 +23,7 @@ from .arguments import (
     features_folder,
     victim_source,
 )
+from .terminal import result_console
 
 
 def certify(
@@ -124,7 +125,6 @@ def _notes(cells: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
 def _print_table(cells: Sequence[dict[str, Any]]) -> None:
     """A table on a terminal, tab-separated lines elsewhere."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     titles = ("method", "mask", "sparsity", "epsilon", "certified", "lowest margin", "s")
@@ -135,7 +135,7 @@ def _print_table(cells: Sequence[dict[str, Any]]) -> None:
     table = Table(*titles, box=box.SIMPLE)
     for cell in cells:
         table.add_row(*_line(cell))
-    Console().print(table)
+    result_console().print(table)
 
 
 def _line(cell: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ import typer
 from sigma_ser.core.progress_bars import progress_on_stderr
 
 from .columns import ColumnOption, columns_of
+from .terminal import result_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,9 +106,7 @@ def check(
     if as_json:
         sys.stdout.write(json.dumps(summary) + "\n")
     else:
-        from rich.console import Console
-
-        _show(Console(), summary)
+        _show(result_console(), summary)
     if strict and corpus.quarantine:
         raise typer.Exit(1)
 

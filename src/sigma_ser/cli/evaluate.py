@@ -18,6 +18,7 @@ from .arguments import (
     victim_source,
     victim_view,
 )
+from .terminal import result_console
 
 if TYPE_CHECKING:
     from sigma_ser.core.contracts import Victim
@@ -128,10 +129,9 @@ def _fold(folds: list[Any], name: str | None, victim: Victim) -> Any:
 
 def _show(scores: dict[str, Any]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = result_console()
     console.print(
         f"{scores['test_utterances']} utterances ({scores['part']}): "
         f"UAR {_percent(scores['uar'])} % (95 %: {_percent(scores['uar_low'])} to "

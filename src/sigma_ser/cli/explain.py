@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .arguments import FEATURES_HELP, check_order, features_folder, victim_source, victim_view
+from .terminal import result_console
 
 if TYPE_CHECKING:
     from sigma_ser.encoders.store import FeatureStore
@@ -186,7 +187,6 @@ def _waveform(name: str, corpus: str | None, folder: Path | None) -> Any:
 
 def _show(lines: list[dict[str, Any]]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("explainer", "maps", *(m.replace("_", " ") for m in _MEASURES), box=box.SIMPLE)
@@ -195,7 +195,7 @@ def _show(lines: list[dict[str, Any]]) -> None:
             continue
         cells = [f"{line[m]:.3g}" if line.get(m) is not None else "" for m in _MEASURES]
         table.add_row(line["explainer"], f"{line['maps']} ({line['made']} new)", *cells)
-    console = Console()
+    console = result_console()
     console.print(table)
     for line in lines:
         if "refused" in line:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .columns import ColumnOption, columns_of
+from .terminal import result_console
 
 if TYPE_CHECKING:
     from sigma_ser.core.progress import Progress
@@ -159,7 +160,6 @@ def _probes(
 def _show(probes: list[dict[str, Any]], protocol: str) -> None:
     """Print the scores of the probe, with the best layer in bold."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("layer", "UAR", "95 %", "tested", box=box.SIMPLE)
@@ -172,7 +172,7 @@ def _show(probes: list[dict[str, Any]], protocol: str) -> None:
             str(probe["test_utterances"]),
             style="bold" if probe is best else None,
         )
-    console = Console()
+    console = result_console()
     console.print(table)
     console.print(
         f"Ridge classifier on features averaged over time, protocol {protocol}. The best layer is "

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from .terminal import result_console
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -110,7 +112,7 @@ def print_tables(study: Study) -> None:
 
     Every line fits a terminal of 80 columns.
     """
-    console = Console()
+    console = result_console()
     print_warnings(console, study)
     victims = Table("victim", "fold", "UAR", "95 % CI", "accuracy", "tested", box=box.SIMPLE)
     lines = [
@@ -142,7 +144,9 @@ def print_tables(study: Study) -> None:
         "ASR: attack success rate, the share of correctly classified utterances that are "
         "misclassified after the attack. overlap: share of the k most salient values that are "
         "still among the k most salient after the attack. passes: mean number of forward and "
-        "backward passes per utterance, without the explanation that defines the mask."
+        "backward passes per utterance, without the explanation that defines the mask. mask: "
+        "native, the attack chooses which values change; otherwise the explanation that marks "
+        "them, and x8 where it marks eight times as many as may change."
     )
     _print_shared(console, study.rows)
     console.print(f"Report: {study.report}", soft_wrap=True)
@@ -150,7 +154,7 @@ def print_tables(study: Study) -> None:
 
 def print_criteria(record: Mapping[str, Any]) -> None:
     """Print the findings and the outcome of each criterion of an audit."""
-    console = Console()
+    console = result_console()
     for finding in record["findings"]:
         console.print(f"[bold]{finding['code']}[/bold]: {escape(finding['text'])}")
     _print_corruptions(console, record)

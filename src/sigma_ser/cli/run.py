@@ -6,9 +6,12 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from sigma_ser.study.run import Study
 
 
 def run(
@@ -58,7 +61,7 @@ def run(
         execute(study, out, overrides, as_json)
 
 
-def execute(study: Path, out: Path | None, overrides: list[str], as_json: bool) -> None:
+def execute(study: Path, out: Path | None, overrides: list[str], as_json: bool) -> Study:
     """Run a study file and print its results; exit status 1 if tasks had to be given up."""
     import sigma_ser as ss
     from sigma_ser.core.progress_bars import progress_on_stderr
@@ -82,6 +85,7 @@ def execute(study: Path, out: Path | None, overrides: list[str], as_json: bool) 
             err=True,
         )
         raise typer.Exit(1)
+    return finished
 
 
 def print_estimate(study: Path, out: Path | None, overrides: list[str], as_json: bool) -> None:

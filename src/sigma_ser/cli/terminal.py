@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import textwrap
+from pathlib import Path
 
 from rich.console import Console
 
@@ -39,6 +40,17 @@ def indented(text: str, indent: int = 2, first: str = "") -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def command_name() -> str:
+    """How `sigma-ser` is called from here: by its path, where it is not on the search path."""
+    called = Path(sys.argv[0])
+    if called.stem != "sigma-ser":
+        return f"{sys.executable} -m sigma_ser" if called.stem == "__main__" else "sigma-ser"
+    found = shutil.which("sigma-ser")
+    if found is not None and Path(found).resolve() == called.resolve():
+        return "sigma-ser"
+    return os.path.relpath(called) if Path.cwd() in called.absolute().parents else str(called)
 
 
 def _is_bounded() -> bool:

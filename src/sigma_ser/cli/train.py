@@ -13,6 +13,7 @@ import typer
 from sigma_ser.core.progress_bars import progress_on_stderr
 
 from .arguments import CORPUS_HELP, FEATURES_HELP, corpus_of, features_folder
+from .terminal import result_console
 
 if TYPE_CHECKING:
     from sigma_ser.corpora.folds import Fold
@@ -217,7 +218,6 @@ def _means(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _show(lines: Sequence[dict[str, Any]], means: Sequence[dict[str, Any]]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(
@@ -238,4 +238,4 @@ def _show(lines: Sequence[dict[str, Any]], means: Sequence[dict[str, Any]]) -> N
             str(line.get("epochs", "")),
             f"{line['seconds']:.0f}",
         )
-    Console().print(table)
+    result_console().print(table)

@@ -10,6 +10,14 @@ from importlib.util import find_spec
 
 from .progress import Progress, shown_on
 
+# Names of the stages of a study, in words.
+_TITLES = {
+    "victims": "training",
+    "gradients": "gradient checks",
+    "floors": "random controls",
+    "exemplars": "pictures",
+}
+
 
 class _Lines:
     """One line at the start and end of a stage, and one every 30 seconds."""
@@ -21,10 +29,10 @@ class _Lines:
         self._started = self._printed = 0.0
 
     def stage(self, name: str, total: int, cached: int = 0) -> None:
-        self._name, self._total, self._done = name, total, cached
+        self._name, self._total, self._done = _TITLES.get(name, name), total, cached
         self._started = self._printed = time.monotonic()
         existing = f", {cached} already complete" if cached else ""
-        self._print(f"{name}: {total}{existing}")
+        self._print(f"{self._name}: {total}{existing}")
 
     def advance(self, steps: int = 1) -> None:
         self._done += steps
@@ -79,7 +87,7 @@ def progress_on_stderr() -> Iterator[Progress]:
         task: TaskID
 
         def stage(self, name: str, total: int, cached: int = 0) -> None:
-            self.task = bars.add_task(name, total=total, completed=cached)
+            self.task = bars.add_task(_TITLES.get(name, name), total=total, completed=cached)
 
         def advance(self, steps: int = 1) -> None:
             bars.advance(self.task, steps)
@@ -88,7 +96,7 @@ def progress_on_stderr() -> Iterator[Progress]:
             bars.console.print(text)
 
     with RichProgress(
-        TextColumn("{task.description:<13}"),
+        TextColumn("{task.description:<15}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
