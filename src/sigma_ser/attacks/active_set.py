@@ -28,14 +28,14 @@ class ActiveSet(SparseBall):
     Tensors have one row per active utterance and are cut to the longest of them. `gradient` and
     `observe` evaluate a perturbation, store it if it has the largest margin so far, remove the
     utterances for which it succeeds, and return the caller's state for the remaining ones. They
-    raise :class:`SearchEnded` when no utterance remains or a limit is reached, so the loop of an
+    raise `SearchEnded` when no utterance remains or a limit is reached, so the loop of an
     attack needs no test of its own.
 
     Attributes:
         labels: `(A,)` true classes; target: `(A,)` target classes or `None`.
         rivals: `(A, C - 1)` the other classes in descending order of the clean logits.
         noise: random generators, one per active utterance.
-        spread_factor: `(A,)` factors of the logits in losses, see :func:`.losses.spread_factor`.
+        spread_factor: `(A,)` factors of the logits in losses, see `losses.spread_factor`.
         fooling, margins: `(A,)` whether the last candidate succeeds, and its margin.
         best: `(A, T, D)` the best perturbation so far; best_margin, best_merit: `(A,)` its values.
     """
@@ -97,7 +97,7 @@ class ActiveSet(SparseBall):
 
         Args:
             delta: the point of evaluation; `None` is the clean input, which is never a result.
-            loss: see :mod:`.losses`.
+            loss: see `losses`.
             state: tensors of the caller with one row per active utterance.
             rival: index into `rivals` of the class that the loss targets; `None`: the problem's.
             counts: whether the perturbation is a candidate for the result; if not, no utterance
@@ -124,7 +124,7 @@ class ActiveSet(SparseBall):
         *state: Tensor,
         counts: bool = True,
     ) -> tuple[Tensor, ...]:
-        """As :meth:`gradient`, for an objective of features and logits.
+        """As `gradient`, for an objective of features and logits.
 
         With a merit, successful utterances remain in the set, and the successful perturbation
         with the largest merit is the best one.

@@ -266,7 +266,7 @@ _LIMITS = frozenset(field.name for field in dataclasses.fields(SparseAttack))
 
 
 def check_positive(attack: SparseAttack, *names: str, above: int = 0) -> None:
-    """Raise :class:`AttackError` unless these settings are greater than `above`."""
+    """Raise `AttackError` unless these settings are greater than `above`."""
     for name in names:
         value = getattr(attack, name)
         if not value > above:

@@ -32,7 +32,7 @@ class DualAveraging(SparseAttack):
 
     Args:
         steps: gradient steps per run, at least 1; a round has one run per loss.
-        losses: maximised losses, see :mod:`.losses`; later runs attack only the utterances that
+        losses: maximised losses, see `losses`; later runs attack only the utterances that
             are still classified correctly.
         rounds: number of passes over `losses`, at least 1.
         anchor: weight of the best perturbation in later rounds, at least 0.

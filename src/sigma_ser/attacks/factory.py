@@ -35,12 +35,12 @@ def attack(
 
     The attack works on copies; its perturbed features are checked against the budget and classified
     once more; this forward pass determines `prediction` and `success` (see
-    :func:`sigma_ser.attacks.verification.verified`). An attack from :func:`make_attack` that is
+    `sigma_ser.attacks.verification.verified`). An attack from `make_attack` that is
     called directly is not verified in this way.
 
     Args:
         name: one of `registry.names("attack")`, `library:name` of another library (foolbox,
-            torchattacks, adv-lib, art), or an attack from :func:`make_attack`.
+            torchattacks, adv-lib, art), or an attack from `make_attack`.
         victim: the classifier that is attacked.
         batch: clean features `(B, T, D)`.
         labels: the true classes, indices `(B,)`.

@@ -17,7 +17,7 @@ class FGSM(MaskedAttack):
     """`delta = epsilon * sign(g)` inside the mask (Goodfellow, Shlens & Szegedy 2015, section 4).
 
     Args:
-        loss: maximised loss, see :mod:`.losses`.
+        loss: maximised loss, see `losses`.
     """
 
     loss: LossName = "cross-entropy"

@@ -138,7 +138,7 @@ class Generator(nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path) -> Generator:
-        """Read a generator that :meth:`save` or `train_generator` has written.
+        """Read a generator that `save` or `train_generator` has written.
 
         Raises:
             AttackError: if the folder holds no generator, or its files do not fit together.

@@ -53,7 +53,7 @@ def train_generator(
     """Train a generator for `staa-net` on utterances that will not be attacked.
 
     Adam (Kingma & Ba 2015) minimises `max(1 - margin, 0)`, averaged over a batch, with the margin
-    of the wrong classes on logits that :func:`.losses.spread_factor` normalises; Chang et al. 2024
+    of the wrong classes on logits that `losses.spread_factor` normalises; Chang et al. 2024
     use this loss of Carlini & Wagner 2017, too. The mask selects exactly the `k` units of the
     budget, and its gradient is that of the scores (straight-through, Bengio, Léonard & Courville
     2013). So the penalties of the paper on size, sparsity and quantisation are not needed.
@@ -66,7 +66,7 @@ def train_generator(
         steps: number of optimiser steps, at least 1.
         batch_size: utterances of a step, at least 1.
         learning_rate: of Adam, above 0.
-        width, levels: size of the :class:`.generator.Generator`.
+        width, levels: size of the `generator.Generator`.
         seed: seed of the initial weights and of the order of the utterances.
         checkpoint: folder of the generator and of the state of the training. A training that was
             interrupted continues there, with the same weights bit for bit as one that was not; one

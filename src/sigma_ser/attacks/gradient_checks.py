@@ -103,7 +103,7 @@ class GradientCheck:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> GradientCheck:
-        """The check of a :meth:`record`."""
+        """The check of a `record`."""
         return cls(**{field.name: record[field.name] for field in dataclasses.fields(cls)})
 
 

@@ -3,7 +3,7 @@
 Every loss takes `logits (B, C)`, the true `labels (B,)` and `target (B,)`, or `None` for an
 untargeted attack, and returns `(B,)`. The logits of an utterance are `z`, its label is `y`.
 
-Attacks evaluate a loss on logits that are multiplied by :func:`spread_factor`, so that a victim
+Attacks evaluate a loss on logits that are multiplied by `spread_factor`, so that a victim
 and the same victim with logits in another unit are attacked alike.
 """
 
@@ -83,7 +83,7 @@ def difference_of_logits_ratio(
     Untargeted `-(z_y - max_{c != y} z_c) / (z_1 - z_3)`, targeted
     `-(z_y - z_t) / (z_1 - (z_3 + z_4) / 2)`, where `z_1 >= z_2 >= ...`. The ratio is not defined
     for fewer than three classes (four with a target), and with `z_2` in place of the missing logit
-    it is constant. For these victims this loss is the :func:`margin`.
+    it is constant. For these victims this loss is the `margin`.
     """
     if logits.shape[1] < (3 if target is None else 4):
         return margin(logits, labels, target)

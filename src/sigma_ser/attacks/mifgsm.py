@@ -26,7 +26,7 @@ class MIFGSM(MaskedAttack):
     Args:
         steps: number of gradient steps, at least 1.
         decay: momentum decay `mu`.
-        loss: maximised loss, see :mod:`.losses`.
+        loss: maximised loss, see `losses`.
     """
 
     steps: int = 10

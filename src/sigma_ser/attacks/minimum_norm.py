@@ -77,7 +77,7 @@ class MinimumNormAttack(SparseAttack):
 
     With a budget, the search of an utterance ends once `k` units suffice; a larger perturbation
     is projected to its `k` units of largest `|delta| / epsilon` and evaluated again.
-    :meth:`minimum` searches for the smallest number.
+    `minimum` searches for the smallest number.
     """
 
     def active_set(self, problem: Problem, rows: Int[Tensor, "A"]) -> SmallestSet:

@@ -20,7 +20,7 @@ class OneShot(SparseAttack):
     It costs one backward and two forward passes.
 
     Args:
-        loss: maximised loss, see :mod:`.losses`.
+        loss: maximised loss, see `losses`.
     """
 
     loss: LossName = "margin"

@@ -28,7 +28,7 @@ class PGD(MaskedAttack):
     Args:
         steps: number of gradient steps, at least 1.
         step_size: first step as a fraction of epsilon, above 0.
-        loss: maximised loss, see :mod:`.losses`.
+        loss: maximised loss, see `losses`.
     """
 
     steps: int = 40

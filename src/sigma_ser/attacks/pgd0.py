@@ -34,7 +34,7 @@ class PGD0(SparseAttack):
         restarts: further runs for utterances that are still classified correctly, at least 0.
         mean_step: mean first step of the leading elements, as a fraction of the ball's width
             `2 epsilon`, above 0.
-        loss: maximised loss, see :mod:`.losses`.
+        loss: maximised loss, see `losses`.
     """
 
     steps: int = 40

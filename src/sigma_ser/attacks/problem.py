@@ -102,7 +102,7 @@ def changed_in_place(attack: str, what: str) -> AttackError:
 
 
 def check_mask(mask: Tensor | None, batch: FeatureBatch) -> None:
-    """Raise :class:`AttackError` unless `mask` is `None` or a bool tensor like the features."""
+    """Raise `AttackError` unless `mask` is `None` or a bool tensor like the features."""
     if mask is None:
         return
     if not isinstance(mask, Tensor):
@@ -118,7 +118,7 @@ def check_mask(mask: Tensor | None, batch: FeatureBatch) -> None:
 
 
 def check_logits(logits: Tensor, batch: FeatureBatch) -> None:
-    """Raise :class:`VictimError` unless the logits are finite and of shape `(B, C)`, `C >= 2`."""
+    """Raise `VictimError` unless the logits are finite and of shape `(B, C)`, `C >= 2`."""
     if logits.ndim != 2 or len(logits) != len(batch) or logits.shape[1] < 2:
         raise VictimError(
             f"the victim must return logits of shape ({len(batch)}, C) with at least 2 classes, "
@@ -129,7 +129,7 @@ def check_logits(logits: Tensor, batch: FeatureBatch) -> None:
 
 
 def check_integers(what: str, values: Tensor, batch: FeatureBatch) -> None:
-    """Raise :class:`AttackError` unless `values` is an integer tensor of shape `(B,)`."""
+    """Raise `AttackError` unless `values` is an integer tensor of shape `(B,)`."""
     if not isinstance(values, Tensor):
         raise AttackError(
             f"{what} must be an integer tensor of shape ({len(batch)},), got "

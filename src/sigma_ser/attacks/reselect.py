@@ -27,7 +27,7 @@ class Reselect(SparseAttack):
 
     Args:
         steps: gradient steps per run, at least 1.
-        loss: maximised loss, see :mod:`.losses`.
+        loss: maximised loss, see `losses`.
         restarts: further runs from random perturbations, for utterances that are still classified
             correctly, at least 0.
         all_targets: add one targeted run per other class, in order of the clean logits

@@ -30,7 +30,7 @@ class SAIF(SparseAttack):
     Args:
         steps: number of gradient steps, at least 1.
         cut_every: steps between two evaluations of the projection, at least 1.
-        loss: maximised loss, see :mod:`.losses`.
+        loss: maximised loss, see `losses`.
     """
 
     steps: int = 100

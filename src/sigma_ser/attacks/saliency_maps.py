@@ -25,7 +25,7 @@ def check_saliency(attack: object, kind: str) -> None:
     """Check the setting `saliency` of an attack.
 
     Raises:
-        AttackError: if it is not a :data:`DifferentiableMap`.
+        AttackError: if it is not a `DifferentiableMap`.
     """
     kinds = get_args(DifferentiableMap)
     if kind not in kinds:

@@ -23,7 +23,7 @@ class SparseBall:
         lengths: `(A,)`.
         bound: `epsilon * scale` per channel, `(D,)`, or `(A, 1, D)` if it differs by utterance.
         lower, upper: bounds of `delta`, shaped as `bound`, or `(A, T, D)` with an observed range.
-        low, high: `(A, T, D)` exact bounds of perturbed features, see :func:`.limits.reachable`.
+        low, high: `(A, T, D)` exact bounds of perturbed features, see `limits.reachable`.
         units: `(A,)` number of units that may change.
         choosable: `(A, U)` units that may be selected.
         allowed: `(A, T, D)` elements of these units.

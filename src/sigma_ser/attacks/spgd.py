@@ -33,7 +33,7 @@ class SparsePGD(SparseAttack):
         mask_step: step of `m` as a fraction of the square root of the number of elements, above 0
             (paper: beta = 0.25).
         patience: steps without a change of the support before `m` is sampled again, at least 1.
-        loss: maximised loss, see :mod:`.losses`.
+        loss: maximised loss, see `losses`.
     """
 
     steps: int = 100

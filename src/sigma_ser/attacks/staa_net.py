@@ -22,7 +22,7 @@ class StaaNet(SparseAttack):
 
     `delta = epsilon * scale * v * m`, where `v` are the magnitudes of the generator and `m` selects
     the `k` allowed units of the largest scores. The victim is evaluated once, and its gradient is
-    needed for training only (:func:`.generator_training.train_generator`). This differs from the
+    needed for training only (`generator_training.train_generator`). This differs from the
     paper: `m` is the exact top-k of a budget, where the paper learns its size by penalties on the
     sparsity and the quantisation of the mask; the generator has three levels and one decoder with
     two outputs, which are normalised over the utterance; and features `(B, T, D)` can be attacked
@@ -30,7 +30,7 @@ class StaaNet(SparseAttack):
     wrong class; with a target, its perturbation is the same, and success is that of the target.
 
     Args:
-        generator: a trained :class:`.generator.Generator`, or the folder that holds one. It is
+        generator: a trained `generator.Generator`, or the folder that holds one. It is
             shown in the settings by the hash of its weights.
 
     Raises:

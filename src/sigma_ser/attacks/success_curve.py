@@ -76,7 +76,7 @@ def success_curve(
     minimum-norm attack minimises the number of units itself and runs once.
 
     Args:
-        attack: any attack, including :class:`Sigma`.
+        attack: any attack, including `Sigma`.
         minimise: `sparsity` minimises the number of units at a fixed `epsilon`; `epsilon`
             minimises the bound at a fixed `sparsity`.
         epsilon: the bound, or its largest value, in units of scale.

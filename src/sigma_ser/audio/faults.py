@@ -27,7 +27,7 @@ REASONS: dict[str, str] = {
     "silent": "no sample differs from the others by more than -80 dB of full scale",
     "channels-cancel": "the channels cancel each other: their mean is silent",
 }
-"""Every `reason` of an :class:`AudioError` that this package raises."""
+"""Every `reason` of an `AudioError` that this package raises."""
 
 # Errors of the operating system when a file is opened.
 _SYSTEM_FAULTS = {

@@ -43,7 +43,7 @@ def scores(score: Callable[[Pair], float], pairs: Sequence[Pair]) -> Scores:
     """Compute a score of each pair of waves.
 
     Args:
-        score: :func:`pesq_score`, :func:`stoi_score` or :func:`estoi_score`.
+        score: `pesq_score`, `stoi_score` or `estoi_score`.
         pairs: clean and perturbed wave of each utterance.
     """
     values, notes = [], []

@@ -47,7 +47,7 @@ def read_utterance(utterance: Utterance) -> Float32[np.ndarray, "samples"]:
     """The samples of an utterance: those of its file, or of its segment of the file.
 
     Raises:
-        AudioError: as :func:`read_audio`.
+        AudioError: as `read_audio`.
     """
     return read_audio(utterance.path, start=utterance.start, end=utterance.end)
 
@@ -59,13 +59,13 @@ def stream_audio(
     start: float | None = None,
     end: float | None = None,
 ) -> Iterator[Float32[np.ndarray, "samples"]]:
-    """The samples of :func:`read_audio` block by block, in bounded memory.
+    """The samples of `read_audio` block by block, in bounded memory.
 
     The joined blocks are the same samples bit for bit. Faults that are only known at the end
     (silence, a truncated file) are raised at the end.
 
     Raises:
-        AudioError: as :func:`read_audio`.
+        AudioError: as `read_audio`.
     """
     with Recording(path, max_seconds=max_seconds, start=start, end=end) as recording:
         rate = recording.sample_rate
@@ -95,7 +95,7 @@ def inspect_audio(
     Nothing is resampled, so this is several times faster than reading.
 
     Raises:
-        AudioError: as :func:`read_audio`.
+        AudioError: as `read_audio`.
     """
     with Recording(path, max_seconds=max_seconds, start=start, end=end) as recording:
         for _ in recording.blocks():

@@ -112,7 +112,7 @@ def write_flac(
 
 
 def read_provenance(path: str | os.PathLike[str]) -> Provenance | None:
-    """The provenance in the comment of a file; `None` if :func:`write_flac` did not write it.
+    """The provenance in the comment of a file; `None` if `write_flac` did not write it.
 
     Raises:
         AudioError: if the file cannot be opened.

@@ -136,7 +136,7 @@ def victim_view(victim: Victim, store: FeatureStore) -> FeatureStore:
 
 
 def corpus_of(store: FeatureStore, corpus: str | None, root: Path | None) -> Corpus:
-    """The corpus that features were extracted from; see :func:`recordings_of`."""
+    """The corpus that features were extracted from; see `recordings_of`."""
     from sigma_ser.corpora.corpus import load_corpus
 
     return load_corpus(**recordings_of(store, corpus, root))

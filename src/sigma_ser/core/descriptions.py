@@ -15,7 +15,6 @@ from . import registry
 _SUPPLIED = frozenset(
     {"channels", "classes", "source", "study", "run_folder", "corpus", "settings", "model", "box"}
 )
-_ROLE = re.compile(r":\w+:`~?([^`]+)`")
 _ARGUMENT = re.compile(r"(\*{0,2}\w+)(?: \([^)]*\))?: (.*)")
 _SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Yields|Source|Examples):\s*(.*)")
 # "(Croce & Hein 2019, section 3)", and a sentence that begins with "Source:".
@@ -102,7 +101,7 @@ def _paragraphs(docstring: str) -> list[str]:
             if block.startswith("Source:"):
                 continue
             break
-        found.append(_ROLE.sub(lambda role: f"`{role[1].strip('.')}`", " ".join(block.split())))
+        found.append(" ".join(block.split()))
     return found or ["It has no description."]
 
 
@@ -191,7 +190,4 @@ def _arguments(docstring: str) -> dict[str, str]:
             texts[last] = [begins[2]]
         elif inside and last and line.strip():
             texts[last].append(line.strip())
-    return {
-        name: _ROLE.sub(lambda role: f"`{role[1].strip('.')}`", " ".join(words))
-        for name, words in texts.items()
-    }
+    return {name: " ".join(words) for name, words in texts.items()}

@@ -28,7 +28,7 @@ class FileRecord(Protocol):
     """Records the digest of each file that is written, and checks the files that are read."""
 
     def seal(self, path: Path, whole: Path) -> None:
-        """Record a complete file that is about to be renamed to `path`; see :data:`Seal`."""
+        """Record a complete file that is about to be renamed to `path`; see `Seal`."""
 
     def check(self, path: Path) -> None:
         """Raise a `DamagedError` if a file has changed since it was recorded."""
@@ -46,7 +46,7 @@ def whole_file(path: Path, seal: Seal | None = None) -> Iterator[Path]:
 
     The yielded path lies in a hidden folder of its own beside `path`, together with what the writer
     puts beside its file (safetensors writes a temporary file). A process that is killed leaves that
-    folder. :func:`remove_unfinished` removes it, and so does the next write beside it, one hour
+    folder. `remove_unfinished` removes it, and so does the next write beside it, one hour
     later.
 
     Args:
@@ -116,13 +116,13 @@ def remove(path: Path) -> None:
 
 
 def write_text(path: Path, text: str, seal: Seal | None = None) -> None:
-    """Write UTF-8 text, whole or not at all; `seal` as for :func:`whole_file`."""
+    """Write UTF-8 text, whole or not at all; `seal` as for `whole_file`."""
     with whole_file(path, seal) as aside:
         aside.write_text(text, "utf-8")
 
 
 def write_json(path: Path, value: Any, seal: Seal | None = None) -> None:
-    """Write JSON, whole or not at all; `seal` as for :func:`whole_file`."""
+    """Write JSON, whole or not at all; `seal` as for `whole_file`."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", seal)
 
 
@@ -138,7 +138,7 @@ def write_tensors(
         path: of the file.
         tensors: by name; contiguous, without shared memory.
         metadata: texts of the header.
-        seal: as for :func:`whole_file`.
+        seal: as for `whole_file`.
 
     Raises:
         OSError: if it cannot be written.

@@ -29,7 +29,7 @@ from .segments import Places
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Recordings with their labels; made by :func:`load_corpus`.
+    """Recordings with their labels; made by `load_corpus`.
 
     Args:
         name: of the corpus.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def waveforms(
     corpus: Corpus, ids: Sequence[str], *, max_seconds: float = MAX_SECONDS
 ) -> FeatureBatch:
-    """Read recordings as a batch of waves, the features of victims of :func:`on_waveform`.
+    """Read recordings as a batch of waves, the features of victims of `on_waveform`.
 
     Args:
         corpus: recordings with labels.
@@ -44,7 +44,7 @@ def waveforms(
 
 
 def waves_of(utterances: Sequence[Utterance], *, max_seconds: float = MAX_SECONDS) -> FeatureBatch:
-    """Read the recordings of utterances as :func:`waveforms` does.
+    """Read the recordings of utterances as `waveforms` does.
 
     Args:
         utterances: at least one.

@@ -65,7 +65,7 @@ def extract(
 
     Args:
         corpus: recordings with labels.
-        encoder: from :func:`load_encoder`.
+        encoder: from `load_encoder`.
         out: folder of the store; it is created if it does not exist.
         dtype: data type of the stored features, `float16` or `float32`.
         shard_size: number of utterances of a shard, at least 1.

@@ -34,13 +34,13 @@ _LOADING = threading.RLock()
 class Encoder(ABC):
     """A frozen encoder with a choice of layer.
 
-    A family is a subclass, registered under its `model_type`: it loads the model (:meth:`build`),
-    turns a wave into model inputs (:meth:`prepare`), counts frames (:meth:`frames`) and runs a
-    batch (:meth:`run`).
+    A family is a subclass, registered under its `model_type`: it loads the model (`build`),
+    turns a wave into model inputs (`prepare`), counts frames (`frames`) and runs a
+    batch (`run`).
 
     The model is loaded when it is first needed. Whatever describes the encoder (`card`, `key`,
     `dim`, `frame_seconds`, `frames`) comes from the config and from a hash of the weight files,
-    except in a family that has to run the model in :meth:`measure`.
+    except in a family that has to run the model in `measure`.
     """
 
     family: ClassVar[str]
@@ -92,7 +92,7 @@ class Encoder(ABC):
         """The model's input for one whole utterance, time first."""
 
     def prepare_tensor(self, wave: Float[Tensor, "N"]) -> Tensor:
-        """As :meth:`prepare`, in torch, so that gradients reach the wave; equal to it to 1e-5."""
+        """As `prepare`, in torch, so that gradients reach the wave; equal to it to 1e-5."""
         raise EncoderError(
             f"the preprocessing of the {self.family} encoder is not differentiable, so no gradient "
             "reaches the audio; choose another encoder, or define prepare_tensor in its family"
@@ -235,7 +235,7 @@ class Encoder(ABC):
         return 16.0 if self.device.type == "cpu" else 240.0
 
     def check(self, wave: Float[np.ndarray, "N"]) -> None:
-        """Raise an :class:`AudioError` if a wave has no features."""
+        """Raise an `AudioError` if a wave has no features."""
         if self.frames(len(wave)) < 1:
             raise AudioError(
                 f"a wave of {len(wave)} samples is shorter than the {self.receptive_field} that "
@@ -252,7 +252,7 @@ class Encoder(ABC):
     ) -> list[Float[Tensor, "_ D"]]:
         """The features of each wave.
 
-        Batches have waves of equal length, or padded ones where :attr:`may_pad` is true. If memory
+        Batches have waves of equal length, or padded ones where `may_pad` is true. If memory
         is insufficient, the batch is halved.
 
         Args:
@@ -275,7 +275,7 @@ class Encoder(ABC):
     def trace(self, waves: Sequence[Float[Tensor, "_"]]) -> list[Float[Tensor, "_ D"]]:
         """The features of each wave, differentiable with respect to the wave.
 
-        They equal those of :meth:`encode` to 1e-5.
+        They equal those of `encode` to 1e-5.
 
         Args:
             waves: mono float32 at 16 kHz, on any device.

@@ -27,7 +27,7 @@ def batch_states(encoder: Encoder, inputs: Sequence[Tensor]) -> Float[Tensor, "B
 
     Args:
         encoder: runs the batch.
-        inputs: of :meth:`Encoder.prepare`, one for each utterance.
+        inputs: of `Encoder.prepare`, one for each utterance.
     """
     sizes = [len(item) for item in inputs]
     lengths = sizes if len(set(sizes)) > 1 else None
@@ -41,7 +41,7 @@ def batch_features(encoder: Encoder, inputs: list[Tensor]) -> list[Float[Tensor,
 
     Args:
         encoder: runs the batch.
-        inputs: of :meth:`Encoder.prepare`, one for each utterance.
+        inputs: of `Encoder.prepare`, one for each utterance.
 
     Raises:
         EncoderError: if memory is insufficient for a single input, or features overflow.
@@ -79,7 +79,7 @@ def encoded(
 
     Args:
         encoder: runs the batches.
-        inputs: of :meth:`Encoder.prepare` or :meth:`Encoder.prepare_tensor`, for whole utterances.
+        inputs: of `Encoder.prepare` or `Encoder.prepare_tensor`, for whole utterances.
         frames: the number of frames of each utterance.
         batched: `False` encodes every piece in a batch of its own.
         device: of the features; `None` leaves them on that of the encoder.

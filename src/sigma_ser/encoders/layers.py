@@ -48,7 +48,7 @@ class HiddenStates:
 
     Args:
         stack: transformer layers of the model; those above a single selected one are removed.
-        layer: the result of :func:`resolve_layer`.
+        layer: the result of `resolve_layer`.
     """
 
     def __init__(self, stack: nn.ModuleList, layer: Layer) -> None:

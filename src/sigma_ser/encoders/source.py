@@ -109,7 +109,7 @@ class Source:
         """SHA-256 over the weight files, in the order of their names.
 
         Raises:
-            EncoderError: as :meth:`check_unchanged`.
+            EncoderError: as `check_unchanged`.
         """
         whole = hashlib.sha256()
         for path in self.weights:

@@ -34,7 +34,7 @@ class FeatureStore:
     """The features of a corpus under one encoder.
 
     Args:
-        folder: folder that :func:`sigma_ser.extract` wrote, finished or not.
+        folder: folder that `sigma_ser.extract` wrote, finished or not.
 
     Raises:
         StoreError: if there is no store, or one of another format.
@@ -120,7 +120,7 @@ class FeatureStore:
         """The features of one utterance, float32.
 
         Raises:
-            StoreError: as :meth:`batch`.
+            StoreError: as `batch`.
         """
         return self._slice(self._entry(name)).float()
 
@@ -251,7 +251,7 @@ def _damaged(path: Path, what: str) -> DamagedStoreError:
 
 
 class _WeightedStore(FeatureStore):
-    """See :meth:`FeatureStore.weighted`."""
+    """See `FeatureStore.weighted`."""
 
     def __init__(self, folder: Path, weights: Float[Tensor, "L"]) -> None:
         super().__init__(folder)

@@ -14,13 +14,13 @@ _BUDGET = ("surface", "granularity", "sparsity", "epsilon", "budget_snr")
 
 
 def shared_masks(rows: pl.DataFrame) -> pl.DataFrame:
-    """Select the lines of :func:`amortised_cost` in which an explanation serves several uses.
+    """Select the lines of `amortised_cost` in which an explanation serves several uses.
 
     Args:
         rows: the columns of `core.rows`.
 
     Returns:
-        The columns of :func:`amortised_cost`; random masks are left out.
+        The columns of `amortised_cost`; random masks are left out.
     """
     import polars as pl
 

@@ -95,7 +95,7 @@ def attacks_only(rows: pl.DataFrame) -> pl.DataFrame:
 def correct_rows(rows: pl.DataFrame, *columns: str) -> pl.DataFrame:
     """Select columns of the rows whose utterance was classified correctly before the attack.
 
-    The outcomes are those of :func:`headline`. A row has about eighty columns; a filter or join on
+    The outcomes are those of `headline`. A row has about eighty columns; a filter or join on
     all of them would copy a large run each time.
 
     Args:

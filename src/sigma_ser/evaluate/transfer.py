@@ -27,7 +27,7 @@ def mask_transfer(rows: pl.DataFrame) -> pl.DataFrame:
         `target_victim`, `utterances`, `flipped`, `asr`, `asr_low`, `asr_high`; `native_asr`, of the
         native attack on the same victim, and the ratio `of_native = asr / native_asr`; `own_asr`,
         in the mask of the target victim, and the ratio `of_own = asr / own_asr`. Null where that
-        attack did not run. :func:`matrix` arranges a table as a matrix.
+        attack did not run. `matrix` arranges a table as a matrix.
     """
     import polars as pl
 
@@ -91,7 +91,7 @@ def matrix(table: pl.DataFrame, line: str, column: str, value: str = "asr") -> p
     """Arrange a transfer table as a matrix.
 
     Args:
-        table: the result of :func:`mask_transfer` or :func:`replay_transfer`.
+        table: the result of `mask_transfer` or `replay_transfer`.
         line: the column whose values name the lines of the matrix.
         column: the column whose values name the columns of the matrix.
         value: the column of the entries, averaged over all other columns.

@@ -30,7 +30,7 @@ def explain(
         victim: the classifier that is explained.
         batch: features `(B, T, D)`.
         labels: the explained class of each utterance, indices `(B,)`; see
-            :func:`sigma_ser.explainers.classes.predicted` for the predicted one.
+            `sigma_ser.explainers.classes.predicted` for the predicted one.
         seeds: `(B,)` seeds of stochastic explainers; `None` derives them from the ids.
         **settings: hyperparameters of an explainer that is given by name.
 
@@ -63,7 +63,7 @@ def explanation(
     seeds: Int[Tensor, "B"] | None = None,
     **settings: Any,
 ) -> Explanation:
-    """As :func:`explain`, with the number of passes and the completeness of the map."""
+    """As `explain`, with the number of passes and the completeness of the map."""
     explainer = as_explainer(explainer, **settings)
     found = explainer(victim, batch, labels, seeds=seeds)
     if found.saliency.shape != batch.x.shape or not bool(torch.isfinite(found.saliency).all()):

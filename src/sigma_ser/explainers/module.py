@@ -69,7 +69,7 @@ def with_own_modules(request: Request) -> Request:
 class Scored(nn.Module):
     """The explained output of a request as a torch module, for methods that register hooks.
 
-    The request should have modules of its own, see :func:`with_own_modules`.
+    The request should have modules of its own, see `with_own_modules`.
     """
 
     def __init__(self, request: Request) -> None:

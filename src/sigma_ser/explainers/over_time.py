@@ -57,7 +57,7 @@ class OverTime:
         """Explain class `labels` of each utterance.
 
         Args:
-            victim: from :func:`sigma_ser.on_waveform`.
+            victim: from `sigma_ser.on_waveform`.
             batch: waves `(B, S, 1)`.
             labels: class indices `(B,)`.
             seeds: `(B,)`, one for each utterance; `None` derives them from the ids.

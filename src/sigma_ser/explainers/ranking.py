@@ -36,7 +36,7 @@ def ranking_scores(
     Args:
         saliency: a map `(B, T, D)`, signed or not, finite on valid frames.
         lengths: valid frames `(B,)`, each from 1 to `T`.
-        scale: `(D,)`, see :func:`ranking_scale`.
+        scale: `(D,)`, see `ranking_scale`.
 
     Returns:
         Scores `(B, T, D)`, at least 0, zero on padding.

@@ -63,7 +63,7 @@ class Surrogate(BaseExplainer):
             present: which segments each coalition has.
             outputs: the explained output of each coalition.
             similarity: cosine between the features with and without the absent segments.
-            complete: whether `present` holds every coalition once, in the order of :func:`every`.
+            complete: whether `present` holds every coalition once, in the order of `every`.
         """
 
     def segments(self, request: Request) -> Float[Tensor, "B T D"]:
@@ -104,7 +104,7 @@ def shapley_values(outputs: Float[Tensor, "N"]) -> Float[Tensor, "S"]:
     `phi_i = sum over S without i of |S|! (n - |S| - 1)! / n! * (f(S and i) - f(S))`
 
     Args:
-        outputs: `(2^n,)`, in the order of :func:`every`.
+        outputs: `(2^n,)`, in the order of `every`.
 
     Returns:
         The value of each of the `n` players, float64.

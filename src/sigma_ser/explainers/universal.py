@@ -115,7 +115,7 @@ class UniversalMap:
 
     @classmethod
     def load(cls, path: str | Path) -> UniversalMap:
-        """Read a file that :meth:`save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
             ExplainerError: if there is no such file, it is damaged, or its name does not contain
@@ -191,7 +191,7 @@ class Universal:
     """A universal map by name, for studies and the command line.
 
     Args:
-        path: a file of :meth:`UniversalMap.save`; its name must contain the hash of its contents,
+        path: a file of `UniversalMap.save`; its name must contain the hash of its contents,
             so that equal settings mean equal maps. `None` is a control: each utterance's own map,
             averaged over the same parts of the duration, which measures the effect of the
             averaging over time without that of sharing.

@@ -217,7 +217,7 @@ class MaskBank:
     def mask(
         self, batch: FeatureBatch, labels: Int[Tensor, "B"], budget: Budget, scope: int = 1
     ) -> Bool[Tensor, "B T D"]:
-        """Compute the mask of :func:`sigma_ser.topk_mask` from the stored maps, without a sort.
+        """Compute the mask of `sigma_ser.topk_mask` from the stored maps, without a sort.
 
         Args:
             batch: features `(B, T, D)`.
@@ -226,7 +226,7 @@ class MaskBank:
             scope: mask size as a multiple of the number of units that may change, at least 1.
 
         Returns:
-            Bool `(B, T, D)`, the mask of :meth:`scores`.
+            Bool `(B, T, D)`, the mask of `scores`.
 
         Raises:
             BudgetError: if the budget or the scope does not fit.

@@ -61,7 +61,7 @@ def write_part(
         maps: of each utterance, by its name, each divided by its peak.
         peaks: largest magnitude of each map.
         passes: forward passes, backward passes and completeness gap of each explanation.
-        seal: as for :func:`sigma_ser.core.files.whole_file`.
+        seal: as for `sigma_ser.core.files.whole_file`.
 
     Raises:
         OSError: if it cannot be written.

@@ -78,7 +78,7 @@ def write_record(folder: Path) -> dict[str, Any]:
 
 
 def audit_record(inputs: ReportInputs, layout: RunLayout) -> dict[str, Any]:
-    """The record of an audit; see :func:`write_record`."""
+    """The record of an audit; see `write_record`."""
     rows, victim = inputs.rows, _the_victim(inputs, layout)
     criteria, declared = _declared(layout)
     bounds = brackets(rows, inputs.certificates)

@@ -142,7 +142,7 @@ class Exemplar:
 
         Args:
             path: of the file.
-            seal: as for :func:`sigma_ser.core.files.whole_file`.
+            seal: as for `sigma_ser.core.files.whole_file`.
         """
         import torch
 

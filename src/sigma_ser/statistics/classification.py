@@ -35,7 +35,7 @@ def recalls(confusion: Int[np.ndarray, "C C"]) -> Float[np.ndarray, "C"]:
     """Recall of each class `(C,)`, in [0, 1]; NaN for a class that does not occur.
 
     Args:
-        confusion: counts `(C, C)` of :func:`confusion_matrix`.
+        confusion: counts `(C, C)` of `confusion_matrix`.
     """
     shares: Float[np.ndarray, "C"] = _share(confusion.diagonal(), confusion.sum(1))
     return shares
@@ -45,7 +45,7 @@ def uar(confusion: Int[np.ndarray, "C C"]) -> float:
     """Unweighted average recall (balanced accuracy) over the classes that occur, in [0, 1].
 
     Args:
-        confusion: counts `(C, C)` of :func:`confusion_matrix`; without any the result is NaN.
+        confusion: counts `(C, C)` of `confusion_matrix`; without any the result is NaN.
     """
     return _mean(recalls(confusion))
 
@@ -54,7 +54,7 @@ def accuracy(confusion: Int[np.ndarray, "C C"]) -> float:
     """Share of correct predictions (weighted accuracy, WA), in [0, 1].
 
     Args:
-        confusion: counts `(C, C)` of :func:`confusion_matrix`; without any the result is NaN.
+        confusion: counts `(C, C)` of `confusion_matrix`; without any the result is NaN.
     """
     return float(_share(np.trace(confusion), confusion.sum()))
 
@@ -63,7 +63,7 @@ def macro_f1(confusion: Int[np.ndarray, "C C"]) -> float:
     """Mean F1 over the classes that occur or are predicted, in [0, 1].
 
     Args:
-        confusion: counts `(C, C)` of :func:`confusion_matrix`; without any the result is NaN.
+        confusion: counts `(C, C)` of `confusion_matrix`; without any the result is NaN.
     """
     hits, total = confusion.diagonal(), confusion.sum(0) + confusion.sum(1)
     return _mean(_share(2 * hits, total))

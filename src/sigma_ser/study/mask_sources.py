@@ -26,7 +26,7 @@ _SAME_RATE = 1e-3
 
 
 def check_victim_names(study: StudyConfig) -> None:
-    """Raise a :class:`ConfigError` if two victims of a study share a name."""
+    """Raise a `ConfigError` if two victims of a study share a name."""
     titles = [section.title for section in study.victims]
     for title in titles:
         if titles.count(title) > 1:

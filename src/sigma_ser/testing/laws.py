@@ -21,7 +21,7 @@ class ConformanceError(SigmaError, AssertionError):
 
 
 def require(condition: bool, member: object, law: str) -> None:
-    """Raise :class:`ConformanceError` unless the condition holds."""
+    """Raise `ConformanceError` unless the condition holds."""
     if not condition:
         raise ConformanceError(f"{name_of(member)} {law}")
 

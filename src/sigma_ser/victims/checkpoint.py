@@ -57,7 +57,7 @@ class VictimCard:
 
 
 class TrainedVictim(WrappedVictim):
-    """A head that was trained with :func:`sigma_ser.train`, with its standardisation and its card.
+    """A head that was trained with `sigma_ser.train`, with its standardisation and its card.
 
     Args:
         module: the head behind the standardisation of its training part; set to eval mode.
@@ -170,7 +170,7 @@ class TrainedVictim(WrappedVictim):
 
     @classmethod
     def load(cls, folder: Path | str) -> TrainedVictim:
-        """Read a victim that :meth:`save` wrote.
+        """Read a victim that `save` wrote.
 
         Raises:
             VictimError: if a file is missing or has changed since it was saved.

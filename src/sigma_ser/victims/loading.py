@@ -86,10 +86,10 @@ def load_victim(
             output and the number that divides its two classes, `low-arousal` and `high-arousal` (or
             `class_names`). It is in the unit of a regression, or the probability of a label.
         surface: what is attacked. `"waveform"`, for `hf:`, makes the whole model a victim of waves
-            `(B, S, 1)`, see :func:`on_waveform`; layer, mean and scale are then left out.
+            `(B, S, 1)`, see `on_waveform`; layer, mean and scale are then left out.
 
     Returns:
-        The victim; a :class:`TrainedVictim` for a folder.
+        The victim; a `TrainedVictim` for a folder.
 
     Raises:
         VictimError: if there is no such victim, its files are damaged, or it is not a victim.

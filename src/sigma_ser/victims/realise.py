@@ -74,7 +74,7 @@ def realise(  # noqa: PLR0917 - batch, waves and result belong together
         waves: `(B, S, 1)`, the recordings of the attacked utterances, 16 kHz, full scale at 1.
         batch: their clean features `(B, T, D)`, as they were attacked.
         labels: true class indices `(B,)`.
-        result: the result of the attack, or that of :func:`random_counterpart`.
+        result: the result of the attack, or that of `random_counterpart`.
         epsilon: largest change of a sample, above 0, as a share of full scale: a number or `(B,)`.
         snr: signal-to-noise ratio in dB from which `epsilon` follows, as that of
             `Budget.from_snr(waves, snr, sparsity=1)`. Without both, only full scale is a limit.

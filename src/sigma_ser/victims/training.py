@@ -129,7 +129,7 @@ def trained_before(
     training: Mapping[str, Any] | None = None,
     adversarial: AdversarialTraining | None = None,
 ) -> TrainedVictim | None:
-    """Load the victim in a folder if :func:`train` with the same arguments produced it.
+    """Load the victim in a folder if `train` with the same arguments produced it.
 
     Args:
         folder: where an earlier victim may have been saved.

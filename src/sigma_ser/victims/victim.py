@@ -58,7 +58,7 @@ class Standardised(nn.Module):
 
 
 class WrappedVictim:
-    """A torch module as a victim, created by :func:`wrap`; the module is not changed.
+    """A torch module as a victim, created by `wrap`; the module is not changed.
 
     Calls are checked: the module and all of its submodules must be in eval mode, must not change
     the features, and must return one tensor of logits `(B, C)`, which is converted to float32.

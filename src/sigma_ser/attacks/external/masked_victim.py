@@ -21,7 +21,7 @@ class MaskedVictim(nn.Module):
 
     Every `z` in the box is a perturbation inside the mask and the Linf ball, and `z = 0.5` is the
     clean input. With an observed range, the lower and upper half of the box map to the lower and
-    upper bound of each element. The logits are multiplied by :func:`.losses.spread_factor`, because
+    upper bound of each element. The logits are multiplied by `losses.spread_factor`, because
     losses and constants of other libraries depend on their unit.
 
     Args:

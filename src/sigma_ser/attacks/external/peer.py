@@ -134,7 +134,7 @@ class Peer(ABC):
         return filled
 
     def refuse_target(self, target: Tensor | None) -> None:
-        """Raise :class:`AttackError` if a target is given, for attacks without a targeted form."""
+        """Raise `AttackError` if a target is given, for attacks without a targeted form."""
         if target is not None:
             raise AttackError(
                 f"{self.library}:{self.name} takes no target; call it without target="

@@ -17,7 +17,7 @@ from sigma_ser.core.seeds import utterance_seeds
 class Corruption(ABC):
     """A change of a recording as it occurs without an attacker.
 
-    A subclass is a frozen dataclass whose fields are its settings, and implements :meth:`apply`.
+    A subclass is a frozen dataclass whose fields are its settings, and implements `apply`.
     The result for an utterance depends on its samples and its seed only, and has the same length.
     Nothing is clipped to full scale; that is done when a file is written.
     """
@@ -86,7 +86,7 @@ def at_snr(
 
 
 def require_snr(corruption: object, snr: float) -> None:
-    """Raise a :class:`ConfigError` unless `snr` is a finite number."""
+    """Raise a `ConfigError` unless `snr` is a finite number."""
     if not np.isfinite(snr):
         raise ConfigError(
             f"snr of {type(corruption).__name__} must be a finite number of dB, got {snr}"

@@ -28,7 +28,7 @@ class Convolutional(Encoder):
     """A `transformers` model of the wav2vec 2.0 kind: `input_values` in, hidden states out.
 
     Subclasses name the class of the model. Padding is allowed with layer norm in the front end
-    unless `padding_safe` is False, and if a measurement confirms it (:attr:`Encoder.may_pad`).
+    unless `padding_safe` is False, and if a measurement confirms it (`Encoder.may_pad`).
     Group norm averages over time, padding included.
     """
 

@@ -113,7 +113,7 @@ class Generic(Encoder):
         return {name: value for name, value in settings.items() if not hasattr(value, "shape")}
 
     def prepare(self, wave: Float[np.ndarray, "N"]) -> Tensor:
-        """The wave; :meth:`run` applies the feature extractor."""
+        """The wave; `run` applies the feature extractor."""
         return torch.from_numpy(np.ascontiguousarray(wave))
 
     def frames(self, samples: int) -> int:
@@ -125,7 +125,7 @@ class Generic(Encoder):
         return self.frames(size)
 
     def prepare_tensor(self, wave: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
-        """The wave; :meth:`run` applies the feature extractor."""
+        """The wave; `run` applies the feature extractor."""
         return wave
 
     def run(self, inputs: Float[Tensor, "1 N"], lengths: list[int] | None) -> Tensor:

@@ -45,7 +45,7 @@ class Wav2Vec2Bert(Convolutional):
         return features[: self.frames(len(wave))]
 
     def prepare_tensor(self, wave: Float[Tensor, "N"]) -> Float[Tensor, "T M"]:
-        """The features of :meth:`prepare`, with the gradient of the same computation in torch.
+        """The features of `prepare`, with the gradient of the same computation in torch.
 
         Where a bin hardly varies, the normalisation amplifies the rounding of float32 to 6e-5, so
         only the feature extractor itself gives the features of extraction.

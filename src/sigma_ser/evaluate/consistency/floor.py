@@ -46,7 +46,7 @@ def consistency_floor(
         victim: the classifier that is explained.
         batch: the clean features `(B, T, D)`.
         labels: the class that is explained on both inputs `(B,)`.
-        budget: number of units that :func:`random_perturbation` moves, and their `epsilon`; its
+        budget: number of units that `random_perturbation` moves, and their `epsilon`; its
             `k` and granularity define the top-k sets.
         mask: `(B, T, D)`, the elements that may be perturbed; `None` allows all.
         frame_seconds: time from one frame to the next; adds `centre_shift`.
@@ -57,7 +57,7 @@ def consistency_floor(
 
     Returns:
         `(B,)` float64 tensors named `<measure>_floor`; the measures are those of
-        :func:`consistency` for the given class.
+        `consistency` for the given class.
 
     Raises:
         ExplainerError: if a map is not finite.
@@ -112,7 +112,7 @@ def consistency_ceiling(
 
     Returns:
         `(B,)` float64 tensors named `<measure>_ceiling`; the measures are those of
-        :func:`consistency` for the given class.
+        `consistency` for the given class.
 
     Raises:
         ExplainerError: if a map is not finite, or settings are given with an explainer object.

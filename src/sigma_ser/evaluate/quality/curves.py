@@ -32,7 +32,7 @@ def deletion(
         batch: features `(B, T, D)`.
         labels: the explained class `(B,)`.
         scores: ranking scores of the elements `(B, T, D)`, see
-            :func:`sigma_ser.explainers.ranking.ranking_scores`.
+            `sigma_ser.explainers.ranking.ranking_scores`.
         steps: points of the curve after the first, at least 1.
         upto: share of the valid elements that is deleted at the last point, in (0, 1].
         rows: maximum number of rows in one call of the victim.
@@ -68,7 +68,7 @@ def insertion(
         batch: features `(B, T, D)`.
         labels: the explained class `(B,)`.
         scores: ranking scores of the elements `(B, T, D)`, see
-            :func:`sigma_ser.explainers.ranking.ranking_scores`.
+            `sigma_ser.explainers.ranking.ranking_scores`.
         steps: points of the curve after the first, at least 1.
         upto: share of the valid elements that is inserted at the last point, in (0, 1].
         rows: maximum number of rows in one call of the victim.
