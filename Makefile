@@ -49,7 +49,7 @@ docs: $(VENV)/.installed-dev docs/tutorial/first-hour.md
 
 # The tutorial is executed again when it or the package has changed.
 docs/tutorial/first-hour.md: docs/tutorial/first-hour.ipynb $(shell find src -name '*.py') | $(VENV)/.installed-dev
-	$(BIN)/jupyter nbconvert --log-level WARN --to markdown --execute --output first-hour $<
+	$(BIN)/python -m nbconvert --log-level WARN --to markdown --execute --output first-hour $<
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build --outdir dist .
