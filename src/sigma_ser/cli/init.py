@@ -27,6 +27,6 @@ def init(
 
         typer.echo(criteria_text(), nl=False)
         return
-    from sigma_ser.study.template import study_template
+    from .study_template import study_template
 
     typer.echo(study_template(corpus, root), nl=False)

@@ -29,7 +29,7 @@ def study_template(corpus: str = "demo", root: str | None = None) -> str:
         UnknownNameError: if there is no such corpus; the message lists near matches.
     """
     registry.get("corpus", corpus)
-    text = files("sigma_ser.study").joinpath("template.toml").read_text("utf-8")
+    text = files("sigma_ser.cli").joinpath("study_template.toml").read_text("utf-8")
     if root is not None:
         line = f'root = "{_escaped(root)}"'
     elif corpus == "demo":

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import sigma_ser as ss
+from sigma_ser.cli.study_template import study_template
 from sigma_ser.core.errors import UnknownNameError
 from sigma_ser.study.loading import load_study
 from sigma_ser.study.name_checks import check_names
-from sigma_ser.study.template import study_template
 
 
 @pytest.mark.parametrize("corpus", ["demo", "tess", "manifest"])
