@@ -14,6 +14,9 @@ _PROTOCOLS = {
     "iemocap4": "iemocap4-loso5",
 }
 
+# Column in which comments begin.
+_COMMENT = 36
+
 
 def study_template(corpus: str = "demo", root: str | None = None) -> str:
     """A commented study of one corpus, with the defaults of this package for everything else.
@@ -36,8 +39,12 @@ def study_template(corpus: str = "demo", root: str | None = None) -> str:
         line = '# root = "/data/corpus"           # folder of a corpus that is not embedded'
     else:
         line = 'root = "/data/corpus"             # the folder or table of your copy: adapt this'
+    protocol = _PROTOCOLS.get(corpus, "speaker-kfold")
     return text.format(
-        name="mine", corpus=corpus, root=line, protocol=_PROTOCOLS.get(corpus, "speaker-kfold")
+        name="mine",
+        corpus=f'name = "{corpus}"'.ljust(_COMMENT),
+        root=line,
+        protocol=f'protocol = "{protocol}"'.ljust(_COMMENT),
     )
 
 
