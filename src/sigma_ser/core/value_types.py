@@ -26,10 +26,24 @@ def _distinct(values: list[Item]) -> list[Item]:
     return values
 
 
+def _no_count(value: Any) -> Any:
+    """A list of fold numbers; a single number is an error that names both keys."""
+    if isinstance(value, int):
+        raise ValueError(
+            f"expected the folds to run, counted from 0, such as [0, 1], got {value}; for {value} "
+            f"folds in all, write protocol_settings = {{ folds = {value} }}"
+        )
+    return value
+
+
 # One value stands for a list of one, so that the common case is short.
 OneOrMore = Annotated[list[Item], Field(min_length=1), BeforeValidator(_listed)]
 # An entry that occurs twice would be the same step twice.
 Distinct = Annotated[list[Item], AfterValidator(_distinct)]
+# The number of folds is easily written in place of their numbers.
+FoldNumbers = Annotated[
+    list[int], Field(min_length=1), BeforeValidator(_no_count), AfterValidator(_distinct)
+]
 OneOrMoreDistinct = Annotated[
     list[Item], Field(min_length=1), BeforeValidator(_listed), AfterValidator(_distinct)
 ]

@@ -12,6 +12,7 @@ from sigma_ser.core.files import safe_name
 from sigma_ser.core.value_types import (
     Distinct,
     Epsilon,
+    FoldNumbers,
     OneOrMore,
     OneOrMoreDistinct,
     Ratio,
@@ -58,19 +59,9 @@ class CorpusSection(_OpenSection):
     )
     protocol_settings: dict[str, Any] = {}
     seed: Seed = Field(0, description="of the split, where the protocol draws one")
-    folds: Distinct[int] | None = Field(
-        None, min_length=1, description="numbers of the folds to run; all by default"
+    folds: FoldNumbers | None = Field(
+        None, description="numbers of the folds to run; all by default"
     )
-
-    @field_validator("folds", mode="before")
-    @classmethod
-    def _a_number_is_no_list(cls, value: Any) -> Any:
-        if isinstance(value, int):
-            raise ValueError(
-                f"expected the folds to run, counted from 0, such as [0, 1], got {value}; for "
-                f"{value} folds in all, write protocol_settings = {{ folds = {value} }}"
-            )
-        return value
 
 
 class EncoderSection(_OpenSection):
