@@ -80,7 +80,7 @@ def claims(rows: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         One line for each corpus and claim, and one for the agreement of the corpora: the attributes
-        of :class:`Claim`.
+        of `Claim`.
     """
     import polars as pl
 

@@ -46,7 +46,7 @@ def assess_alarms(
 
     Three alarms are fitted: on the features of the map (`map`), on the margin alone (`margin`), and
     on both (`all`). Each is measured on every attack, natively and in every mask, and on
-    :class:`AlarmEvasion` of that alarm (`evasion`). `none` compares clean with other clean
+    `AlarmEvasion` of that alarm (`evasion`). `none` compares clean with other clean
     utterances, which no alarm can tell apart.
 
     Args:
@@ -58,11 +58,11 @@ def assess_alarms(
         attacks: measured attacks by name.
         masks: masks of `testing` by name, `(M, T, D)`.
         controls: names of attacks of which every perturbation counts, successful or not.
-        evasion: settings of :class:`AlarmEvasion` beside `alarm`.
+        evasion: settings of `AlarmEvasion` beside `alarm`.
 
     Returns:
         One line for each alarm, attack and mask: `alarm`, `attack`, `mask` (null without one),
-        `asr`, and the attributes of :class:`Detection`, null where no attack succeeded.
+        `asr`, and the attributes of `Detection`, null where no attack succeeded.
 
     Raises:
         ExplainerError: if fewer than five attacks of `fitted_on` succeed.

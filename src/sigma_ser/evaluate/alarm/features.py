@@ -77,7 +77,7 @@ class MapFeatures:
     Args:
         explainer: computes the maps.
         victim: the classifier.
-        class_maps: mean map of each class, `(C, bins, D)`; :meth:`of` estimates them.
+        class_maps: mean map of each class, `(C, bins, D)`; `of` estimates them.
         top: share of the elements whose mass is the feature `top_mass`, in (0, 1].
     """
 
