@@ -6,5 +6,5 @@ import pytest
 
 
 @pytest.fixture(scope="module", autouse=True)
-def without_figures(no_figures: None) -> None:
-    """Figures have tests of their own; commands that start an interpreter draw them."""
+def short_studies(short_runs: None) -> None:
+    """Commands run short studies, unless they start an interpreter."""

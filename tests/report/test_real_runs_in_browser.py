@@ -25,7 +25,7 @@ REDUCED = [
 @pytest.fixture(scope="module")
 def demo_page(
     browser: Any,
-    no_figures: None,
+    short_runs: None,
     demo_features: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
@@ -37,7 +37,7 @@ def demo_page(
 
 @pytest.fixture(scope="module")
 def tess_page(
-    browser: Any, no_figures: None, real_data: Path, tmp_path_factory: pytest.TempPathFactory
+    browser: Any, short_runs: None, real_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     # Links to the recordings of eight words: a corpus like the whole one, read in a second.
     few = tmp_path_factory.mktemp("tess")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import sigma_ser as ss
 
 
 @pytest.fixture(scope="module", autouse=True)
-def without_figures(no_figures: None) -> None:
-    """Figures have tests of their own."""
+def short_studies(short_runs: None) -> None:
+    """All studies here are short."""
 
 
 @pytest.fixture
@@ -64,6 +65,15 @@ def study_values(small_corpus: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def finished(once: Callable[..., ss.Study], study_values: dict[str, Any]) -> ss.Study:
-    """One finished run with figures; a test that changes it works on a copy of its folder."""
-    return once("small-study", lambda folder: ss.run(study_values, out=folder / "small"))
+def finished(
+    once: Callable[..., ss.Study],
+    shortened: Callable[[], AbstractContextManager[None]],
+    study_values: dict[str, Any],
+) -> ss.Study:
+    """One finished run; a test that changes it works on a copy of its folder."""
+
+    def run(folder: Path) -> ss.Study:
+        with shortened():
+            return ss.run(study_values, out=folder / "small")
+
+    return once("small-study", run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,15 @@ def waveform_values(study_values: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def done(once: Callable[..., ss.Study], waveform_values: dict[str, Any]) -> ss.Study:
+def done(
+    once: Callable[..., ss.Study],
+    shortened: Callable[[], AbstractContextManager[None]],
+    waveform_values: dict[str, Any],
+) -> ss.Study:
     """The finished run."""
 
     def run(folder: Path) -> ss.Study:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sigma_ser.report.writer.write_figures", lambda *given: None)
+        with shortened():
             return ss.run(waveform_values, out=folder / "run")
 
     return once("waveform-study", run)
