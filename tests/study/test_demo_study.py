@@ -19,7 +19,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, demo_features: Path) -> ss.S
     """The demo without consistency and with the attacks compared here."""
     values = tomllib.loads(study_path().read_text("utf-8"))
     values["consistency"] = {"explainer": None}
-    # Half of the test utterances: the margins below are several times the error of these rates.
+    # Half of the test utterances: the difference of two rates has a standard error of 0.07.
     values["evaluation"] |= {"exemplars": 0, "utterances": 84}
     values["executor"] = {"name": "inline"}
     on_features = {"surface": "features"}
@@ -83,7 +83,7 @@ def _explanations_point_at_what_matters(study: ss.Study, victim: str) -> None:
     native = _asr(study, victim, "dual-averaging", None)
     assert 0.5 <= native <= 0.9
     in_random = _asr(study, victim, "dual-averaging", "random")
-    assert _asr(study, victim, "dual-averaging", "gradient") >= in_random + 0.20
+    assert _asr(study, victim, "dual-averaging", "gradient") >= in_random + 0.15
     assert _asr(study, victim, "dual-averaging", "integrated-gradients") >= in_random + 0.10
     assert native >= _asr(study, victim, "pgd", "integrated-gradients")
     assert _asr(study, victim, "random", None) <= 0.1
