@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sigma_ser.core.rows import CELL_COLUMNS
 from sigma_ser.evaluate.summary import summarise
 
+from .setting_words import differing_settings, setting_words
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -16,6 +18,7 @@ Cell = dict[str, Any]
 # Folds and seeds are repetitions of one method, so the report pools them.
 _REPEATED = ("fold", "victim_seed", "attack_seed")
 POOLED_COLUMNS: tuple[str, ...] = tuple(name for name in CELL_COLUMNS if name not in _REPEATED)
+_ATTACK = ("attack", "attack_settings", "budget_snr")
 SETTING = ("corpus", "protocol", "encoder", "layer", "surface", "granularity")
 KINDS: dict[str, str] = {
     "native": "native: no mask",
@@ -65,17 +68,11 @@ def page_cells(rows: pl.DataFrame, surface: str | None = None) -> pl.DataFrame:
     )
     explainer, source = pl.col("explainer"), pl.col("mask_source")
     foreign = source.is_not_null() & (source != "own") & (source != pl.col("victim"))
-    # The settings of a corruption contain its ratio, which the budget states as well.
-    same = ["attack", "budget_snr"]
-    settings = cells.group_by(same).agg(pl.col("attack_settings").n_unique().alias("_settings"))
-    cells = cells.join(settings, on=same, how="left", nulls_equal=True, maintain_order="left")
-    name = (
-        pl.when(pl.col("_settings") > 1)
-        .then(pl.coalesce("attack_settings", "attack"))
-        .otherwise(pl.col("attack"))
+    cells = cells.join(
+        _attack_names(cells), on=list(_ATTACK), how="left", nulls_equal=True, maintain_order="left"
     )
     method = pl.concat_str(
-        name,
+        pl.col("_name"),
         pl.when(explainer.is_not_null())
         .then(pl.concat_str(pl.lit(" in "), explainer, pl.lit(" ×"), pl.col("scope").fill_null(1)))
         .otherwise(pl.lit("")),
@@ -98,11 +95,29 @@ def page_cells(rows: pl.DataFrame, surface: str | None = None) -> pl.DataFrame:
         panel.fill_null("victim").alias("panel"),
         method.fill_null("attack").alias("method"),
         kind.alias("kind"),
-        pl.exclude("_number", "_settings"),
+        pl.exclude("_number", "_name"),
         (pl.col("forwards") + pl.col("backwards")).alias("passes"),
         (pl.col("mask_forwards") + pl.col("mask_backwards")).alias("mask_passes"),
         (pl.col("forwards_total") + pl.col("backwards_total")).alias("passes_total"),
     )
+
+
+def _attack_names(cells: pl.DataFrame) -> pl.DataFrame:
+    """The name of each attack, with the settings in which attacks of this name differ."""
+    import polars as pl
+
+    lines = cells.select(_ATTACK).unique(maintain_order=True)
+    names = []
+    for attack, settings, ratio in lines.iter_rows():
+        # The settings of a corruption contain its ratio, which the budget states as well.
+        same = lines.filter(pl.col("attack") == attack, pl.col("budget_snr").eq_missing(ratio))
+        every = same["attack_settings"].unique(maintain_order=True).drop_nulls().to_list()
+        words = setting_words(settings or "", differing_settings(every))
+        if len(every) < 2 or settings is None:
+            names.append(attack)
+        else:
+            names.append(f"{attack} ({words})" if words else settings)
+    return lines.with_columns(pl.Series("_name", names, pl.String))
 
 
 def budgets_of(cells: pl.DataFrame) -> Budgets:

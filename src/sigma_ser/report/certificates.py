@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .charts import Chart, thinned
+from .charts import LABEL_ROOM, Chart, thinned
 from .formats import share
 from .svg import Plot
 
@@ -142,7 +142,7 @@ def bracket_charts(found: Sequence[Bracket]) -> list[Chart]:
             x_title="sparsity: values that may change, %",
             y_title="accuracy, %",
             logarithmic=True,
-            label_room=120.0,
+            label_room=LABEL_ROOM,
         )
         for style, label, values in (
             ("native", "under attack", [one.attacked_accuracy for one in line]),
@@ -154,7 +154,6 @@ def bracket_charts(found: Sequence[Bracket]) -> list[Chart]:
         units = "" if first.granularity == "element" else f", whole {first.granularity}s"
         mask = f" in {first.mask}" if first.mask else ""
         text = f"{first.title}{mask}, ε = {first.epsilon:g} σ{units} ({first.method})"
-        charts.append(
-            Chart(text, plot.svg(f"Certified accuracy and accuracy under attack: {text}"))
-        )
+        drawn = plot.svg(f"Certified accuracy and accuracy under attack: {text}")
+        charts.append(Chart(text, drawn, names=plot.names))
     return charts

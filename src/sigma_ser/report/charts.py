@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from markupsafe import Markup
 
@@ -13,15 +12,11 @@ from sigma_ser.evaluate.notes import CODES, is_about
 
 from .cells import Budgets, Cell
 from .formats import cell_budget, decimal, percent, share
+from .lines import grouped, leading_methods, line_name, lines_of, short_name
 from .svg import Plot, Ticks, nice_ticks
 
-K = TypeVar("K")
-
-# Maximum number of lines per kind in one chart: more lines cannot be distinguished.
-_LINES = {"native": 3, "scope": 3, "mask": 2, "control": 1, "corruption": 4}
 PERCENT_TICKS: Ticks = [(v, f"{round(100 * v)}") for v in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)]
 LABEL_ROOM = 196.0
-_LABEL_LETTERS = 30
 
 
 @dataclass(frozen=True)
@@ -52,11 +47,12 @@ def limits_of(name: str) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Chart:
-    """A plot with its title, and the notes on its figures."""
+    """A plot with its title, the notes on its figures, and style and name of each line."""
 
     title: str
     svg: Markup
     notes: Sequence[str] = ()
+    names: Sequence[tuple[str, str]] = ()
 
 
 def over_budget(cells: Sequence[Cell], budgets: Budgets) -> list[Chart]:
@@ -76,6 +72,7 @@ def over_budget(cells: Sequence[Cell], budgets: Budgets) -> list[Chart]:
     else:
         return []
     charts = []
+    shown = leading_methods(cells)
     for (panel, level), group in grouped(cells, lambda c: (c["panel"], c[fixed])):
         plot = Plot(
             x=_padded_log(values, most=1.0 if along == "sparsity" else math.inf),
@@ -87,7 +84,7 @@ def over_budget(cells: Sequence[Cell], budgets: Budgets) -> list[Chart]:
             logarithmic=True,
             label_room=LABEL_ROOM,
         )
-        for line in leading_lines(group):
+        for line in lines_of(group, shown):
             line.sort(key=lambda cell: cell[along])
             style = line[0]["kind"]
             plot.line([(c[along], c["asr"]) for c in line], style, label=line_name(line[0]))
@@ -103,22 +100,22 @@ def over_budget(cells: Sequence[Cell], budgets: Budgets) -> list[Chart]:
         text = f"ε = {level:g} σ" if fixed == "epsilon" else f"{share(level)} of the values"
         title = f"{panel}, {text}"
         drawn = plot.svg(f"Attack success rate against the budget: {title}")
-        charts.append(Chart(title, drawn, short_notes(group, "asr")))
+        charts.append(Chart(title, drawn, short_notes(group, "asr"), plot.names))
     return charts
 
 
 def fronts(cells: Sequence[Cell], metric: Metric) -> list[Chart]:
-    """Success rate against explanation consistency, one chart per panel."""
+    """Success rate against explanation consistency, one chart per panel, on equal axes."""
     charts = []
-    for panel, group in grouped(cells, lambda c: c["panel"]):
-        points = [c for c in group if c["asr"] is not None and c[metric.name] is not None]
-        if not points:
-            continue
+    rated = [c for c in cells if c["asr"] is not None and c[metric.name] is not None]
+    if not rated:
+        return []
+    both = [c[name] for c in rated for name in (metric.name, f"{metric.name}_floor")]
+    values = [value for value in both if value is not None]
+    ticks = nice_ticks(min(values), max(values), within=metric.limits)
+    for panel, points in grouped(rated, lambda c: c["panel"]):
         floors = [c[f"{metric.name}_floor"] for c in points]
         known = [floor for floor in floors if floor is not None]
-        values = [c[metric.name] for c in points]
-        ends = min([*values, *known]), max([*values, *known])
-        ticks = nice_ticks(*ends, within=metric.limits)
         hundred = metric.name == "topk_intersection"
         plot = Plot(
             x=(0.0, 1.0),
@@ -157,10 +154,12 @@ def scope_curves(cells: Sequence[Cell]) -> list[Chart]:
     The dashed line is the same attack without a mask.
     """
     charts = []
+    scopes = sorted(
+        {float(c["scope"]) for c in cells if c["scope"] is not None and c["asr"] is not None}
+    )
     for (panel, attack), group in grouped(cells, lambda c: (c["panel"], c["attack_settings"])):
         masked = [c for c in group if c["scope"] is not None and c["asr"] is not None]
-        scopes = sorted({float(cell["scope"]) for cell in masked})
-        if len(scopes) < 2:
+        if len({cell["scope"] for cell in masked}) < 2:
             continue
         plot = Plot(
             x=_padded_log(scopes, least=1.0),
@@ -181,32 +180,21 @@ def scope_curves(cells: Sequence[Cell]) -> list[Chart]:
             line.sort(key=lambda cell: cell["scope"])
             style = "control" if explainer == "random" else "scope"
             name = explainer if source in (None, "own") else f"{explainer} of {source}"
-            plot.line([(float(c["scope"]), c["asr"]) for c in line], style, label=_short(name))
+            plot.line([(float(c["scope"]), c["asr"]) for c in line], style, label=short_name(name))
             for cell in line:
                 scope = float(cell["scope"])
                 plot.interval(scope, cell["asr_low"], cell["asr_high"], style)
                 plot.point(
-                    scope, cell["asr"], style, title=point_title(cell), href=f"#{cell['cell']}"
+                    scope,
+                    cell["asr"],
+                    cell["kind"],
+                    title=point_title(cell),
+                    href=f"#{cell['cell']}",
                 )
         title = f"{panel}, {group[0]['attack'] or attack}"
         drawn = plot.svg(f"Attack success rate against scope: {title}")
-        charts.append(Chart(title, drawn, short_notes(group, "asr")))
+        charts.append(Chart(title, drawn, short_notes(group, "asr"), plot.names))
     return charts
-
-
-def leading_lines(cells: Iterable[Cell]) -> list[list[Cell]]:
-    """The strongest methods of each kind, each as the list of its cells."""
-    rated = [cell for cell in cells if cell["asr"] is not None]
-    lines = [line for _, line in grouped(rated, lambda cell: cell["method"])]
-    lines.sort(key=lambda line: -sum(cell["asr"] for cell in line) / len(line))
-    remaining = dict(_LINES)
-    chosen = []
-    for line in lines:
-        kind = line[0]["kind"]
-        if remaining[kind] > 0:
-            remaining[kind] -= 1
-            chosen.append(line)
-    return chosen
 
 
 def _front(points: Sequence[Cell], metric: str, *, smaller_is_better: bool) -> list[Cell]:
@@ -217,14 +205,6 @@ def _front(points: Sequence[Cell], metric: str, *, smaller_is_better: bool) -> l
         if not front or sign * cell[metric] > sign * front[-1][metric]:
             front.append(cell)
     return front[::-1]
-
-
-def grouped(cells: Iterable[Cell], key: Callable[[Cell], K]) -> list[tuple[K, list[Cell]]]:
-    """Cells grouped by a key, in order of first occurrence."""
-    groups: dict[K, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(key(cell), []).append(cell)
-    return list(groups.items())
 
 
 def short_notes(cells: Sequence[Cell], column: str) -> list[str]:
@@ -261,17 +241,6 @@ def thinned(values: Sequence[float], texts: Sequence[str]) -> Ticks:
         if not ticks or math.log(value / ticks[-1][0]) >= room:
             ticks.append((value, text))
     return ticks
-
-
-def line_name(cell: Cell) -> str:
-    """The name of the method, or only of its mask if the name is too long."""
-    if len(cell["method"]) > _LABEL_LETTERS and cell["explainer"] is not None:
-        return _short(f"… in {cell['explainer']} ×{cell['scope'] or 1}")
-    return _short(cell["method"])
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LABEL_LETTERS else name[: _LABEL_LETTERS - 1] + "…"
 
 
 def point_title(cell: Cell) -> str:

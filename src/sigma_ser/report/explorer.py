@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from . import formats
+from .cells import Cell
 from .exemplar import SAMPLE_RATE, WAVEFORM, Exemplar
 from .strips import Strip, feature_strips, recording_strips, waveform_strips
+
+# What an exemplar and its cell share.
+_CELL = ("surface", "victim", "attack", "explainer", "mask_source", "scope", "sparsity", "epsilon",
+         "budget_snr")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -17,6 +23,7 @@ class Attempt:
     """One attack on the utterance."""
 
     exemplar: Exemplar
+    cell: str
     method: str
     budget: str
     effect: str
@@ -37,17 +44,21 @@ class UtteranceView:
     attempts: tuple[Attempt, ...]
 
 
-def utterance_views(exemplars: Sequence[Exemplar], *, audio: bool = True) -> list[UtteranceView]:
+def utterance_views(
+    exemplars: Sequence[Exemplar], cells: Sequence[Cell] = (), *, audio: bool = True
+) -> list[UtteranceView]:
     """Group exemplars by utterance, in the given order, and draw them.
 
     Args:
         exemplars: of a run.
+        cells: lines of `page_cells`; an attempt names the one that it belongs to.
         audio: embed the sounds.
     """
+    names = {tuple(cell[key] for key in _CELL): cell["cell"] for cell in reversed(cells)}
     groups: dict[str, list[Exemplar]] = {}
     for exemplar in exemplars:
         groups.setdefault(exemplar.utterance, []).append(exemplar)
-    return [_view(group, audio=audio) for group in groups.values()]
+    return [_view(group, names, audio=audio) for group in groups.values()]
 
 
 def method_of(exemplar: Exemplar) -> str:
@@ -59,7 +70,9 @@ def method_of(exemplar: Exemplar) -> str:
     return f"{exemplar.attack} in {exemplar.explainer} ×{exemplar.scope or 1}{foreign}"
 
 
-def _view(group: list[Exemplar], *, audio: bool) -> UtteranceView:
+def _view(
+    group: list[Exemplar], names: Mapping[tuple[Any, ...], str], *, audio: bool
+) -> UtteranceView:
     first = group[0]
     recorded = len(first.waveform) / SAMPLE_RATE
     framed = max(len(exemplar.mask) * exemplar.frame_seconds for exemplar in group)
@@ -71,14 +84,17 @@ def _view(group: list[Exemplar], *, audio: bool) -> UtteranceView:
         label=first.label,
         seconds=span,
         strips=recording_strips(first, span, audio=audio),
-        attempts=tuple(_attempt(exemplar, span, audio=audio) for exemplar in group),
+        attempts=tuple(_attempt(exemplar, span, names, audio=audio) for exemplar in group),
     )
 
 
-def _attempt(exemplar: Exemplar, span: float, *, audio: bool) -> Attempt:
+def _attempt(
+    exemplar: Exemplar, span: float, names: Mapping[tuple[Any, ...], str], *, audio: bool
+) -> Attempt:
     perturbed = exemplar.perturbed
     return Attempt(
         exemplar=exemplar,
+        cell=names.get(tuple(getattr(exemplar, key) for key in _CELL), ""),
         method=method_of(exemplar),
         budget=_budget(exemplar),
         effect=_on_features(exemplar) if perturbed is None else _on_waveform(exemplar),

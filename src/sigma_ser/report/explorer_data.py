@@ -15,10 +15,13 @@ from .formats import share, strength_text
 if TYPE_CHECKING:
     import polars as pl
 
-# At about 25 bytes per row, the rows take at most 5 MB.
+# At about 35 bytes per row, the rows take at most 7 MB.
 _MOST_ROWS = 200_000
 _ABOUT = ("utterance", "speaker", "label", "text_id")
-_COLUMNS = ("correct", "success", "before", "after", "spearman", "passes")
+_COLUMNS = (
+    "correct", "success", "before", "after", "spearman", "passes",
+    "confidence_before", "confidence_after", "changed", "frames",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,18 @@ class EmbeddedRows:
 
 
 def embedded_rows(
-    rows: pl.DataFrame, cells: Sequence[Cell], *, most: int = _MOST_ROWS
+    rows: pl.DataFrame,
+    cells: Sequence[Cell],
+    changes: pl.DataFrame | None = None,
+    *,
+    most: int = _MOST_ROWS,
 ) -> EmbeddedRows:
     """Pack the rows of some cells, column by column, with every name stored once.
 
     Args:
         rows: the rows of the run.
         cells: lines of `page_cells`; rows of other cells are omitted.
+        changes: which values were changed, see `changes.kept_changes`.
         most: maximum number of rows. If there are more, utterances are sampled evenly in order of
             their ids; a sampled utterance keeps all its rows.
     """
@@ -72,6 +80,9 @@ def embedded_rows(
             pl.col("prediction_after").replace_strict(index, return_dtype=pl.Int32).alias("after"),
             pl.col("spearman").fill_nan(None).round(3),
             (pl.col("forwards") + pl.col("backwards")).alias("passes"),
+            *(_per_cent(f"confidence_{when}") for when in ("before", "after")),
+            pl.col("l0").alias("changed"),
+            pl.col("frames_touched").alias("frames"),
         )
         .group_by("cell", maintain_order=True)
         .agg(pl.all())
@@ -91,7 +102,28 @@ def embedded_rows(
         "columns": ["utterance", *_COLUMNS],
         "cells": {line[0]: list(line[1:]) for line in packed.iter_rows()},
     }
+    if changes is not None:
+        value["changes"] = _places(changes, lines)
     return EmbeddedRows(script_json(value), sampled)
+
+
+def _per_cent(name: str) -> pl.Expr:
+    """A probability in whole per cent, and null for NaN."""
+    import polars as pl
+
+    return (pl.col(name) * 100).fill_nan(None).round().cast(pl.Int64)
+
+
+def _places(changes: pl.DataFrame, lines: pl.DataFrame) -> dict[str, Any]:
+    """For each cell the number of channels, and for each utterance its frames and places."""
+    joined = changes.join(lines, on=list(POOLED_COLUMNS), nulls_equal=True)
+    found: dict[str, Any] = {}
+    columns = ("cell", "utterance", "channels", "frames", "places")
+    for cell, utterance, channels, frames, places in joined.select(columns).iter_rows():
+        one = found.setdefault(cell, {"channels": channels, "of": {}})
+        # Of several folds or seeds the page shows the first.
+        one["of"].setdefault(utterance, [frames, places])
+    return found
 
 
 def script_json(value: Any) -> Markup:

@@ -10,8 +10,9 @@ from sigma_ser.core.files import whole_file
 from sigma_ser.evaluate.notes import NoteIndex
 
 from .cells import KINDS, Budgets, Cell, at_budget
-from .charts import grouped, leading_lines, limits_of, short_notes, thinned
+from .charts import limits_of, short_notes, thinned
 from .formats import budget_text
+from .lines import by_strength, grouped, leading_methods, lines_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -75,8 +76,10 @@ def strength(cells: Sequence[Cell], budget: tuple[float, float]) -> Figure:
     titles = {panel: _title(panel, group, "asr") for panel, group in groups.items()}
     height = 0.9 + 0.24 * tallest + _room(titles.values())
     figure, axes = _axes(len(groups), (width, height), sharex=True)
+    # One order in all panels, the strongest method at the top.
+    order = [method for method, _ in by_strength(cells)][::-1]
     for axis, (panel, group) in zip(axes, groups.items(), strict=True):
-        group.sort(key=lambda cell: cell["asr"])
+        group.sort(key=lambda cell: order.index(cell["method"]))
         for place, cell in enumerate(group):
             rate, low, high = (100 * cell[key] for key in ("asr", "asr_low", "asr_high"))
             axis.errorbar(rate, place, xerr=[[rate - low], [high - rate]], markersize=4.5,
@@ -103,10 +106,11 @@ def over_sparsity(cells: Sequence[Cell], budgets: Budgets) -> Figure:
         for (panel, epsilon), part in parts.items()
     }
     figure, axes = _axes(len(pairs), (3.3, 2.6 + _room(titles.values())), sharey=True)
+    methods = leading_methods(cells)
     shown = [100 * sparsity for sparsity in budgets.sparsities]
     ticks = thinned(shown, [f"{x:.3g}" for x in shown])
     for axis, pair in zip(axes, pairs, strict=True):
-        for line in leading_lines(parts[pair]):
+        for line in lines_of(parts[pair], methods):
             line.sort(key=lambda cell: cell["sparsity"])
             x = [100 * cell["sparsity"] for cell in line]
             axis.plot(x, [100 * c["asr"] for c in line], markersize=4, clip_on=False,

@@ -18,6 +18,7 @@ from sigma_ser.runs.layout import RunLayout
 from sigma_ser.runs.repairs import read_repairs
 
 from .certificates import MASK
+from .changes import kept_changes
 from .exemplar import Exemplar
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class ReportInputs:
     """The results of one run.
 
     Args:
-        name: name of the study, the title of the page.
+        name: name of the study.
+        title: title of the page; empty where the study has none.
         rows: one line for each utterance and cell, with the columns of `core.rows` and the
             outcomes of `rates.headline`.
         victims: one mapping for each trained victim and fold: `name`, `fold`, `uar`, `uar_low`,
@@ -45,12 +47,14 @@ class ReportInputs:
             to the licence of the corpus.
         replays: perturbations replayed on other victims, the columns of `replays.parquet`.
         certificates: lower bounds on the margins, the columns of `certificates.parquet`.
+        changes: which values the attacks changed, see `kept_changes`; `None` where none are kept.
         seconds: wall time of the whole run, where known.
         repairs: files that were found damaged and were made again; see `read_repairs`.
     """
 
     name: str
     rows: pl.DataFrame
+    title: str = ""
     victims: Sequence[Mapping[str, Any]] = ()
     leakage: Sequence[Mapping[str, Any]] = ()
     corpus_card: Mapping[str, Any] = field(default_factory=dict)
@@ -61,6 +65,7 @@ class ReportInputs:
     exemplar_sounds: bool | None = None
     replays: pl.DataFrame | None = None
     certificates: pl.DataFrame | None = None
+    changes: pl.DataFrame | None = None
     seconds: float | int | None = None
     repairs: Sequence[Mapping[str, Any]] = ()
 
@@ -121,6 +126,7 @@ def load_inputs(folder: Path) -> ReportInputs:
     study = read_object(layout.study, ("name",), _AGAIN)
     return ReportInputs(
         name=str(study["name"]),
+        title=str(study.get("title") or ""),
         rows=rows,
         victims=read_objects(layout.victims, _VICTIM_KEYS, _AGAIN),
         leakage=known["leakage"],
@@ -132,6 +138,7 @@ def load_inputs(folder: Path) -> ReportInputs:
         exemplar_sounds=study.get("evaluation", {}).get("exemplar_sounds"),
         replays=_table(layout.replays),
         certificates=_certificates(layout.certificates),
+        changes=kept_changes(layout, digests, known["encoder"].get("dim")),
         seconds=stamp.get("seconds"),
         repairs=read_repairs(layout),
     )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -20,16 +20,25 @@ from .charts import METRICS, fronts, over_budget, scope_curves
 from .comparison import against_best, break_even, shared_mask_costs, transfers
 from .explorer import utterance_views
 from .explorer_data import embedded_rows
-from .findings import by_emotion, confusion, findings, rows_of
+from .findings import Finding, by_emotion, confusion, findings, rows_of
+from .headline import MOST_LINES, ROLES, heading, headline_lines, roles_of, waveform_lines
 from .inputs import ReportInputs
+from .lines import by_strength
+from .readable import fact, readable
 from .replays import replay_matrices
 from .result_table import table_headings, table_rows
+from .setting_words import setting_words
 from .svg import marker
-from .waveform import waveform_cells, waveform_panels
+from .waveform import WaveformPanel, waveform_cells, waveform_panels
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _MOST_REPAIRS = 10
+_MOST_NAMED = 3
 # A line takes about 1.5 kB of the page.
 _MOST_CELLS = 3000
+_SCRIPTS = ("single_results.js", "explorer.js", "sounds.js")
 _FILTERS = ("percent", "share", "decimal", "count", "duration")
 
 
@@ -40,7 +49,7 @@ def render_page(inputs: ReportInputs, *, audio: bool | None = None) -> str:
         inputs: results of the run.
         audio: embed the sounds of the exemplars; `None` decides by `ReportInputs.embeds_sounds`.
     """
-    return render("page.html", _context(inputs, audio=audio))
+    return render("page.html", _context(readable(inputs), audio=audio))
 
 
 def render(template: str, values: dict[str, Any]) -> str:
@@ -58,6 +67,7 @@ def render(template: str, values: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update({name: getattr(formats, name) for name in _FILTERS})
+    environment.filters["fact"] = fact
     environment.globals.update(
         budget_text=formats.budget_text,
         cell_budget=formats.cell_budget,
@@ -84,13 +94,16 @@ def _context(inputs: ReportInputs, *, audio: bool | None) -> dict[str, Any]:
     waves = waveform_cells(inputs.rows)
     for cell in waves:
         cell["notes"] = inputs.notes.of(cell)
+    panels = waveform_panels(waves)
     listed = [*cells, *_apart(waves, cells)][:_MOST_CELLS]
     behind = {finding.panel: rows_of(inputs.rows, finding.best) for finding in found}
     measured = [m for m in METRICS if frame[m.name].is_not_null().any()]
-    embedded = embedded_rows(inputs.rows, listed)
+    embedded = embedded_rows(inputs.rows, listed, inputs.changes)
     bounds = brackets(inputs.rows, inputs.certificates)
     return {
-        "title": inputs.name,
+        "title": heading(inputs, [one.panel for one in (*found, *panels)]),
+        "study": inputs.name,
+        **_lead(found, panels, here),
         "gradient_warnings": masked_warnings(inputs.victims),
         "corpora": _names(listed, "corpus"),
         "encoders": _names(listed, "encoder"),
@@ -103,7 +116,7 @@ def _context(inputs: ReportInputs, *, audio: bool | None) -> dict[str, Any]:
         "shared_notes": _shared_notes,
         "own_notes": _own_notes,
         "findings": found,
-        "waveform": waveform_panels(waves),
+        "waveform": panels,
         "wave_kinds": {
             kind: KINDS[kind] for kind in KINDS if any(c["kind"] == kind for c in waves)
         },
@@ -117,10 +130,7 @@ def _context(inputs: ReportInputs, *, audio: bool | None) -> dict[str, Any]:
         "transfers": transfers(here),
         "replays": replay_matrices(inputs.replays, budgets.reference, inputs.notes),
         "enough": ENOUGH,
-        "break_even": {
-            cell["cell"]: uses for cell in here if (uses := break_even(cell, here)) is not None
-        },
-        "shared": shared_mask_costs(inputs.rows, budgets.reference) if budgets.reference else [],
+        **_costs(inputs.rows, here, budgets.reference),
         "significance": against_best(inputs.rows, here),
         "emotions": {panel: by_emotion(rows) for panel, rows in behind.items()},
         "confusions": {
@@ -131,13 +141,16 @@ def _context(inputs: ReportInputs, *, audio: bool | None) -> dict[str, Any]:
         "headings": table_headings(measured),
         "table_rows": table_rows(sorted(listed, key=lambda cell: int(cell["cell"][1:])), measured),
         "left_out": len(frame) + len(waves) - len(listed),
+        "scripts": [asset(name) for name in _SCRIPTS],
         "data": embedded.json,
         "sampled": embedded.sampled,
-        "exemplars": utterance_views(inputs.exemplars, audio=sounds),
+        "exemplars": utterance_views(inputs.exemplars, listed, audio=sounds),
         "surfaces": {exemplar.surface for exemplar in inputs.exemplars},
         "sounds": sounds,
         "redistributable": inputs.redistributable,
         "victims": inputs.victims,
+        "victim_lines": _each_once(inputs.victims),
+        "attack_settings": _settings(listed),
         "leakage": inputs.leakage,
         "cards": {
             "Corpus": inputs.corpus_card,
@@ -202,8 +215,57 @@ def _names(cells: Sequence[Cell], column: str) -> str:
     return ", ".join(sorted({cell[column] for cell in cells if cell[column] is not None}))
 
 
+def _each_once(victims: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Victims and folds; a victim that is attacked on both surfaces has the same scores on both."""
+    shown = ("name", "fold", "uar", "accuracy", "test_utterances")
+    return list({tuple(line.get(key) for key in shown): line for line in victims}.values())
+
+
+def _settings(cells: Sequence[Cell]) -> list[tuple[str, str]]:
+    """Attacks with their settings in words, in order of first occurrence."""
+    every = {(cell["attack"], cell["attack_settings"]) for cell in cells}
+    return sorted((name or "–", setting_words(text or "") or "none") for name, text in every)
+
+
+def _lead(
+    found: Sequence[Finding], waves: Sequence[WaveformPanel], here: Sequence[Cell]
+) -> dict[str, Any]:
+    """The values of the head of the page."""
+    ends = [*found[:1], *found[-1:]] if len(found) > _MOST_NAMED else list(found)
+    columns = ("asr", "topk_intersection", "spearman")
+    best = [finding.best for finding in found]
+    own = [note for cell in best for note in _own_notes(cell, *columns)]
+    return {
+        "shown_findings": ends,
+        "lead_notes": [*_shared_notes(best, *columns), *own],
+        "headline": headline_lines(found, here),
+        "wave_headline": waveform_lines(waves),
+        "roles": ROLES,
+        "roles_of": roles_of,
+        "most_lines": MOST_LINES,
+    }
+
+
+def _costs(
+    rows: pl.DataFrame, here: Sequence[Cell], budget: tuple[float, float] | None
+) -> dict[str, Any]:
+    """Break-even numbers of uses, and for which units some shared mask has one."""
+    shared = shared_mask_costs(rows, budget) if budget else []
+    every = {cell["cell"]: uses for cell in here if (uses := break_even(cell, here)) is not None}
+    return {
+        "break_even": every,
+        "finite_break_even": any(math.isfinite(uses) for uses in every.values()),
+        "shared": shared,
+        "shared_even": [
+            unit
+            for unit in ("passes", "seconds")
+            if any(line[f"break_even_{unit}"] is not None for line in shared)
+        ],
+    }
+
+
 def _strengths(cells: Sequence[Cell], panels: Sequence[str]) -> dict[str, list[Cell]]:
-    """The rated cells of each panel, the strongest first."""
-    strongest_first = sorted(cells, key=lambda cell: -(cell["asr"] or 0.0))
-    rated = [cell for cell in strongest_first if cell["asr"] is not None]
-    return {panel: [cell for cell in rated if cell["panel"] == panel] for panel in panels}
+    """The rated cells of each panel; all panels list the methods in one order."""
+    rated = [cell for cell in cells if cell["asr"] is not None]
+    ordered = [cell for _, line in by_strength(rated) for cell in line]
+    return {panel: [cell for cell in ordered if cell["panel"] == panel] for panel in panels}

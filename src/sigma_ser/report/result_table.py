@@ -12,14 +12,18 @@ from . import formats
 from .cells import Cell
 from .charts import Metric
 
-_NAMES = (("Cell", "Id of the row: column `cell` of tables/cells.csv."), ("Victim", ""),
-          ("Attack", ""), ("Explainer", "Explanation method that defines the mask."),
-          ("Mask source", "Victim whose explanation defines the mask."))  # fmt: skip
-_BUDGET = (("Scope", "Mask size as a multiple of k, the number of values that may change."),
-           ("Sparsity", "Share of the feature values that may change."),
+_NAMES = (("Cell", "Id of the row: column `cell` of tables/cells.csv."),
+          ("Method", "Attack, and the explanation and scope of its mask."),
+          ("Victim", "The attacked model."))  # fmt: skip
+_RATE = (
+    ("asr", "Success rate", "Misclassified / correct before.", "rate"),
+    ("asr_low", "from", "Lower end of the 95 % confidence interval.", "rate"),
+    ("asr_high", "to", "Upper end of the 95 % confidence interval.", "rate"),
+)
+_BUDGET = (("Sparsity", "Share of the feature values that may change."),
            ("Bound", "ε, the maximum change of a value, in standard deviations or of full scale; "
             "or the least signal-to-noise ratio."))  # fmt: skip
-_BEFORE = (
+_COUNTS = (
     (
         "utterances",
         "Correct before",
@@ -27,9 +31,6 @@ _BEFORE = (
         "count",
     ),
     ("flipped", "Misclassified", "Those of them that are misclassified after the attack.", "count"),
-    ("asr", "Success rate", "Misclassified / correct before.", "rate"),
-    ("asr_low", "from", "Lower end of the 95 % confidence interval.", "rate"),
-    ("asr_high", "to", "Upper end of the 95 % confidence interval.", "rate"),
 )
 _AFTER = (
     ("l0_share", "Changed values", "Share of the feature values that changed.", "share"),
@@ -48,15 +49,17 @@ _AFTER = (
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row of the table: `budget` holds `(sort key, text)`, `numbers` `(column, value, text)`.
+    """A row of the table: `budget` holds `(sort key, text)`, numbers are `(column, value, text)`.
 
-    `notes` are the short names of the notes on its figures.
+    `rate` stands before the budget, and `numbers` after it. `notes` are the short names of the notes on its figures.
     """
 
     cell: str
     kind: str
     level: str
-    names: tuple[str, ...]
+    method: str
+    panel: str
+    rate: tuple[tuple[str, str, str], ...]
     budget: tuple[tuple[Any, str], ...]
     numbers: tuple[tuple[str, str, str], ...]
     notes: str = ""
@@ -64,37 +67,38 @@ class TableRow:
 
 def table_headings(metrics: Sequence[Metric]) -> list[tuple[str, str]]:
     """Heading and tooltip of each column."""
-    numbers = [(title, hint) for _, title, hint, _ in (*_BEFORE, *_metric(metrics), *_AFTER)]
-    return [*_NAMES, *_BUDGET, *numbers]
+    rate = [(title, hint) for _, title, hint, _ in _RATE]
+    numbers = [(title, hint) for _, title, hint, _ in (*_COUNTS, *_metric(metrics), *_AFTER)]
+    return [*_NAMES, *rate, *_BUDGET, *numbers]
 
 
 def table_rows(cells: Sequence[Cell], metrics: Sequence[Metric]) -> list[TableRow]:
     """One row per cell."""
-    columns = (*_BEFORE, *_metric(metrics), *_AFTER)
     return [
         TableRow(
             cell=cell["cell"],
             kind=cell["kind"],
             level=f"{100 * (cell['asr'] or 0):.1f}",
-            names=(
-                cell["panel"],
-                cell["attack"] or "–",
-                cell["explainer"] or "–",
-                cell["mask_source"] or "–",
-            ),
+            method=cell["method"],
+            panel=cell["panel"],
+            rate=_numbers(cell, _RATE),
             budget=(
-                (cell["scope"] or 0, str(cell["scope"] or "–")),
                 (_exact(cell["sparsity"]), formats.share(cell["sparsity"])),
                 (_exact(_bound(cell)), formats.strength_text(cell)),
             ),
-            numbers=tuple(
-                (name, _exact(cell[name]), _text(cell[name], style))
-                for name, _, _, style in columns
-            ),
+            numbers=_numbers(cell, (*_COUNTS, *_metric(metrics), *_AFTER)),
             notes=", ".join(dict.fromkeys(CODES[note["code"]] for note in cell.get("notes", ()))),
         )
         for cell in cells
     ]
+
+
+def _numbers(
+    cell: Cell, columns: Sequence[tuple[str, str, str, str]]
+) -> tuple[tuple[str, str, str], ...]:
+    return tuple(
+        (name, _exact(cell[name]), _text(cell[name], style)) for name, _, _, style in columns
+    )
 
 
 def _bound(cell: Cell) -> float | None:

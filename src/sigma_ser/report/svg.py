@@ -97,11 +97,23 @@ class Plot:
     def svg(self, description: str) -> Markup:
         """The plot as markup; `description` is its text for screen readers."""
         levels = _spread([level for level, *_ in sorted(self._labels)], _HEIGHT - _BOTTOM)
-        for level, (_, x, style, text) in zip(levels, sorted(self._labels), strict=True):
-            self._add('<text class="name {}" x="{}" y="{}">{}</text>', style, x + 9, level, text)
+        places = zip(levels, sorted(self._labels), strict=True)
+        # A narrow window shows the number of a line here, and its name below the plot.
+        for number, (level, (_, x, style, text)) in enumerate(places, 1):
+            self._add('<text class="name {}" x="{}" y="{}"><tspan>{}</tspan>'
+                      '<tspan class="number">{}</tspan></text>',
+                      style, x + 9, level, text, number)  # fmt: skip
         return Markup(
-            '<svg class="plot" viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">{}</svg>'
-        ).format(self._width, _HEIGHT, description, Markup("").join(self._parts))
+            '<svg class="plot{}" viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">{}</svg>'
+        ).format(
+            " named" if self._labels else "",
+            self._width, _HEIGHT, description, Markup("").join(self._parts),
+        )  # fmt: skip
+
+    @property
+    def names(self) -> tuple[tuple[str, str], ...]:
+        """Style and label of each line, from the highest to the lowest."""
+        return tuple((style, text) for _, _, style, text in sorted(self._labels))
 
     def _add(self, template: str, *values: object) -> None:
         texts = [f"{v:.1f}" if isinstance(v, float) else escape(v) for v in values]
@@ -124,6 +136,7 @@ _CORNERS: dict[str, tuple[tuple[float, float], ...]] = {
     "scope": ((-5.5, 0), (0, -5.5), (5.5, 0), (0, 5.5)),
     "mask": ((-4, -4), (4, -4), (4, 4), (-4, 4)),
     "control": ((0, -5), (4.7, 3.6), (-4.7, 3.6)),
+    "hollow": ((0, -5), (4.7, 3.6), (-4.7, 3.6)),
     "corruption": ((0, 5), (4.7, -3.6), (-4.7, -3.6)),
 }
 

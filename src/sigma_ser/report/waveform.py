@@ -10,17 +10,9 @@ from sigma_ser.core.rows import AUDIO_QUALITY
 from sigma_ser.evaluate.rates import IN_MEMORY, headline, success_rates
 
 from .cells import POOLED_COLUMNS, Cell, page_cells, strongest
-from .charts import (
-    LABEL_ROOM,
-    PERCENT_TICKS,
-    Chart,
-    grouped,
-    leading_lines,
-    line_name,
-    point_title,
-    short_notes,
-)
+from .charts import LABEL_ROOM, PERCENT_TICKS, Chart, point_title, short_notes
 from .formats import share
+from .lines import grouped, leading_methods, line_name, lines_of
 from .svg import Plot
 
 if TYPE_CHECKING:
@@ -140,7 +132,7 @@ def _charts(panel: str, attacks: Sequence[Cell], natural: Sequence[Cell]) -> lis
             y_title="success rate after the round trip, %",
             label_room=LABEL_ROOM,
         )
-        for line in leading_lines(group):
+        for line in lines_of(group, leading_methods(group)):
             line.sort(key=lambda cell: cell["budget_snr"])
             style = line[0]["kind"]
             points = [(cell["budget_snr"], cell["asr"]) for cell in line]
@@ -150,5 +142,5 @@ def _charts(panel: str, attacks: Sequence[Cell], natural: Sequence[Cell]) -> lis
                 plot.point(x, y, style, title=point_title(cell), href=f"#{cell['cell']}")
         title = f"{panel}, {share(sparsity)} of the samples"
         drawn = plot.svg(f"Success rate against the signal-to-noise ratio: {title}")
-        charts.append(Chart(title, drawn, short_notes(group, "asr")))
+        charts.append(Chart(title, drawn, short_notes(group, "asr"), plot.names))
     return charts

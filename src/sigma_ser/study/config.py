@@ -256,6 +256,9 @@ class StudyConfig(_Section):
     """A whole study."""
 
     name: str
+    title: str | None = Field(
+        None, description="title of the report; by default the attacked models and the corpus"
+    )
     corpus: OneOrMore[CorpusSection] | None = None
     encoder: OneOrMore[EncoderSection] | None = None
     features: FeaturesSection | None = None
