@@ -433,7 +433,7 @@ class PageReader:
                 for (const d of document.querySelectorAll("details")) d.open = true;
                 const room = document.documentElement.clientWidth;
                 const inside = (e) =>
-                    e.closest(".scroll, .charts.wide figure, nav, pre, .skip, dialog");
+                    e.closest(".scroll, .charts figure, nav, pre, .skip, dialog");
                 return [...document.querySelectorAll("main *")].filter(
                     (e) => !inside(e) && e.getBoundingClientRect().right > room + 1
                 ).map((e) => e.outerHTML.slice(0, 90)).concat(

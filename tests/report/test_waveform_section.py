@@ -108,7 +108,7 @@ def test_features_and_waveform_stay_apart_on_the_page(page: str, both: pl.DataFr
     assert set(lines) == set(everything["cell"])
     for cell, surface in everything.select("cell", "surface").iter_rows():
         assert lines[cell].endswith(" · waveform") == (surface == "waveform")
-    links = set(re.findall(r'<a class="n" href="#(c\d+)">', page))
+    links = set(re.findall(r'<a class="n" tabindex="-1" href="#(c\d+)">', page))
     assert links <= set(lines)
 
 

@@ -32,6 +32,7 @@ from . import (
     status,
     table,
     train,
+    view,
 )
 
 _HELP = (
@@ -62,6 +63,7 @@ app.command("attack")(attack.attack)
 app.command("certify")(certify.certify)
 app.command("explain")(explain.explain)
 app.command("report")(report.report)
+app.command("view")(view.view)
 app.command("table")(table.table)
 app.command("compare")(compare.compare)
 app.command("leaderboard")(leaderboard.leaderboard)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from .findings import rows_of
 from .formats import cell_budget
 from .inputs import ReportInputs
 from .page import render
+from .readable import victim_names, without_paths
+from .run_figures import plain
 
 _FORMAT = 1
 _NUMBERS = ("accuracy", "robust_accuracy", "worst_case_asr")
@@ -164,8 +166,8 @@ def read_entry(path: Path) -> LeaderboardEntry:
     return entry
 
 
-def write_leaderboard(folder: Path) -> Path:
-    """Write `index.html` into a folder of entries, with one table per setting and budget.
+def read_boards(folder: Path) -> list[list[LeaderboardEntry]]:
+    """The entries of a folder: one list per setting and budget, ranked.
 
     Raises:
         RunError: if the folder contains no entry.
@@ -179,11 +181,29 @@ def write_leaderboard(folder: Path) -> Path:
     groups: dict[tuple[Any, ...], list[LeaderboardEntry]] = {}
     for entry in found:
         groups.setdefault(_board(entry), []).append(entry)
-    for group in groups.values():
-        group.sort(key=_rank)
+    return [sorted(groups[key], key=_rank) for key in sorted(groups)]
+
+
+def boards_as_json(boards: Sequence[Sequence[LeaderboardEntry]]) -> list[dict[str, Any]]:
+    """Boards as plain values: the `budget` in words, and the `entries` in the order of ranks."""
+    return [
+        {
+            "budget": cell_budget(asdict(board[0])),
+            "entries": [plain(asdict(entry)) for entry in board],
+        }
+        for board in boards
+    ]
+
+
+def write_leaderboard(folder: Path) -> Path:
+    """Write `index.html` into a folder of entries, with one table per setting and budget.
+
+    Raises:
+        RunError: if the folder contains no entry.
+    """
     boards = [
-        {"budget": cell_budget(asdict(groups[key][0])), "entries": groups[key]}
-        for key in sorted(groups)
+        {"budget": cell_budget(asdict(entries[0])), "entries": _shown(entries)}
+        for entries in read_boards(folder)
     ]
     page = folder / "index.html"
     with whole_file(page) as aside:
@@ -195,6 +215,14 @@ def write_leaderboard(folder: Path) -> Path:
             "utf-8",
         )
     return page
+
+
+def _shown(board: Sequence[LeaderboardEntry]) -> list[LeaderboardEntry]:
+    """Entries with the names that a page shows."""
+    names = victim_names({entry.victim for entry in board})
+    return [
+        replace(one, victim=names[one.victim], encoder=without_paths(one.encoder)) for one in board
+    ]
 
 
 def _board(entry: LeaderboardEntry) -> tuple[Any, ...]:

@@ -24,7 +24,7 @@ from .findings import Finding, by_emotion, confusion, findings, rows_of
 from .headline import MOST_LINES, ROLES, heading, headline_lines, roles_of, waveform_lines
 from .inputs import ReportInputs
 from .lines import by_strength
-from .readable import fact, readable
+from .readable import fact, readable, without_paths
 from .replays import replay_matrices
 from .result_table import table_headings, table_rows
 from .setting_words import setting_words
@@ -67,7 +67,7 @@ def render(template: str, values: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update({name: getattr(formats, name) for name in _FILTERS})
-    environment.filters["fact"] = fact
+    environment.filters.update(fact=fact, without_paths=without_paths)
     environment.globals.update(
         budget_text=formats.budget_text,
         cell_budget=formats.cell_budget,

@@ -13,6 +13,7 @@ from .caveats import CAVEATS, caveats
 from .cells import page_cells
 from .inputs import ReportInputs
 from .page import render
+from .readable import without_paths
 
 if TYPE_CHECKING:
     import polars as pl
@@ -90,7 +91,9 @@ def write_comparison(folder: Path, runs: Sequence[tuple[str, ReportInputs]]) -> 
                 "comparison.html",
                 {
                     "title": "Comparison of runs",
-                    "runs": [(name, inputs.name) for name, inputs in runs],
+                    "runs": [
+                        (without_paths(name), inputs.title or inputs.name) for name, inputs in runs
+                    ],
                     "lines": lines,
                     "note_names": CAVEATS,
                 },

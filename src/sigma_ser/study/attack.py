@@ -98,7 +98,7 @@ def attack_study(
             "batch_size": batch_size,
             "seed": seed,
             "exemplars": 0,
-            "replay": keep,
+            "keep": keep,
         },
         "executor": {"name": "inline"},
         "attacks": sections,

@@ -235,9 +235,17 @@ class EvaluationSection(_Section):
         description="embed their sounds in the report; by default only where the licence of the "
         "corpus permits redistribution",
     )
+    keep: StrictBool = Field(
+        False, description="keep which values each attack changed; the report shows them"
+    )
     replay: StrictBool = Field(
         False, description="also replay each perturbation on every other victim of its fold"
     )
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the perturbations are kept: for the report, or to be replayed."""
+        return self.keep or self.replay
 
 
 class ExecutorSection(_OpenSection):

@@ -201,11 +201,11 @@ class _Planner:
                         "attack", victim.key, section.name, section.settings, mask_key, scope,
                         budget.parts, None if reference is None else reference.key, seed,
                         study.evaluation.seed, study.evaluation.batch_size,
-                        study.evaluation.replay, self.sample_keys[victim.sample],
+                        study.evaluation.keeps, self.sample_keys[victim.sample],
                     )  # fmt: skip
                     self.attacks[key] = AttackStep(
                         key, victim, section.name, section.settings, seed, budget, mask, scope,
-                        reference, floor, study.evaluation.replay, check,
+                        reference, floor, study.evaluation.keeps, check,
                     )  # fmt: skip
 
     def _corruptions(self, victims: Sequence[VictimStep]) -> Iterator[CorruptionStep]:
