@@ -89,7 +89,8 @@ def test_every_number_equals_a_fresh_count_of_the_rows(
     shown = {
         panel: cells[cell]
         for panel, cell in re.findall(
-            r'<strong>([\w-]+)</strong> misclassifies <a class="n" tabindex="-1" href="#(c\d+)">', page
+            r'<strong>([\w-]+)</strong> misclassifies <a class="n" tabindex="-1" href="#(c\d+)">',
+            page,
         )
     }
     assert set(shown) == {"mean-pool", "bilstm"}

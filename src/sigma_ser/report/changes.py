@@ -94,10 +94,11 @@ def packed(places: Int[np.ndarray, "N"]) -> str:
     gaps = np.diff(places, prepend=-1) - 1
     found = bytearray()
     for gap in gaps.tolist():
-        while gap > 127:
-            found.append(gap & 127 | 128)
-            gap >>= 7
-        found.append(gap)
+        rest = gap
+        while rest > 127:
+            found.append(rest & 127 | 128)
+            rest >>= 7
+        found.append(rest)
     return base64.b64encode(bytes(found)).decode()
 
 

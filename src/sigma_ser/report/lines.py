@@ -19,7 +19,9 @@ def by_strength(cells: Iterable[Cell]) -> list[tuple[str, list[Cell]]]:
 
     def mean(line: tuple[str, list[Cell]]) -> float:
         # A method that runs at fewer budgets on one panel counts for this panel once.
-        panels = [[c["asr"] for c in some] for _, some in grouped(line[1], lambda c: c["panel"])]
+        panels: list[list[float]] = [
+            [c["asr"] for c in some] for _, some in grouped(line[1], lambda c: c["panel"])
+        ]
         return -sum(sum(rates) / len(rates) for rates in panels) / len(panels)
 
     return sorted(grouped(cells, lambda cell: str(cell["method"])), key=mean)

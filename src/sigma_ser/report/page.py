@@ -101,7 +101,7 @@ def _context(inputs: ReportInputs, *, audio: bool | None) -> dict[str, Any]:
     embedded = embedded_rows(inputs.rows, listed, inputs.changes)
     bounds = brackets(inputs.rows, inputs.certificates)
     return {
-        "title": heading(inputs, [one.panel for one in (*found, *panels)]),
+        "title": heading(inputs, [*(one.panel for one in found), *(one.panel for one in panels)]),
         "study": inputs.name,
         **_lead(found, panels, here),
         "gradient_warnings": masked_warnings(inputs.victims),

@@ -40,9 +40,7 @@ def readable(inputs: ReportInputs) -> ReportInputs:
         if inputs.certificates is None
         else _renamed(inputs.certificates, victims),
         changes=None if inputs.changes is None else _renamed(inputs.changes, victims),
-        victims=[
-            {**line, "name": _shown(str(line["name"]), victims)} for line in inputs.victims
-        ],
+        victims=[{**line, "name": _shown(str(line["name"]), victims)} for line in inputs.victims],
         exemplars=[
             replace(
                 one,

@@ -51,7 +51,8 @@ _AFTER = (
 class TableRow:
     """A row of the table: `budget` holds `(sort key, text)`, numbers are `(column, value, text)`.
 
-    `rate` stands before the budget, and `numbers` after it. `notes` are the short names of the notes on its figures.
+    `rate` stands before the budget, and `numbers` after it. `notes` are the short names of
+    the notes on its figures.
     """
 
     cell: str

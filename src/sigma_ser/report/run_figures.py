@@ -45,8 +45,7 @@ def model_figures(rows: pl.DataFrame) -> list[dict[str, Any]]:
     reference = budgets_of(frame).reference
     found = findings(at_budget(frame, reference).to_dicts()) if reference else []
     lines = [
-        _model(one.panel, one.best, masked=one.masked, random_mask=one.random_mask)
-        for one in found
+        _model(one.panel, one.best, masked=one.masked, random_mask=one.random_mask) for one in found
     ]
     return lines + [_model(one.panel, one.best) for one in waveform_panels(_noted(rows))]
 
