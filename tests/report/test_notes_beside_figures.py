@@ -178,7 +178,7 @@ def test_a_leaderboard_names_what_limits_its_figures_and_ranks_masked_victims_la
         path.write_text(json.dumps(fields), "utf-8")
     page = write_leaderboard(tmp_path).read_text("utf-8")
     body = page[page.index("<tbody>") :]
-    assert body.index("<td>bilstm</td>") < body.index("<td>mean-pool</td>")
+    assert body.index(">bilstm <") < body.index(">mean-pool <")
     assert CODES["at-chance"] in body
     assert "masked gradients" in body
     # Entries of earlier versions have no notes.

@@ -87,12 +87,13 @@ class Plot:
     def point(self, x: float, y: float, style: str, *, title: str, href: str = "") -> None:
         """Draw a marker; `style` determines its shape and colour, `title` is its tooltip."""
         px, py = self._px(x), self._py(y)
-        shape = Markup('<path class="mark {}" d="{}"><title>{}</title></path>').format(
-            style, marker(style, px, py), title
+        # No link: a picture with links is one that a screen reader cannot pass over.
+        where = Markup(' data-href="{}"').format(href) if href else ""
+        self._parts.append(
+            Markup('<path class="mark {}"{} d="{}"><title>{}</title></path>').format(
+                style, where, marker(style, px, py), title
+            )
         )
-        if href:
-            shape = Markup('<a href="{}" tabindex="-1">{}</a>').format(href, shape)
-        self._parts.append(shape)
 
     def svg(self, description: str) -> Markup:
         """The plot as markup; `description` is its text for screen readers."""

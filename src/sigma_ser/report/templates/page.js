@@ -85,14 +85,15 @@
     else if (near) leave();
   }, { passive: true });
   addEventListener("scroll", leave, { passive: true });
-  // A tap shows the text first; the second one follows the link.
+  // A click leads to the row of the mark; a tap shows the text first.
   addEventListener("click", (event) => {
     const mark = nearest(event);
-    if (!mark || !matchMedia("(hover: none)").matches || mark.dataset.tapped) return;
+    if (!mark) return;
+    const tapped = mark.dataset.tapped;
     for (const other of document.querySelectorAll("[data-tapped]")) delete other.dataset.tapped;
     mark.dataset.tapped = "yes";
-    event.preventDefault();
-    enter(mark, event.clientX, event.clientY);
+    if (matchMedia("(hover: none)").matches && !tapped) enter(mark, event.clientX, event.clientY);
+    else if (mark.dataset.href) location.hash = mark.dataset.href;
   });
 })();
 
