@@ -104,7 +104,10 @@ def test_features_and_waveform_stay_apart_on_the_page(page: str, both: pl.DataFr
     assert page.count('<li class="native">') >= features["kind"].eq("native").sum()
     # Each line of the table of all results is that of `cells.csv`.
     everything = page_cells(both)
-    lines = dict(re.findall(r'<tr id="(c\d+)">\s*<th.*?</th>\s*<td>(.*?)</td>', page, re.DOTALL))
+    line = (
+        r'<tr id="(c\d+)">\s*<th.*?</th>\s*<td class="text">[^<]*</td><td class="text">(.*?)</td>'
+    )
+    lines = dict(re.findall(line, page))
     assert set(lines) == set(everything["cell"])
     for cell, surface in everything.select("cell", "surface").iter_rows():
         assert lines[cell].endswith(" · waveform") == (surface == "waveform")

@@ -32,7 +32,7 @@ from sigma_ser.runs.layout import RunLayout
 
 Rows = Callable[..., pl.DataFrame]
 Inputs = Callable[..., ReportInputs]
-FEW = (("pgd", None, None, 1.0, 0.4), ("pgd", "gradient", 1, 0.6, 0.3))
+FEW = (("pgd", None, None, 1.0, 0.4), ("pgd", "integrated-gradients", 1, 0.6, 0.3))
 SMALL = {"utterances": 21, "sparsities": (0.02,), "epsilons": (1.0,)}
 
 

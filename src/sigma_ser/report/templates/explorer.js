@@ -204,7 +204,7 @@
   };
   const turn = (article, name) => {
     const attempts = [...article.querySelectorAll(".attempt")];
-    const found = attempts.findIndex((part) => part.dataset.cell === name);
+    const found = name ? attempts.findIndex((part) => part.dataset.cell === name) : -1;
     const choice = article.querySelector(".attempts select");
     if (found >= 0) choice.selectedIndex = found;
     attempts.forEach((part, i) => {
