@@ -55,7 +55,7 @@ def _asr(
 def test_the_claims_of_the_demo(study: ss.Study) -> None:
     # One test, because the study takes minutes and each worker would run it again.
     _recognises_emotions_of_other_voices(study)
-    for victim in ("mlp", "bilstm"):
+    for victim in ("mlp", "cnn"):
         _explanations_point_at_what_matters(study, victim)
     _recordings_are_misled_beyond_noise(study)
     _every_row_keeps_its_budget(study)
@@ -71,9 +71,9 @@ def _the_last_sentences_state_the_figures(study: ss.Study) -> None:
 
 
 def _recognises_emotions_of_other_voices(study: ss.Study) -> None:
-    # `bilstm` is attacked on features only, and `mlp` on both surfaces.
+    # `cnn` is attacked on features only, and `mlp` on both surfaces.
     listed = [(victim["name"], victim["surface"]) for victim in study.victims]
-    assert listed == [("mlp", "features"), ("bilstm", "features"), ("mlp", "waveform")]
+    assert listed == [("mlp", "features"), ("cnn", "features"), ("mlp", "waveform")]
     assert [victim["test_utterances"] for victim in study.victims] == [168, 168, 168]
     for victim in study.victims:
         assert victim["uar"] >= 0.60, victim["name"]  # chance: 1/7
