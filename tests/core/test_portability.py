@@ -15,8 +15,11 @@ from sigma_ser.core.cores import usable_cores
 from sigma_ser.core.locks import exclusive, is_held
 
 _WITHOUT_POSIX = """
-    import os, sys, warnings
+    import contextlib, os, sys, warnings
 
+    # Jupyter installs psutil, whose build for Linux imports `resource`.
+    with contextlib.suppress(ImportError):
+        import psutil
     os.__dict__.pop("sched_getaffinity", None)
     for name in ("fcntl", "resource", "pwd", "grp", "termios"):
         sys.modules[name] = None

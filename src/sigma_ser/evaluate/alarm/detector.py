@@ -68,12 +68,6 @@ def fit_alarm(
 
     Raises:
         ExplainerError: if a feature is unknown, or there is no clean or no attacked input.
-
-    >>> source = MapFeatures(None, None, torch.ones(2, 1, 1))
-    >>> low, high = torch.zeros(8, 5), torch.ones(8, 5)
-    >>> alarm = fit_alarm(source, low, high)
-    >>> bool((alarm.of_features(low) < 0).all() and (alarm.of_features(high) > 0).all())
-    True
     """
     from sklearn.linear_model import LogisticRegression
 
