@@ -114,7 +114,7 @@ NOTICE = re.compile(r"\b[A-Z][A-Z_]+\.md\b")
 
 def _lines() -> Iterator[tuple[str, str]]:
     """Each line of the sources and the documentation, with its place."""
-    suffixes = {".py", ".md", ".toml", ".html", ".js", ".css", ".j2", ".jinja"}
+    suffixes = {".py", ".md", ".ipynb", ".toml", ".html", ".js", ".css", ".j2", ".jinja"}
     files = [*REPOSITORY.glob("*.md"), *ROOT.rglob("*"), *(REPOSITORY / "docs").rglob("*")]
     for path in sorted(path for path in files if path.suffix in suffixes):
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):

@@ -152,7 +152,7 @@ def test_long_utterances_are_cut_with_context_on_either_side(
     family: str, tiny: Tiny, wave: Wave
 ) -> None:
     if family in {"generic", "whisper"}:
-        pytest.skip("generic models hear the whole utterance, Whisper is tested below")
+        pytest.skip("generic models receive the whole utterance, Whisper is tested below")
     samples = wave(32_000)
     whole = load_encoder(tiny(family), layer=0)
     # The first hidden state sees convolutions alone: with enough overlap, cuts leave no trace.

@@ -13,6 +13,7 @@ import pytest
 from sigma_ser.cli.compare import compare
 from sigma_ser.cli.leaderboard import leaderboard
 from sigma_ser.cli.report import report
+from sigma_ser.cli.view import view
 from sigma_ser.core.errors import RunError
 from sigma_ser.report.inputs import ReportInputs, load_inputs
 from sigma_ser.report.leaderboard import entries, read_entry, write_entries, write_leaderboard
@@ -90,6 +91,46 @@ def test_runs_stand_side_by_side(two_runs: list[Path], tmp_path: Path) -> None:
     page = (tmp_path / "comparison" / "index.html").read_text("utf-8")
     assert "weak" in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def strict_json(text: str) -> Any:
+    """Parse JSON; NaN and infinity, which JSON does not have, are errors."""
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(constant)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.slow
+def test_commands_print_their_figures_as_json(
+    two_runs: list[Path], tmp_path: Path, short_runs: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates = {}
+    for folder in two_runs:
+        report(folder, audio=False, entries=tmp_path / "board", as_json=True)
+        figures = strict_json(capsys.readouterr().out)
+        assert Path(figures["page"]).is_file()
+        assert all(Path(path).is_file() for path in figures["entries"])
+        (model,) = figures["models"]
+        rates[folder.name] = model["asr"]
+        assert model["asr"] == model["flipped"] / model["utterances"]
+    assert rates["weak"] < rates["strong"]
+
+    view(tmp_path, browse=False, as_json=True)
+    index = strict_json(capsys.readouterr().out)
+    found = {Path(line["folder"]).name: line["models"][0]["asr"] for line in index["runs"]}
+    assert found == rates
+    assert all(Path(tmp_path, line["page"]).is_file() for line in index["runs"])
+
+    compare(two_runs, tmp_path / "comparison", as_json=True)
+    compared = strict_json(capsys.readouterr().out)
+    natives = [line for line in compared["cells"] if line["method"] == "dual-averaging"]
+    assert [(one["1:asr"], one["2:asr"]) for one in natives] == [(rates["weak"], rates["strong"])]
+
+    leaderboard(tmp_path / "board", as_json=True)
+    (board,) = strict_json(capsys.readouterr().out)["boards"]
+    assert len(board["entries"]) == len(two_runs)
 
 
 def test_what_one_run_lacks_is_left_open(make_rows: Rows, make_inputs: Inputs) -> None:

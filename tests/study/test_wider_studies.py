@@ -84,7 +84,7 @@ def test_frame_masks_cross_from_one_encoder_to_another_and_training_hardens(
     assert frames > 0
 
 
-def test_all_layers_are_attacked_as_the_sum_that_the_victim_hears(
+def test_all_layers_are_attacked_as_the_sum_that_the_victim_receives(
     quick: dict[str, Any], tmp_path: Path
 ) -> None:
     quick["encoder"] = {"name": "demo", "layer": "all"}

@@ -47,7 +47,7 @@ def assess_alarms(
     Three alarms are fitted: on the features of the map (`map`), on the margin alone (`margin`), and
     on both (`all`). Each is measured on every attack, natively and in every mask, and on
     `AlarmEvasion` of that alarm (`evasion`). `none` compares clean with other clean
-    utterances, which no alarm can tell apart.
+    utterances, which no alarm can distinguish.
 
     Args:
         features: of the maps of the victim.
