@@ -150,6 +150,12 @@ def test_the_page_shows_each_surface_and_what_is_wrong_anyway(rows: pl.DataFrame
     natural = page[page.index('id="natural"') : page.index('id="groups"')]
     assert natural.index("a telephone line") < natural.index("steady hiss (white noise), 20 dB")
     assert "at least one of these" in natural
+    lead = page[: page.index('id="attacks"')]
+    assert (
+        "An attacker who may change 10 % of its feature values by at most 0.5 standard deviations "
+        "gets 4 of 10 recordings misclassified (40 %). An attacker who may change 10 % of the "
+        "samples at a signal-to-noise ratio of at least 30 dB gets 6 of 10 recordings"
+    ) in lead
     attacks = page[page.index('id="attacks"') : page.index('id="natural"')]
     assert attacks.index("On the speech features") < attacks.index("On the audio itself")
     assert "signal-to-noise ratio of at least 30" in attacks

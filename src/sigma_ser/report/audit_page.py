@@ -9,7 +9,7 @@ from typing import Any
 from sigma_ser.core.files import whole_file
 from sigma_ser.runs.layout import RunLayout
 
-from .audit_sentences import natural_words, summary, wrong_anyway
+from .audit_sentences import natural_words, summary, under_attack, wrong_anyway
 from .page import asset, render
 
 _BUDGET = ("surface", "granularity", "sparsity", "epsilon", "budget_snr")
@@ -47,6 +47,7 @@ def page_values(record: Mapping[str, Any]) -> dict[str, Any]:
         "audit_css": asset("audit.css"),
         "word": _WORDS[record["verdict"]],
         "summary": summary(record),
+        "under_attack": under_attack(record),
         "bars": {name: [bar for bar in bars if bar["surface"] == name] for name in surfaces},
         "surface_titles": _SURFACES,
         "natural": [

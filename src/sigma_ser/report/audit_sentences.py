@@ -95,17 +95,8 @@ def _on_surface(rows: pl.DataFrame, surface: str, beginning: str) -> str:
     (case,) = case_table.to_dicts()
     same = [pl.col(name).eq_missing(case[name]) for name in ("sparsity", "epsilon", "budget_snr")]
     here = rows.filter(same)
-    share = f"{100 * case['sparsity']:g} %"
-    change = (
-        f"{share} of its feature values by at most {case['epsilon']:g} standard deviations"
-        if surface == "features"
-        else f"{share} of the samples at a signal-to-noise ratio of at least "
-        f"{case['budget_snr']:g} dB"
-        if case["budget_snr"] is not None
-        else f"{share} of the samples by at most {case['epsilon']:g} of full scale"
-    )
     sentence = (
-        f"{beginning} changing {change} misclassifies {case['flipped']} of {case['utterances']} "
+        f"{beginning} changing {_change(case)} misclassifies {case['flipped']} of {case['utterances']} "
         f"utterances ({100 * case['worst_case_asr']:.0f} %)"
     )
     labels = worst_case(here, ["label"]).filter(pl.col("utterances") >= _ENOUGH)
@@ -121,6 +112,42 @@ def _on_surface(rows: pl.DataFrame, surface: str, beginning: str) -> str:
             f"(random perturbations of that size leave {100 * floor:.0f} %)"
         )
     return sentence + "."
+
+
+def _change(case: Mapping[str, Any]) -> str:
+    """What a budget allows to change, in words."""
+    share = f"{100 * case['sparsity']:g} %"
+    if case["surface"] == "features":
+        return f"{share} of its feature values by at most {case['epsilon']:g} standard deviations"
+    if case["budget_snr"] is None:
+        return f"{share} of the samples by at most {case['epsilon']:g} of full scale"
+    return (
+        f"{share} of the samples at a signal-to-noise ratio of at least {case['budget_snr']:g} dB"
+    )
+
+
+def _size(case: Mapping[str, Any]) -> tuple[float, float, float]:
+    """The order of budgets, smallest first: fewer elements, then smaller or quieter changes."""
+    return case["sparsity"], case["epsilon"] or 0.0, -(case["budget_snr"] or 0.0)
+
+
+def under_attack(record: Mapping[str, Any]) -> str:
+    """What the strongest attack achieves at each surface, as sentences; empty without a rate.
+
+    The budget of a surface is the smallest at which half of the utterances are misclassified;
+    where there is none, the one with the largest share.
+    """
+    lines = [line for line in record["attacks"] if line["worst_case_asr"] is not None]
+    sentences = []
+    for surface in dict.fromkeys(line["surface"] for line in lines):
+        here = [line for line in lines if line["surface"] == surface]
+        half = [line for line in here if line["worst_case_asr"] >= 0.5]
+        case = min(half, key=_size) if half else max(here, key=lambda line: line["worst_case_asr"])
+        sentences.append(
+            f"An attacker who may change {_change(case)} gets {case['flipped']} of "
+            f"{case['utterances']} recordings misclassified ({100 * case['worst_case_asr']:.0f} %)."
+        )
+    return " ".join(sentences)
 
 
 def natural_words(corruption: str, snr: float | None) -> str:
