@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,42 @@ def test_the_site_fetches_nothing_and_works_from_disk() -> None:
     assert "\n  - offline\n" in text
     (script,) = re.findall(r"- (\S*iframe-worker\S*)", text)
     assert (PROJECT / "docs" / script).is_file()
+
+
+def test_what_the_site_loads_of_its_own_exists() -> None:
+    text = (PROJECT / "mkdocs.yml").read_text("utf-8")
+    named = re.findall(r"- ((?:stylesheets|javascripts)/\S+)", text)
+    assert "javascripts/accessible.js" in named
+    assert [one for one in named if not (PROJECT / "docs" / one).is_file()] == []
+
+
+def _luminance(colour: Sequence[float]) -> float:
+    """Relative luminance of sRGB in [0, 1] (WCAG 2.2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+    return sum(share * one for share, one in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def _contrast(one: Sequence[float], other: Sequence[float]) -> float:
+    low, high = sorted((_luminance(one), _luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _hex(text: str) -> list[float]:
+    return [int(text[at : at + 2], 16) / 255 for at in range(1, len(text), 2)]
+
+
+def test_comments_in_code_and_tabs_of_the_site_can_be_read() -> None:
+    # WCAG 2.2 AA asks for 4.5. The theme writes code on #f5f5f5 and the names of the tabs in white.
+    text = (PROJECT / "docs" / "stylesheets" / "extra.css").read_text("utf-8")
+    light = text[: text.index("slate")] + text[text.index("/* Contrast") :]
+    (muted,) = re.findall(r"--md-default-fg-color--light: (#\w{8});", light)
+    *ink, alpha = _hex(muted)
+    paper = _hex("#f5f5f5")
+    mixed = [alpha * a + (1 - alpha) * b for a, b in zip(ink, paper, strict=True)]
+    assert _contrast(mixed, paper) >= 4.5
+    (primary,) = re.findall(r"--md-primary-fg-color: (#\w{6});", text[: text.index("slate")])
+    assert _contrast([1.0, 1.0, 1.0], _hex(primary)) >= 4.5
+    assert re.search(r"\.md-tabs__link \{\s+opacity: 1;", text)
 
 
 def test_the_notebook_has_code_that_compiles_and_no_outputs() -> None:
