@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import os
 import signal
 import subprocess
@@ -13,7 +15,10 @@ import pytest
 
 from sigma_ser.core import registry
 from sigma_ser.core.errors import ConfigError, UnknownNameError
+from sigma_ser.execution import processes
 from sigma_ser.execution.executor import load_executor, ordered
+from sigma_ser.runs.layout import RunLayout
+from sigma_ser.study.worker import Worker
 
 # Workers import functions by name, so these are taken from the standard library.
 # A Ray cluster takes seconds to start: test_ray_cluster.py has one for all that Ray must show.
@@ -34,6 +39,24 @@ def test_every_task_once_and_in_its_place(name: str) -> None:
 def test_an_exception_of_the_function_is_raised_as_it_is(name: str) -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         ordered(load_executor(name), int, ["1", "two", "3"])
+
+
+def test_modules_that_a_function_names_are_imported_once_for_all_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    preloaded: list[str] = []
+    monkeypatch.setattr(processes._CONTEXT, "set_forkserver_preload", preloaded.extend)
+    function = functools.partial(abs)
+    vars(function)["imports"] = ("scipy.stats",)
+    assert ordered(load_executor("processes"), function, [-1]) == [1]
+    assert "scipy.stats" in preloaded
+
+
+def test_a_worker_of_a_study_names_modules_that_exist(tmp_path: Path) -> None:
+    # The fork server passes over a module that it cannot find.
+    named = Worker(RunLayout(tmp_path)).imports
+    assert Worker.__module__ in named
+    assert [one for one in named if importlib.util.find_spec(one) is None] == []
 
 
 def test_settings_that_are_not_possible() -> None:

@@ -410,6 +410,23 @@ def test_exemplars_are_what_the_rows_measured(done: ss.Study) -> None:
     assert '<section id="waveform">' in page
 
 
+def test_exemplars_of_kept_perturbations_attack_nothing_again(
+    done: ss.Study,
+    shortened: Callable[[], AbstractContextManager[None]],
+    waveform_values: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(done.folder, run)
+    files = {path.name: path.read_bytes() for path in (run / "exemplars").iterdir()}
+    shutil.rmtree(run / "exemplars")
+    monkeypatch.delattr("sigma_ser.study.exemplars.run_attack")
+    with shortened():
+        ss.run(waveform_values, out=run)
+    assert {path.name: path.read_bytes() for path in (run / "exemplars").iterdir()} == files
+
+
 def test_fewer_utterances_and_victims_on_the_waveform(waveform_values, tmp_path):
     values = copy.deepcopy(waveform_values)
     values["evaluation"] |= {"utterances": 4, "waveform_utterances": 1, "replay": False}

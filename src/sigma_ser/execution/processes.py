@@ -138,7 +138,8 @@ class _Pool:
     ) -> None:
         self.workers = workers
         if _FORK_SERVER:
-            _CONTEXT.set_forkserver_preload(["torch", __name__])
+            # Modules that a function names are imported once, not in every worker of every call.
+            _CONTEXT.set_forkserver_preload(["torch", __name__, *getattr(function, "imports", ())])
         self._leave, self._stay = _CONTEXT.Pipe(duplex=False)
         # Each worker takes one; when one dies, all are replaced, and this queue with them.
         free: SimpleQueue[str] | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int16
+from jaxtyping import Bool, Float, Int16
 from torch import Tensor
 
 from sigma_ser.audio.quality import pesq, snr, stoi
@@ -31,6 +31,7 @@ from .cell import attack_of, run_attack
 from .config import FEATURES, WAVEFORM
 from .steps import AttackStep, ExemplarStep, Plan
 from .tasks import PartTask
+from .transfer import Perturbations
 
 _CONDITION = (
     "surface", "attack", "explainer", "mask_source", "scope", "sparsity", "epsilon", "budget_snr",
@@ -102,14 +103,14 @@ def _task(plan: Plan, layout: RunLayout, source: AttackStep, utterance: str) -> 
 
 
 def exemplar(task: PartTask, step: ExemplarStep, artifacts: Artifacts) -> Exemplar:
-    """Attack the batch of an utterance again, as in its cell, and show the utterance in full."""
+    """Show an utterance in full, as it was attacked in its cell."""
     (here,) = step_batches(task, artifacts)
     source, victim, batch = step.source, here.victim, here.batch
     row = batch.ids.index(step.utterance)
     length = int(batch.lengths[row])
     utterance = here.utterances[row]
     mask = here.mask(source)
-    x_adv = run_attack(here, source, attack_of(source), mask).x_adv[row : row + 1, :length]
+    x_adv = _attacked(here, source, mask)[row : row + 1, :length]
     before = FeatureBatch(
         batch.x[row : row + 1, :length], batch.lengths[row : row + 1], [step.utterance]
     )
@@ -141,6 +142,17 @@ def exemplar(task: PartTask, step: ExemplarStep, artifacts: Artifacts) -> Exempl
         pesq=changed.quality.get("pesq"),
         stoi=changed.quality.get("stoi"),
     )
+
+
+def _attacked(
+    here: StepBatch, source: AttackStep, mask: Bool[Tensor, "B T D"] | None
+) -> Float[Tensor, "B T D"]:
+    """The batch after the attack: as the cell kept it, or attacked again where it kept nothing."""
+    if not source.keep_perturbations:
+        return run_attack(here, source, attack_of(source), mask).x_adv
+    path = here.task.layout.perturbations(source.key, here.task.part)
+    here.artifacts.digests.check(path)
+    return Perturbations.load(path).applied(here.batch)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ What it writes depends on the task alone.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -70,6 +71,12 @@ class Worker:
 
     layout: RunLayout
     _opened: list[Artifacts] = field(default_factory=list, compare=False, repr=False)
+
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """What all tasks import: this module, measures, and the model of an encoder in memory."""
+        models = (name for name in sys.modules if name.startswith("transformers.models."))
+        return (__name__, "scipy.stats", *(name for name in models if ".modeling_" in name))
 
     def __enter__(self) -> Worker:
         self._opened.append(Artifacts(self.layout))
