@@ -20,11 +20,13 @@ from sigma_ser.evaluate.alarm import (
     Alarm,
     AlarmEvasion,
     MapFeatures,
+    alarm_table,
     assess_alarms,
     detection,
     fit_alarm,
     map_features,
 )
+from sigma_ser.evaluate.alarm.table import score_schema
 from sigma_ser.evaluate.quality.shape import gini
 from sigma_ser.victims.victim import WrappedVictim
 
@@ -253,3 +255,42 @@ def test_settings_are_checked(alarm: Alarm) -> None:
     victim, batch = alarm.features.victim, speech()
     with pytest.raises(ExplainerError, match="every class"):
         MapFeatures.of("gradient", victim, batch, torch.zeros(24, dtype=torch.long))
+
+
+def test_mean_maps_of_batches_are_those_of_all_utterances() -> None:
+    victim, batch = ss.wrap(Opposite().eval()), speech().select(torch.arange(6))
+    labels = torch.tensor([0, 1, 0, 1, 0, 1])
+    rows = torch.arange(2), torch.arange(2, 6)
+    parts = [(batch.select(some), labels[some]) for some in rows]
+    whole = MapFeatures.of("input-x-gradient", victim, batch, labels)
+    split = MapFeatures.of_batches("input-x-gradient", victim, parts)
+    torch.testing.assert_close(split.class_maps, whole.class_maps)
+    with pytest.raises(ExplainerError, match="does not occur"):
+        MapFeatures.of_batches("gradient", victim, parts[:0])
+
+
+def test_the_table_of_a_run_counts_successes_and_all_of_a_control() -> None:
+    rng = np.random.default_rng(0)
+    before, after = rng.normal(size=(2, 30))
+    success = rng.random(30) < 0.5
+    lines = [
+        {
+            **dict.fromkeys(score_schema().names), "attack": attack, "alarm": "map", "fold": "f",
+            "utterance": str(row), "correct_before": row > 0, "success": bool(success[row]),
+            "score_before": before[row], "score_after": after[row],
+        }
+        for attack in ("pgd", "random", "none at all")
+        for row in range(30)
+    ]  # fmt: skip
+    scores = pl.DataFrame(lines, infer_schema_length=None).with_columns(
+        success=pl.col("success") & (pl.col("attack") != "none at all")
+    )
+    none, pgd, random, nothing = alarm_table(scores).to_dicts()
+    chosen = success[1:]
+    kind = np.repeat([0, 1], [29, chosen.sum()])
+    expected = roc_auc_score(kind, np.concatenate([before[1:], after[1:][chosen]]))
+    assert pgd["auroc"] == pytest.approx(expected)
+    assert (pgd["utterances"], pgd["clean"]) == (chosen.sum(), 29)
+    assert (random["utterances"], random["asr"]) == (29, pytest.approx(chosen.mean()))
+    assert (none["attack"], none["clean"], none["asr"]) == ("none", 14, None)
+    assert (nothing["utterances"], nothing["auroc"]) == (0, None)

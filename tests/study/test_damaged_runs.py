@@ -15,11 +15,11 @@ import sigma_ser as ss
 from sigma_ser.core.errors import DamagedError, RunError
 from sigma_ser.core.progress import Silent
 from sigma_ser.core.rows import TIMING_COLUMNS, read_rows
+from sigma_ser.report.diff import compare_runs
 from sigma_ser.report.inputs import load_inputs
 from sigma_ser.runs.garbage import find_garbage
 from sigma_ser.runs.layout import RunLayout
 from sigma_ser.runs.status import read_status
-from sigma_ser.study.diff import compare_runs
 from sigma_ser.study.scheduler import read_failures
 
 # What a hand, a full disk or another version may leave in place of a JSON file.

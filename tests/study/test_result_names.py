@@ -10,7 +10,7 @@ import polars as pl
 
 import sigma_ser as ss
 from sigma_ser.evaluate.result_names import cell_names, victim_names
-from sigma_ser.study.diff import compare_runs
+from sigma_ser.report.diff import compare_runs
 
 
 def test_only_what_tells_two_victims_apart_is_told() -> None:

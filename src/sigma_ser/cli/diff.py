@@ -20,7 +20,7 @@ def diff(
 
     The exit status is 1 if the runs differ.
     """
-    from sigma_ser.study.diff import compare_runs
+    from sigma_ser.report.diff import compare_runs
 
     difference = compare_runs(first, second)
     if as_json:

@@ -13,7 +13,7 @@ def table(
     name: Annotated[
         list[str] | None,
         typer.Option(
-            help="success, consistency, transfer, cost or claims; repeat it. Default: all."
+            help="success, consistency, transfer, cost, claims or alarm; repeat it. Default: all."
         ),
     ] = None,
     form: Annotated[
@@ -24,18 +24,18 @@ def table(
     ] = "cosine",
     sparsity: Annotated[
         float | None,
-        typer.Option(help="Of the tables transfer and cost, with --epsilon. Default: the budget "
-                     "at which the attacks differ most."),
+        typer.Option(help="Of the tables transfer, cost and alarm, with --epsilon. Default: the "
+                     "budget at which the attacks differ most."),
     ] = None,
     epsilon: Annotated[
-        float | None, typer.Option(help="Of the tables transfer and cost, with --sparsity.")
+        float | None, typer.Option(help="Of the tables transfer, cost and alarm, with --sparsity.")
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Write every table as .md, .csv and .tex to this folder instead."),
     ] = None,
 ) -> None:  # fmt: skip
-    """Print or write the tables of a paper: success, consistency, transfer, cost, and claims."""
+    """Print or write the tables of a paper: success, consistency, transfer, cost, claims, alarm."""
     from sigma_ser.report.inputs import load_inputs
     from sigma_ser.report.paper_tables import TABLES, paper_tables
     from sigma_ser.report.typesetting import FORMATS, typeset, write_paper_tables
@@ -45,8 +45,10 @@ def table(
     if (sparsity is None) != (epsilon is None):
         raise typer.BadParameter("give both --sparsity and --epsilon, or neither")
     budget = None if sparsity is None or epsilon is None else (sparsity, epsilon)
-    rows = load_inputs(run).rows
-    tables = paper_tables(rows, name or TABLES, metric=metric, budget=budget)
+    inputs = load_inputs(run)
+    tables = paper_tables(
+        inputs.rows, name or TABLES, metric=metric, budget=budget, detections=inputs.detections
+    )
     if not tables:
         typer.echo("the run has no figures for these tables", err=True)
     if out is None:

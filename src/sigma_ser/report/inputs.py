@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sigma_ser.core.errors import DamagedRunError, RunError
 from sigma_ser.core.rows import read_rows
+from sigma_ser.evaluate.alarm.table import alarm_table
 from sigma_ser.evaluate.notes import NoteIndex, degenerate
 from sigma_ser.evaluate.rates import headline
 from sigma_ser.runs.digests import Digests
@@ -47,6 +48,7 @@ class ReportInputs:
             to the licence of the corpus.
         replays: perturbations replayed on other victims, the columns of `replays.parquet`.
         certificates: lower bounds on the margins, the columns of `certificates.parquet`.
+        alarms: scores of alarms, the columns of `alarms.parquet`.
         changes: which values the attacks changed, see `kept_changes`; `None` where none are kept.
         seconds: wall time of the whole run, where known.
         repairs: files that were found damaged and were made again; see `read_repairs`.
@@ -65,6 +67,7 @@ class ReportInputs:
     exemplar_sounds: bool | None = None
     replays: pl.DataFrame | None = None
     certificates: pl.DataFrame | None = None
+    alarms: pl.DataFrame | None = None
     changes: pl.DataFrame | None = None
     seconds: float | int | None = None
     repairs: Sequence[Mapping[str, Any]] = ()
@@ -73,6 +76,11 @@ class ReportInputs:
     def notes(self) -> NoteIndex:
         """Notes on the degenerate measurements of the run."""
         return NoteIndex(degenerate(self.rows, self.victims))
+
+    @cached_property
+    def detections(self) -> pl.DataFrame | None:
+        """Figures of the alarms, see `evaluate.alarm.alarm_table`."""
+        return None if self.alarms is None else alarm_table(self.alarms)
 
     @property
     def redistributable(self) -> bool:
@@ -116,8 +124,8 @@ def load_inputs(folder: Path) -> ReportInputs:
             )
     digests = Digests(layout)
     for path in (
-        layout.rows, layout.replays, layout.certificates, layout.provenance, layout.study,
-        layout.study_text, layout.victims, layout.environment, layout.repairs,
+        layout.rows, layout.replays, layout.certificates, layout.alarms, layout.provenance,
+        layout.study, layout.study_text, layout.victims, layout.environment, layout.repairs,
     ):  # fmt: skip
         digests.check(path)
     rows = headline(read_rows(layout.rows))
@@ -138,6 +146,7 @@ def load_inputs(folder: Path) -> ReportInputs:
         exemplar_sounds=study.get("evaluation", {}).get("exemplar_sounds"),
         replays=_table(layout.replays),
         certificates=_certificates(layout.certificates),
+        alarms=_table(layout.alarms),
         changes=kept_changes(layout, digests, known["encoder"].get("dim")),
         seconds=stamp.get("seconds"),
         repairs=read_repairs(layout),

@@ -14,6 +14,7 @@ from sigma_ser.core.gradient_signs import masked_warnings
 from sigma_ser.evaluate.notes import CODES, ENOUGH, Note, is_about
 
 from . import formats
+from .alarms import ALARMS, alarm_panels
 from .cells import KINDS, Cell, at_budget, budgets_of, page_cells
 from .certificates import bracket_charts, brackets
 from .charts import METRICS, fronts, over_budget, scope_curves
@@ -125,6 +126,8 @@ def _context(inputs: ReportInputs, *, audio: bool | None) -> dict[str, Any]:
         "budget_charts": over_budget(cells, budgets),
         "brackets": bounds,
         "bracket_charts": bracket_charts(bounds),
+        "alarms": alarm_panels(inputs.detections, budgets.reference),
+        "alarm_names": ALARMS,
         "fronts": [(metric, fronts(cells, metric)) for metric in measured],
         "scope_charts": scope_curves([cell for cell in cells if _is_at(cell, budgets.reference)]),
         "transfers": transfers(here),

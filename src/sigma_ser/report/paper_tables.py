@@ -1,4 +1,4 @@
-"""The tables of a paper as values: success, consistency, transfer of masks, cost, and claims."""
+"""The tables of a paper as values: success, consistency, transfer, cost, claims, alarms."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sigma_ser.core.rows import CONSISTENCY_METRICS
 from sigma_ser.evaluate.cost import shared_masks
 from sigma_ser.evaluate.transfer import mask_transfer
 
+from .alarms import alarm_paper_table
 from .cells import SETTING, Cell, budgets_of, page_cells
 from .claim_table import claim_table
 from .display_names import display_name
@@ -20,7 +21,7 @@ from .paper_table import Entry, Line, PaperTable, Style
 if TYPE_CHECKING:
     import polars as pl
 
-TABLES: tuple[str, ...] = ("success", "consistency", "transfer", "cost", "claims")
+TABLES: tuple[str, ...] = ("success", "consistency", "transfer", "cost", "claims", "alarm")
 _FREE = "free choice"
 _Place = tuple[str, float, float]
 
@@ -31,6 +32,7 @@ def paper_tables(
     *,
     metric: str = "cosine",
     budget: tuple[float, float] | None = None,
+    detections: pl.DataFrame | None = None,
 ) -> list[PaperTable]:
     """The tables of a run; those without a line are left out.
 
@@ -38,8 +40,9 @@ def paper_tables(
         rows: the columns of `core.rows`.
         names: of `TABLES`.
         metric: of `core.rows.CONSISTENCY_METRICS`, for `consistency`.
-        budget: sparsity and epsilon of `transfer` and `cost`; by default the budget at which the
-            attacks differ most.
+        budget: sparsity and epsilon of `transfer`, `cost` and `alarm`; by default the budget at
+            which the attacks differ most.
+        detections: figures of the alarms, of `evaluate.alarm.alarm_table`.
 
     Raises:
         RunError: if a name, the metric or the budget is not one of the run.
@@ -80,6 +83,7 @@ def paper_tables(
         "transfer": lambda: _transfer(rows, budget),
         "cost": lambda: _cost(rows, budget),
         "claims": lambda: claim_table(rows),
+        "alarm": lambda: alarm_paper_table(detections, budget),
     }
     found = (made[name]() for name in dict.fromkeys(names))
     return [table for table in found if table is not None]

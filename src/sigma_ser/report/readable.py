@@ -39,6 +39,7 @@ def readable(inputs: ReportInputs) -> ReportInputs:
         certificates=None
         if inputs.certificates is None
         else _renamed(inputs.certificates, victims),
+        alarms=None if inputs.alarms is None else _renamed(inputs.alarms, victims),
         changes=None if inputs.changes is None else _renamed(inputs.changes, victims),
         victims=[{**line, "name": _shown(str(line["name"]), victims)} for line in inputs.victims],
         exemplars=[

@@ -66,7 +66,8 @@ def _write_analysis(folder: Path, inputs: ReportInputs) -> None:
     if inputs.rows.is_empty():
         return
     tables = statistical_tables(inputs.rows, inputs.replays)
-    for name, table in {**tables, "notes": inputs.notes.table}.items():
-        if len(table):
+    further = {"notes": inputs.notes.table, "alarm": inputs.detections}
+    for name, table in {**tables, **further}.items():
+        if table is not None and len(table):
             with whole_file(folder / f"{name}.csv") as aside:
                 table.write_csv(aside)

@@ -11,7 +11,7 @@ from sigma_ser.core.files import content_key
 # Folders whose entries are named by the steps of a plan.
 STEP_FOLDERS = (
     "features", "victims", "gradients", "universal", "floors", "attacks", "replays",
-    "certificates",
+    "certificates", "alarms",
 )  # fmt: skip
 
 
@@ -178,6 +178,14 @@ class RunLayout:
         """Certificates of one part of the attacked utterances at one budget."""
         return self.folder / "certificates" / key / f"part-{part:05d}.parquet"
 
+    def alarm(self, key: str) -> Path:
+        """The fitted alarms of a victim at one budget."""
+        return self.folder / "alarms" / key / "alarms.safetensors"
+
+    def alarm_scores(self, key: str, part: int) -> Path:
+        """Scores of the alarms for one part of a cell."""
+        return self.folder / "alarms" / key / f"part-{part:05d}.parquet"
+
     @property
     def exemplars(self) -> Path:
         """Folder of the utterances that the page shows in full."""
@@ -203,6 +211,11 @@ class RunLayout:
     def certificates(self) -> Path:
         """All certificates of the run; absent without any."""
         return self.folder / "certificates.parquet"
+
+    @property
+    def alarms(self) -> Path:
+        """Scores of all alarms of the run; absent without any."""
+        return self.folder / "alarms.parquet"
 
     @property
     def collected(self) -> Path:

@@ -207,6 +207,21 @@ class CertificateSection(MaskedSection):
         return "the certificate" if self.method is None else f"certificate {self.method!r}"
 
 
+class AlarmSection(_OpenSection):
+    """Detectors of attacks on features from the explanation of an input alone.
+
+    Further keys are settings of the attack that knows the alarm.
+    """
+
+    explainer: str = "input-x-gradient"
+    fitted_on: OneOrMoreDistinct[str] = Field(
+        ["dual-averaging"],
+        description="attacks whose successful perturbations the alarms are fitted on, with the "
+        "settings under [[attacks]] where they are listed there",
+    )
+    adaptive: StrictBool = Field(True, description="also run an attack that knows the alarm")
+
+
 class ConsistencySection(_Section):
     """How the consistency of explanations under attack is measured."""
 
@@ -242,11 +257,6 @@ class EvaluationSection(_Section):
         False, description="also replay each perturbation on every other victim of its fold"
     )
 
-    @property
-    def keeps(self) -> bool:
-        """Whether the perturbations are kept: for the report, or to be replayed."""
-        return self.keep or self.replay
-
 
 class ExecutorSection(_OpenSection):
     """Where tasks run. Further keys are settings of the executor."""
@@ -281,6 +291,7 @@ class StudyConfig(_Section):
     attacks: list[AttackSection] = Field(min_length=1)
     corruptions: list[CorruptionSection] = []
     certificates: list[CertificateSection] = []
+    alarm: AlarmSection | None = None
     consistency: ConsistencySection = ConsistencySection()
     evaluation: EvaluationSection = EvaluationSection()
     executor: ExecutorSection = ExecutorSection()
@@ -307,7 +318,17 @@ class StudyConfig(_Section):
             raise ValueError(
                 'certificates bound changes of features: add "features" to the key surface'
             )
+        if self.alarm is not None and FEATURES not in self.surface:
+            raise ValueError(
+                'alarms notice changes of features: add "features" to the key surface, or remove '
+                "[alarm]"
+            )
         return self
+
+    def keeps(self, surface: Surface) -> bool:
+        """Whether the perturbations on a surface are kept: to be shown, replayed or noticed."""
+        wanted = self.evaluation.keep or self.evaluation.replay
+        return wanted or (self.alarm is not None and surface == FEATURES)
 
     @field_validator("name")
     @classmethod

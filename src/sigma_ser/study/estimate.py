@@ -34,6 +34,8 @@ from .missing_size import channels_of, missing_bytes
 from .name_checks import check_names
 from .scheduler import stages
 from .steps import (
+    AlarmScoreStep,
+    AlarmStep,
     AttackStep,
     CorruptionStep,
     FloorStep,
@@ -46,6 +48,8 @@ from .steps import (
 
 # Utterances of the calibration: enough to see what a batch saves, few enough to be quick.
 _BATCH = 4
+# Maps of an attack that knows an alarm: 40 steps with second derivatives, for three alarms.
+_EVASION_MAPS = 240
 
 
 @dataclass(frozen=True)
@@ -151,11 +155,16 @@ class _Gauge:
                 key: Any = (step.head, repr(step.head_settings), repr(step.training),
                             step.setting.features)  # fmt: skip
                 work: Callable[[], tuple[float, float]] = partial(self._training, step)
-            case SaliencyStep() | UniversalStep():
+            case SaliencyStep() | UniversalStep() | AlarmStep():
                 key = (step.name, repr(step.settings), *_model(step.victim))
                 work = partial(self._explaining, step)
             case FloorStep():
                 return self.cost(step.reference)
+            case AlarmScoreStep():
+                passes, seconds = self.cost(step.alarm)
+                # Maps before and after; an evasion computes one in each step, for each alarm.
+                maps = 2 + (_EVASION_MAPS if step.source is None else 0)
+                return maps * passes, maps * seconds
             case AttackStep():
                 key = (step.attack, repr(step.settings), step.budget, step.mask is None,
                        step.scope, *_model(step.victim))  # fmt: skip
@@ -195,7 +204,7 @@ class _Gauge:
         passes = settings.epochs * len(step.fold.train)
         return 2.0 * passes, each * passes
 
-    def _explaining(self, step: SaliencyStep | UniversalStep) -> tuple[float, float]:
+    def _explaining(self, step: SaliencyStep | UniversalStep | AlarmStep) -> tuple[float, float]:
         victim, batch, labels = self._random_batch(step.victim)
         explainer = make_explainer(step.name, **dict(step.settings))
         started = time.process_time()

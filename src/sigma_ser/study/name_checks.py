@@ -14,14 +14,23 @@ from sigma_ser.core.errors import ConfigError, VictimError
 from sigma_ser.core.places import Places
 from sigma_ser.core.settings import check_settings
 from sigma_ser.encoders.encoder import load_encoder
+from sigma_ser.evaluate.alarm.evasion import AlarmEvasion
 from sigma_ser.execution.executor import Executor, load_executor
 from sigma_ser.explainers.explanation import make_explainer
 from sigma_ser.victims.checkpoint import make_head
 from sigma_ser.victims.loading import load_victim
 from sigma_ser.victims.settings import TrainingSettings
 
+from .alarms import attack_settings
 from .budgets import corruption_settings
-from .config import FEATURES, CertificateSection, MaskedSection, StudyConfig, VictimSection
+from .config import (
+    FEATURES,
+    AlarmSection,
+    CertificateSection,
+    MaskedSection,
+    StudyConfig,
+    VictimSection,
+)
 from .loading import LoadedStudy
 from .mask_sources import check_sources, check_victim_names
 from .tracking import check_tracking
@@ -72,8 +81,20 @@ def check_names(study: LoadedStudy) -> Executor:
         with places.errors_at("certificates", number, keys=certificate.settings, name="method"):
             _check_certificate(certificate)
         _check_masks(certificate, "certificates", number, config, places)
+    if config.alarm is not None:
+        _check_alarm(config, config.alarm, places)
     check_tracking(config)
     return executor
+
+
+def _check_alarm(config: StudyConfig, section: AlarmSection, places: Places) -> None:
+    with places.errors_at("alarm", "explainer"):
+        _make_explainer(config, section.explainer)
+    for index, name in enumerate(section.fitted_on):
+        with places.errors_at("alarm", "fitted_on", index):
+            make_attack(name, **attack_settings(config, name))
+    with places.errors_at("alarm", keys=section.settings):
+        check_settings("[alarm]", AlarmEvasion, section.settings, ConfigError, ("alarm",))
 
 
 def _check_certificate(section: CertificateSection) -> None:

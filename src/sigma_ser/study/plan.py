@@ -13,10 +13,11 @@ from sigma_ser.core import registry
 from sigma_ser.core.files import content_key
 from sigma_ser.corpora.samples import evenly
 
+from .alarms import alarm_steps
 from .budgets import budgets_of, corruption_settings
 from .config import CONSENSUS, FEATURES, UNIVERSAL, WAVEFORM, MaskedSection, StudyConfig
 from .mask_sources import mask_owners, own_or_name, sources_on
-from .samples import attacked_parts, unattacked_part
+from .samples import alarm_parts, attacked_parts, unattacked_part
 from .steps import (
     AttackStep,
     CertificateStep,
@@ -86,6 +87,7 @@ class _Planner:
         self.samples: dict[Sample, tuple[Part, ...]] = {}
         self.sample_keys: dict[Sample, str] = {}
         self.universal_parts: dict[Sample, Part] = {}
+        self.alarm_parts: dict[Sample, tuple[Part, Part]] = {}
         surfaces = dict.fromkeys((FEATURES, *study.surface))
         for one, fold, surface in ((i, f, s) for i in inputs for f in i.folds for s in surfaces):
             place = one.setting.features, fold.key, surface
@@ -94,6 +96,8 @@ class _Planner:
                 [[one.id for one in part] for part in self.samples[place]]
             )
             self.universal_parts[place] = unattacked_part(study, one.corpus, fold)
+            if study.alarm is not None:
+                self.alarm_parts[place] = alarm_parts(study, one.corpus, fold)
         on_features = [
             victim for one in inputs for fold in one.folds
             for victim in self._victims_of(one.setting, fold)
@@ -137,6 +141,9 @@ class _Planner:
             tuple(self.gradients.values()),
             tuple(self._certificates(attacked)),
             tuple(self._corruptions(attacked)),
+            *alarm_steps(
+                self.study, self.attacks.values(), self.alarm_parts, self.sample_keys, self.key
+            ),
         )
 
     def _can_replay(self, source: VictimStep, target: VictimStep) -> bool:
@@ -201,11 +208,11 @@ class _Planner:
                         "attack", victim.key, section.name, section.settings, mask_key, scope,
                         budget.parts, None if reference is None else reference.key, seed,
                         study.evaluation.seed, study.evaluation.batch_size,
-                        study.evaluation.keeps, self.sample_keys[victim.sample],
+                        study.keeps(surface), self.sample_keys[victim.sample],
                     )  # fmt: skip
                     self.attacks[key] = AttackStep(
                         key, victim, section.name, section.settings, seed, budget, mask, scope,
-                        reference, floor, study.evaluation.keeps, check,
+                        reference, floor, study.keeps(surface), check,
                     )  # fmt: skip
 
     def _corruptions(self, victims: Sequence[VictimStep]) -> Iterator[CorruptionStep]:

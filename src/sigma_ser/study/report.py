@@ -14,6 +14,7 @@ from sigma_ser.core.files import content_key, file_digest, whole_file, write_jso
 from sigma_ser.core.json_text import parse_json
 from sigma_ser.core.rows import schema
 from sigma_ser.corpora.leakage import leakage_report
+from sigma_ser.evaluate.alarm.table import score_schema
 from sigma_ser.evaluate.rates import correct_rows
 from sigma_ser.report.writer import write_report
 from sigma_ser.runs.digests import Digests
@@ -25,9 +26,11 @@ from .certificates import certificate_schema
 from .inputs import StudyInput
 from .scheduler import read_failures
 from .steps import (
+    AlarmScoreStep,
     AttackStep,
     CertificateStep,
     CorruptionStep,
+    PartStep,
     Plan,
     ReplayStep,
     RowStep,
@@ -110,14 +113,16 @@ def collect(plan: Plan, layout: RunLayout, digests: Digests) -> Collected:
     rows = list(_present(cells, plan, layout))
     replays = list(_present(plan.replays, plan, layout))
     bounds = list(_present(plan.certificates, plan, layout))
+    scores = list(_present(plan.alarm_scores, plan, layout))
     if not rows:
         reasons = [one["reason"] for one in read_failures(layout)]
         raise RunError(f"no attack could be computed: {reasons[0]}")
-    parts = [path for _, path in (*rows, *replays, *bounds)]
+    parts = [path for _, path in (*rows, *replays, *bounds, *scores)]
     key = content_key([[path.parent.name, path.name, digests.of(path)] for path in parts])
     old = _last_collected(layout, digests)
     there = layout.rows.exists() and layout.replays.exists() == bool(replays)
     there = there and layout.certificates.exists() == bool(bounds)
+    there = there and layout.alarms.exists() == bool(scores)
     if there and old is not None and old.key == key:
         return old
     flipped: dict[str, int] = {}
@@ -127,6 +132,8 @@ def collect(plan: Plan, layout: RunLayout, digests: Digests) -> Collected:
     for _ in _join(layout.replays, replays, replay_schema(), digests):
         pass
     for _ in _join(layout.certificates, bounds, certificate_schema(), digests):
+        pass
+    for _ in _join(layout.alarms, scores, score_schema(), digests):
         pass
     made = Collected(key, flipped)
     write_json(layout.collected, asdict(made), digests.seal)
@@ -170,16 +177,15 @@ def _name(layout: RunLayout, path: Path) -> str:
 
 
 def _present(
-    steps: Sequence[RowStep] | Sequence[ReplayStep] | Sequence[CertificateStep],
-    plan: Plan,
-    layout: RunLayout,
-) -> Iterator[tuple[RowStep | ReplayStep | CertificateStep, Path]]:
+    steps: Sequence[PartStep], plan: Plan, layout: RunLayout
+) -> Iterator[tuple[PartStep, Path]]:
     """Each step with the file of each of its parts that is there."""
     paths: dict[type, Callable[[str, int], Path]] = {
         AttackStep: layout.attack,
         CorruptionStep: layout.attack,
         ReplayStep: layout.replay,
         CertificateStep: layout.certificate,
+        AlarmScoreStep: layout.alarm_scores,
     }
     for step in steps:
         path_of = paths[type(step)]
@@ -207,7 +213,8 @@ def _join(
 
 
 def _last_collected(layout: RunLayout, digests: Digests) -> Collected | None:
-    for path in (layout.rows, layout.replays, layout.certificates, layout.collected):
+    tables = (layout.rows, layout.replays, layout.certificates, layout.alarms, layout.collected)
+    for path in tables:
         digests.check(path)
     try:
         return Collected(**_read(layout.collected))

@@ -80,6 +80,14 @@ class Study:
         return pl.read_parquet(path) if path.exists() else None
 
     @cached_property
+    def alarms(self) -> pl.DataFrame | None:
+        """One row for each alarm, cell and utterance; `None` without `[alarm]`."""
+        import polars as pl
+
+        path = self.layout.alarms
+        return pl.read_parquet(path) if path.exists() else None
+
+    @cached_property
     def summary(self) -> pl.DataFrame:
         """One line for each cell; see `evaluate.summary.summarise`."""
         from sigma_ser.evaluate.summary import summarise

@@ -1,4 +1,4 @@
-"""The utterances of a study: which are attacked, in which parts, and which give universal maps."""
+"""The utterances of a study: which are attacked, in which parts, and what the others are for."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PART_UTTERANCES = 256
 # Number of utterances behind a universal map: more of them change it little.
 UNIVERSAL_UTTERANCES = 128
+# Number of utterances on which alarms are fitted, and as many for the mean maps of the classes.
+ALARM_UTTERANCES = 96
 
 
 def attacked_parts(
@@ -54,3 +56,24 @@ def unattacked_part(study: StudyConfig, corpus: Corpus, fold: Fold) -> Part:
     ids = fold.validation or fold.train
     kept = stratified(corpus, ids, UNIVERSAL_UTTERANCES, study.evaluation.seed)
     return by_length(corpus, kept)
+
+
+def alarm_parts(study: StudyConfig, corpus: Corpus, fold: Fold) -> tuple[Part, Part]:
+    """Utterances for the mean map of each class, and others on which alarms are fitted.
+
+    The former are of the training part, the latter of the validation part, or of the training part
+    without one.
+
+    Raises:
+        ConfigError: if the fold has too few utterances outside of the test part.
+    """
+    count, seed = ALARM_UTTERANCES, study.evaluation.seed
+    training = stratified(corpus, fold.train, 2 * count, seed)
+    half = min(count, len(training) if fold.validation else len(training) // 2)
+    fitting = stratified(corpus, fold.validation, count, seed) or training[half : half + count]
+    if not half or not fitting:
+        raise ConfigError(
+            f"[alarm] is fitted on utterances that are not attacked, and fold {fold.name} has none "
+            "outside of its test part; remove [alarm], or use a protocol with a training part"
+        )
+    return by_length(corpus, training[:half]), by_length(corpus, fitting)

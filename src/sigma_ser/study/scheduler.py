@@ -14,6 +14,8 @@ from sigma_ser.runs.files import read_objects
 from sigma_ser.runs.layout import RunLayout
 
 from .steps import (
+    AlarmScoreStep,
+    AlarmStep,
     AttackStep,
     CertificateStep,
     CorruptionStep,
@@ -30,6 +32,7 @@ from .steps import (
     Step,
     UniversalStep,
     VictimStep,
+    WholeStep,
 )
 from .tasks import PartTask, Task, VictimTask
 from .worker import Worker
@@ -60,9 +63,7 @@ def stages(plan: Plan, layout: RunLayout) -> Iterator[tuple[str, list[Task]]]:
     """Name and tasks of each stage; each needs the files of those before it."""
     evaluation = plan.study.evaluation
 
-    def part(
-        step: PartStep | GradientStep | UniversalStep, number: int, utterances: Part
-    ) -> PartTask:
+    def part(step: PartStep | WholeStep, number: int, utterances: Part) -> PartTask:
         return PartTask(layout, step, number, utterances, evaluation.batch_size, evaluation.seed)
 
     # A victim on the waveform is the encoder with one of these.
@@ -71,6 +72,8 @@ def stages(plan: Plan, layout: RunLayout) -> Iterator[tuple[str, list[Task]]]:
     yield "gradients", [part(step, 0, step.utterances) for step in plan.gradients]
     if plan.universals:
         yield "universal", [part(step, 0, step.utterances) for step in plan.universals]
+    if plan.alarms:
+        yield "alarms", [part(step, 0, step.utterances) for step in plan.alarms]
     by_parts: tuple[tuple[str, Sequence[PartStep]], ...] = (
         ("explanations", plan.saliencies),
         ("floors", plan.floors),
@@ -78,9 +81,11 @@ def stages(plan: Plan, layout: RunLayout) -> Iterator[tuple[str, list[Task]]]:
         ("corruptions", plan.corruptions),
         ("replays", plan.replays),
         ("certificates", plan.certificates),
+        ("alarm scores", plan.alarm_scores),
     )
+    optional = {"corruptions", "replays", "certificates", "alarm scores"}
     for name, steps in by_parts:
-        if steps or name not in {"corruptions", "replays", "certificates"}:
+        if steps or name not in optional:
             yield name, [part(step, n, ids) for step in steps for n, ids in plan.parts(step)]
 
 
@@ -192,6 +197,11 @@ def described(step: Step) -> str:
             text = f"{described(step.source)}, replayed on {step.victim.name}"
         case CertificateStep():
             text = f"certificate{_inside(step.mask)} of {described(step.victim)}"
+        case AlarmStep():
+            text = f"alarms of {described(step.victim)}"
+        case AlarmScoreStep():
+            what = "the attack on the alarm" if step.source is None else described(step.source)
+            text = f"alarm scores of {what}"
         case ExemplarStep():
             text = f"{step.utterance} under {described(step.source)}"
     return text

@@ -239,6 +239,39 @@ class CertificateStep(KeyedStep):
 
 
 @dataclass(frozen=True, eq=False)
+class AlarmStep(KeyedStep):
+    """Fit the alarms of one victim at one budget on utterances that are not attacked.
+
+    `of_classes` are the utterances behind the mean map of each class.
+    """
+
+    key: str
+    victim: VictimStep
+    budget: PlannedBudget
+    explainer: str
+    name: str
+    settings: Mapping[str, Any]
+    fitted_on: tuple[tuple[str, Mapping[str, Any]], ...]
+    of_classes: Part = field(repr=False)
+    utterances: Part = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class AlarmScoreStep(KeyedStep):
+    """Scores of alarms for the utterances of one cell; without one, for the attack on the alarm."""
+
+    key: str
+    alarm: AlarmStep
+    source: AttackStep | None
+    evasion: Mapping[str, Any]
+
+    @property
+    def victim(self) -> VictimStep:
+        """The attacked victim."""
+        return self.alarm.victim
+
+
+@dataclass(frozen=True, eq=False)
 class CorruptionStep(KeyedStep):
     """One natural corruption of the attacked utterances, shown to one victim on the waveform."""
 
@@ -284,8 +317,10 @@ class ExemplarStep(KeyedStep):
 
 RowStep = AttackStep | CorruptionStep
 MaskedStep = FloorStep | AttackStep | CertificateStep
-PartStep = SaliencyStep | FloorStep | RowStep | ReplayStep | CertificateStep
-Step = VictimStep | GradientStep | UniversalStep | PartStep | ExemplarStep
+PartStep = SaliencyStep | FloorStep | RowStep | ReplayStep | CertificateStep | AlarmScoreStep
+# One task each, on utterances of their own.
+WholeStep = GradientStep | UniversalStep | AlarmStep
+Step = VictimStep | WholeStep | PartStep | ExemplarStep
 
 
 @dataclass(frozen=True)
@@ -306,6 +341,8 @@ class Plan:
     gradients: tuple[GradientStep, ...] = ()
     certificates: tuple[CertificateStep, ...] = ()
     corruptions: tuple[CorruptionStep, ...] = ()
+    alarms: tuple[AlarmStep, ...] = ()
+    alarm_scores: tuple[AlarmScoreStep, ...] = ()
 
     def parts(self, step: PartStep) -> Iterator[tuple[int, Part]]:
         """Number and utterances of each part of the attacked sample of a step."""
@@ -327,6 +364,7 @@ class Plan:
             "attacks": [step.key for step in (*self.attacks, *self.corruptions)],
             "replays": [step.key for step in self.replays],
             "certificates": [step.key for step in self.certificates],
+            "alarms": [step.key for step in (*self.alarms, *self.alarm_scores)],
         }
 
 

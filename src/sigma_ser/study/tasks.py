@@ -8,6 +8,8 @@ from pathlib import Path
 from sigma_ser.runs.layout import RunLayout
 
 from .steps import (
+    AlarmScoreStep,
+    AlarmStep,
     AttackStep,
     CertificateStep,
     CorruptionStep,
@@ -21,6 +23,7 @@ from .steps import (
     SaliencyStep,
     UniversalStep,
     VictimStep,
+    WholeStep,
 )
 
 
@@ -53,7 +56,7 @@ class PartTask:
     """One part of one step; `utterances` go in batches of `batch_size`."""
 
     layout: RunLayout
-    step: PartStep | GradientStep | UniversalStep | ExemplarStep
+    step: PartStep | WholeStep | ExemplarStep
     part: int
     utterances: Part
     batch_size: int
@@ -74,6 +77,10 @@ class PartTask:
                 path = layout.replay(step.key, self.part)
             case CertificateStep():
                 path = layout.certificate(step.key, self.part)
+            case AlarmStep():
+                path = layout.alarm(step.key)
+            case AlarmScoreStep():
+                path = layout.alarm_scores(step.key, self.part)
             case GradientStep():
                 path = layout.gradient_check(step.key)
             case UniversalStep():
@@ -95,8 +102,13 @@ class PartTask:
             ]  # fmt: skip
         if isinstance(step, AttackStep) and step.floor is not None:
             needed.append(layout.floor(step.floor.key, self.part))
-        if isinstance(step, ReplayStep | ExemplarStep):
-            needed.append(layout.attack(step.source.key, self.part))
+        if isinstance(step, AlarmScoreStep):
+            needed.append(layout.alarm(step.alarm.key))
+        source = (
+            step.source if isinstance(step, ReplayStep | ExemplarStep | AlarmScoreStep) else None
+        )
+        if source is not None:
+            needed.append(layout.attack(source.key, self.part))
         return tuple(needed)
 
 

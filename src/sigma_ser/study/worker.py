@@ -30,6 +30,7 @@ from sigma_ser.victims.exposure import known_recordings
 from sigma_ser.victims.settings import AdversarialTraining
 from sigma_ser.victims.training import train
 
+from .alarms import fit_part, score_part
 from .artifacts import Artifacts
 from .audio_columns import Columns
 from .batches import StoredExplainer, step_batch, step_batches
@@ -37,6 +38,8 @@ from .cell import attack_of, corrupted, measure
 from .certificates import certify_part
 from .exemplars import exemplar
 from .steps import (
+    AlarmScoreStep,
+    AlarmStep,
     AttackStep,
     CertificateStep,
     CorruptionStep,
@@ -133,6 +136,8 @@ def work(task: Task, artifacts: Artifacts) -> Path:
         case CertificateStep():
             table = certify_part(task, task.step, artifacts)
             _write_table(task.target, table, artifacts.digests.seal)
+        case AlarmStep() | AlarmScoreStep():
+            _alarm(task, task.step, artifacts)
         case ExemplarStep():
             exemplar(task, task.step, artifacts).save(task.target, artifacts.digests.seal)
     return task.target
@@ -238,6 +243,14 @@ def _attack(task: PartTask, step: AttackStep, artifacts: Artifacts) -> None:
         # Before the rows, whose presence says that all is there.
         kept.save(task.layout.perturbations(step.key, task.part), artifacts.digests.seal)
     _write_rows(task.target, columns, artifacts.digests.seal)
+
+
+def _alarm(task: PartTask, step: AlarmStep | AlarmScoreStep, artifacts: Artifacts) -> None:
+    seal = artifacts.digests.seal
+    if isinstance(step, AlarmStep):
+        write_tensors(task.target, fit_part(task, step, artifacts), seal=seal)
+    else:
+        _write_table(task.target, score_part(task, step, artifacts), seal)
 
 
 def _write_rows(path: Path, batches: Sequence[Columns], seal: Seal) -> None:

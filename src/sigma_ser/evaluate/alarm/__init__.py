@@ -8,6 +8,7 @@ from sigma_ser.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .assessment import assess_alarms as assess_alarms
+    from .assessment import fit_alarms as fit_alarms
     from .detector import Alarm as Alarm
     from .detector import fit_alarm as fit_alarm
     from .evasion import AlarmEvasion as AlarmEvasion
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .features import map_features as map_features
     from .separation import Detection as Detection
     from .separation import detection as detection
+    from .table import alarm_table as alarm_table
 
 _HOMES = {
     "Alarm": "detector",
@@ -23,9 +25,11 @@ _HOMES = {
     "Detection": "separation",
     "FEATURES": "features",
     "MapFeatures": "features",
+    "alarm_table": "table",
     "assess_alarms": "assessment",
     "detection": "separation",
     "fit_alarm": "detector",
+    "fit_alarms": "assessment",
     "map_features": "features",
 }
 

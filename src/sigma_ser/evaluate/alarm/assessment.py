@@ -30,6 +30,27 @@ KINDS: dict[str, tuple[str, ...]] = {"map": FEATURES[:-1], "margin": FEATURES[-1
 LEAST = 5
 
 
+def fit_alarms(
+    features: MapFeatures, clean: Float[Tensor, "N 5"], attacked: Float[Tensor, "M 5"]
+) -> dict[str, Alarm]:
+    """Fit the three alarms: on the map (`map`), on the margin (`margin`), and on both (`all`).
+
+    Args:
+        features: of the maps of the victim.
+        clean: features of clean utterances, classified correctly, `(N, 5)`.
+        attacked: features of successful attacks `(M, 5)`.
+
+    Raises:
+        ExplainerError: if there are fewer than five successful attacks.
+    """
+    if len(attacked) < LEAST:
+        raise ExplainerError(
+            f"the alarms need at least {LEAST} successful attacks to be fitted on, and "
+            f"{len(attacked)} succeeded; use a larger budget or more utterances"
+        )
+    return {kind: fit_alarm(features, clean, attacked, used=used) for kind, used in KINDS.items()}
+
+
 def assess_alarms(
     features: MapFeatures,
     fitting: tuple[FeatureBatch, Int[Tensor, "N"]],
@@ -69,16 +90,10 @@ def assess_alarms(
     """
     import polars as pl
 
-    batch, labels = fitting
-    known = fitted_on(features.victim, batch, labels, budget)
+    victim, (batch, labels) = features.victim, fitting
+    known = fitted_on(victim, batch, labels, budget)
     seen = features(known.features(batch))[known.success]
-    if len(seen) < LEAST:
-        raise ExplainerError(
-            f"the alarms need at least {LEAST} successful attacks to be fitted on, and {len(seen)} "
-            "succeeded; use a larger budget or more utterances"
-        )
-    clean = features(batch)
-    alarms = {kind: fit_alarm(features, clean, seen, used=used) for kind, used in KINDS.items()}
+    alarms = fit_alarms(features, features(batch), seen)
     places: list[tuple[str | None, Tensor | None]] = [(None, None), *(masks or {}).items()]
     test = _Test(features, *testing, budget, alarms, places)
     lines = list(test.clean_lines())

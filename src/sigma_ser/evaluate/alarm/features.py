@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -108,20 +110,40 @@ class MapFeatures:
         Raises:
             ExplainerError: if a class does not occur, or `top` is out of its range.
         """
+        return cls.of_batches(explainer, victim, [(batch, labels)], top=top)
+
+    @classmethod
+    def of_batches(
+        cls,
+        explainer: str | Explainer,
+        victim: Victim,
+        batches: Iterable[tuple[FeatureBatch, Int[Tensor, "_"]]],
+        *,
+        top: float = 0.01,
+    ) -> MapFeatures:
+        """As `of`, of several batches, each with its labels."""
         if not 0 < top <= 1:
             raise ExplainerError(f"top must be a share of the elements in (0, 1], got {top}")
         explainer = as_explainer(explainer)
-        classes = clean_logits(victim, batch.select(torch.tensor([0]))).shape[1]
-        lacking = sorted(set(range(classes)) - set(labels.tolist()))
+        sums: dict[int, Tensor] = {}
+        counts: Counter[int] = Counter()
+        classes = 0
+        for batch, labels in batches:
+            classes = clean_logits(victim, batch.select(torch.tensor([0]))).shape[1]
+            maps = explain(explainer, victim, batch, labels).abs()
+            here = Counter(labels.tolist())
+            for one, mean in fold(maps, batch.lengths, bins=_BINS, groups=labels).items():
+                sums[one] = sums.get(one, 0.0) + mean * here[one]
+            counts += here
+        lacking = sorted(set(range(max(classes, 1))) - set(counts))
         if lacking:
-            names = victim.class_names or tuple(str(one) for one in range(classes))
+            names = victim.class_names or tuple(str(one) for one in range(classes)) or ("any",)
             raise ExplainerError(
                 f"the mean maps need an utterance of every class, and {names[lacking[0]]!r} does "
                 "not occur; add utterances of the training part"
             )
-        maps = explain(explainer, victim, batch, labels).abs()
-        means = fold(maps, batch.lengths, bins=_BINS, groups=labels)
-        return cls(explainer, victim, torch.stack([means[one] for one in range(classes)]), top)
+        means = torch.stack([sums[one] / counts[one] for one in range(classes)])
+        return cls(explainer, victim, means, top)
 
     def __call__(self, batch: FeatureBatch) -> Float[Tensor, "B 5"]:
         """Explain the predicted class of each utterance and compute the features of its map.
