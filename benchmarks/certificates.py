@@ -123,26 +123,27 @@ def ablation(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     chosen = torch.randperm(len(fold.test), generator=rng)[: options.utterances].tolist()
     names = [fold.test[place] for place in chosen]
     batch, labels = store.batch(names), store.labels(names)
-    method = FrameAblation()
     for dropout in (0.0, 0.9):
         victim = ss.train(
             store, fold, head="emobox", epochs=options.epochs, patience=4, frame_dropout=dropout
         )
-        smoothed = method.predict(victim, batch)
-        classes = len(store.class_names)
-        scores = {
-            "uar": uar(confusion_matrix(labels.numpy(), smoothed.numpy(), classes)),
-            "uar_of_the_victim": victim.card.metrics["test"]["uar"],
-        }
-        for frames in FRAMES:
-            budget = ss.Budget(count=frames * batch.x.shape[2], granularity="frame")
-            started = time.process_time()
-            bound = method(victim, batch, labels, budget)
-            yield {
-                "head": "emobox", "frame_dropout": dropout, "frames": frames, **scores,
-                "utterances": len(batch), "certified": int(bound.certified.sum()),
-                "seconds": round((time.process_time() - started) / len(batch), 3),
-            }  # fmt: skip
+        for kept in options.kept:
+            method = FrameAblation(kept=kept)
+            smoothed = method.predict(victim, batch)
+            classes = len(store.class_names)
+            scores = {
+                "uar": uar(confusion_matrix(labels.numpy(), smoothed.numpy(), classes)),
+                "uar_of_the_victim": victim.card.metrics["test"]["uar"],
+            }
+            for frames in FRAMES:
+                budget = ss.Budget(count=frames * batch.x.shape[2], granularity="frame")
+                started = time.process_time()
+                bound = method(victim, batch, labels, budget)
+                yield {
+                    "head": "emobox", "frame_dropout": dropout, "kept": kept, "frames": frames,
+                    **scores, "utterances": len(batch), "certified": int(bound.certified.sum()),
+                    "seconds": round((time.process_time() - started) / len(batch), 3),
+                }  # fmt: skip
 
 
 def main() -> None:
@@ -154,6 +155,7 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=48)
     parser.add_argument("--only", nargs="+", help="heads; by default all of the part")
     parser.add_argument("--epochs", type=int, default=20, help="of the part ablation")
+    parser.add_argument("--kept", type=int, nargs="+", default=[5, 10], help="frames, of ablation")
     parser.add_argument("--granularity", nargs="+", default=["element"])
     parser.add_argument("--attack", default="sigma-autoattack")
     parser.add_argument("--sparsity", type=float, nargs="+", default=[0.001, 0.01, 0.02])
