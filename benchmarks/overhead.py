@@ -50,7 +50,8 @@ class Stubborn(torch.nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         logits: Tensor = self.head(x, lengths)
-        return logits + 1e4 * (torch.arange(logits.shape[1]) == 0)
+        classes = torch.arange(logits.shape[1], device=logits.device)
+        return logits + 1e4 * (classes == 0)
 
 
 def unfoolable(head: str, channels: int = CHANNELS, classes: int = CLASSES) -> WrappedVictim:
