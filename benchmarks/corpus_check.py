@@ -1,6 +1,6 @@
 """What a checked corpus costs beside a bare loop over the same files.
 
-    python benchmarks/corpus_check.py tess ../shared/data/tess [--workers 2] [--repeats 3] [--json]
+    python benchmarks/corpus_check.py tess /data/tess [--workers 2] [--repeats 3] [--json]
 
 All rows run in this process, on the same files, with the same number of threads, turn by turn:
 

@@ -1,6 +1,6 @@
 """Does pretraining help? The same linear probe on trained weights, random weights and log-mel.
 
-    python tools/probe_encoder.py src/sigma_ser/demo/encoder --tess ../shared/data/tess
+    python tools/probe_encoder.py src/sigma_ser/demo/encoder --tess /data/tess
 
 Utterances are pooled to the mean and standard deviation over time of each channel, standardised on
 the training part, and classified by logistic regression (C = 0.1 for everyone). UAR, chance 1/7:
