@@ -12,6 +12,7 @@ from sigma_ser.core.lazy import lazy_names
 if TYPE_CHECKING:
     from .adversarial_path import AdversarialPath as AdversarialPath
     from .base import BaseExplainer as BaseExplainer
+    from .causal_segments import CausalSegments as CausalSegments
     from .classes import explained_class as explained_class
     from .classes import predicted as predicted
     from .classes import runner_up as runner_up
@@ -46,6 +47,7 @@ _HOMES = {
     "AdversarialPath": "adversarial_path",
     "AttentionWeights": "layers",
     "BaseExplainer": "base",
+    "CausalSegments": "causal_segments",
     "DeepLift": "deeplift",
     "DeepLiftShap": "deeplift",
     "ExpectedGradients": "expected",

@@ -5,6 +5,7 @@ from __future__ import annotations
 _WRITTEN: dict[str, str] = {
     "adversarial-path": "Adversarial path",
     "attention-weights": "Attention weights",
+    "causal-segments": "Causal segments",
     "cornersearch": "CornerSearch",
     "cosine": "cosine",
     "deeplift": "DeepLIFT",
