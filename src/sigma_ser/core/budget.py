@@ -8,7 +8,7 @@ from numbers import Real
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from .errors import BudgetError
@@ -238,9 +238,9 @@ class Budget:
         return (outside == 0) & (numbers < self.available(lengths, channels)[:, None])
 
     def expand(
-        self, units: Bool[Tensor, "B U"], lengths: Int[Tensor, "B"], shape: torch.Size
-    ) -> Bool[Tensor, "B T D"]:
-        """The elements of the chosen units, without padding."""
+        self, units: Shaped[Tensor, "B U"], lengths: Int[Tensor, "B"], shape: torch.Size
+    ) -> Shaped[Tensor, "B T D"]:
+        """The elements of the chosen units, or of each unit its value; zero on padding."""
         valid = valid_frames(lengths, shape[1])[:, :, None]
         match self.granularity:
             case "element":
@@ -251,7 +251,7 @@ class Budget:
                 whole = units[:, None, :]
             case "segment":
                 whole = units.gather(1, self._segment_of_frame(lengths, shape[1]))[:, :, None]
-        return (whole & valid).expand(shape)
+        return torch.where(valid, whole, torch.zeros_like(whole)).expand(shape)
 
     def touched(
         self, changed: Bool[Tensor, "B T D"], lengths: Int[Tensor, "B"]
