@@ -24,8 +24,8 @@ from strength import questions
 
 ATTACKS: dict[str, tuple[str, dict[str, Any]]] = {
     "dual-averaging": ("dual-averaging", {}),
-    "spgd, structured": ("spgd", {}),
-    "spgd, sums over elements": ("spgd", {"structured": False}),
+    "spgd, structured": ("spgd", {"structured": True}),
+    "spgd, sums over elements": ("spgd", {}),
     "oneshot": ("oneshot", {}),
     "random": ("random", {}),
 }

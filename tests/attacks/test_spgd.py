@@ -32,14 +32,18 @@ def speech() -> ss.FeatureBatch:
     return ss.FeatureBatch(x * valid[:, :, None], LENGTHS)
 
 
+@pytest.mark.parametrize("structured", [True, False])
 @pytest.mark.parametrize("granularity", ["frame", "channel", "segment"])
-def test_it_finds_the_best_units_of_an_affine_victim(granularity: Granularity) -> None:
+def test_it_finds_the_best_units_of_an_affine_victim(
+    granularity: Granularity, structured: bool
+) -> None:
     victim, batch = ss.wrap(Weighted().eval()), speech()
     labels = victim(batch.x, batch.lengths).argmax(1)
     for epsilon in (0.4, 0.8, 1.6):
         budget = ss.Budget(sparsity=0.2, epsilon=epsilon, granularity=granularity, segment_frames=5)
         best = ss.attack("oneshot", victim, batch, labels, budget)  # exact on an affine victim
-        found = ss.attack("spgd", victim, batch, labels, budget)
+        attack = ss.make_attack("spgd", structured=structured)
+        found = attack(victim, batch, labels, budget)
         assert found.success.tolist() == best.success.tolist()
 
 

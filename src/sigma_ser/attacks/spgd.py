@@ -26,9 +26,9 @@ class SparsePGD(SparseAttack):
     its normalised gradient, and is sampled again if its top `k` has not changed for `patience`
     steps.
 
-    Where whole frames, channels or segments may change, a unit has one mask logit (`structured`),
-    as the groups of version 3 of the paper (arXiv 2405.05075); its overlapping patches have no
-    counterpart among the units here. Otherwise a unit is ranked by the sum over its elements.
+    Where whole frames, channels or segments may change, a unit is ranked by the sum over the masks
+    of its elements. With `structured` it has one mask logit, as the groups of version 3 of the
+    paper (arXiv 2405.05075); the paper's overlapping patches have no counterpart among the units.
 
     Args:
         steps: number of gradient steps, at least 1.
@@ -49,7 +49,7 @@ class SparsePGD(SparseAttack):
     mask_step: float = 0.25
     patience: int = 3
     loss: LossName = "cross-entropy"
-    structured: bool = True
+    structured: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
