@@ -112,6 +112,9 @@ def test_pictures_of_one_utterance_share_the_time_axis(
     assert [strip.title for strip in on_waveform.strips] == [
         "Perturbed", "Difference", "Mask", "Explanation before", "Explanation after",
     ]  # fmt: skip
+    assert [strip.title for strip in on_features.strips if strip.path] == [
+        "Over time, before", "Over time, after",
+    ]  # fmt: skip
     for strip in (*view.strips, *on_waveform.strips, *on_features.strips):
         assert strip.width == pytest.approx(100), strip.title
         assert bool(strip.uri) != bool(strip.path), strip.title

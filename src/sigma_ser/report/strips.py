@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int16
+from jaxtyping import Float, Int16
 
 from sigma_ser.audio.writing import quantised
 
@@ -79,7 +79,7 @@ def recording_strips(exemplar: Exemplar, span: float, *, audio: bool) -> tuple[S
 
 
 def feature_strips(exemplar: Exemplar, span: float) -> tuple[Strip, ...]:
-    """Explanations, mask and change of features, frames to the right and channels downwards.
+    """Explanations over time, and by frame and channel; mask and change of features.
 
     Args:
         exemplar: of an attack on features.
@@ -98,7 +98,12 @@ def feature_strips(exemplar: Exemplar, span: float) -> tuple[Strip, ...]:
         ("Mask", "values that may change", magnitude_picture(mask_map, float(mask_map.max()))),
         ("Change", "orange: increase, blue: decrease", signed_picture(delta_map)),
     )
-    return tuple(Strip(title=a, note=b, width=width, uri=uri) for a, b, uri in pictures)
+    profiles = _explanations(
+        "Over time,", "saliency summed over channels", before.sum(1, keepdims=True),
+        after.sum(1, keepdims=True), width,
+    )  # fmt: skip
+    images = (Strip(title=a, note=b, width=width, uri=uri) for a, b, uri in pictures)
+    return (*profiles, *images)
 
 
 def waveform_strips(
@@ -154,20 +159,26 @@ def _areas(exemplar: Exemplar, width: float) -> list[Strip]:
             style="mask",
         )
     ]
-    before, after = (
-        over_time(np.abs(one)) for one in (exemplar.saliency_before, exemplar.saliency_after)
-    )
-    full = max(before.max(), after.max())
-    if full > 0:
-        pair = (
-            ("Explanation before", "saliency, true class", before),
-            ("Explanation after", "same class and scale", after),
-        )
-        strips += [
-            Strip(title=a, note=b, width=width, path=area_path(c / full), style="saliency")
-            for a, b, c in pair
-        ]
-    return strips
+    maps = (np.abs(one) for one in (exemplar.saliency_before, exemplar.saliency_after))
+    return [*strips, *_explanations("Explanation", "saliency, true class", *maps, width)]
+
+
+def _explanations(
+    title: str,
+    note: str,
+    before: Float[np.ndarray, "N 1"],
+    after: Float[np.ndarray, "N 1"],
+    width: float,
+) -> list[Strip]:
+    """Explanations over time before and after the attack; none where both are zero."""
+    profiles = [over_time(one) for one in (before, after)]
+    full = max(one.max() for one in profiles)
+    titles = ((f"{title} before", note), (f"{title} after", "same class and scale"))
+    return [
+        Strip(title=a, note=b, width=width, path=area_path(c / full), style="saliency")
+        for (a, b), c in zip(titles, profiles, strict=True)
+        if full > 0
+    ]
 
 
 def _spectrogram_width(samples: int, span: float) -> float:
