@@ -159,8 +159,8 @@ def _areas(exemplar: Exemplar, width: float) -> list[Strip]:
             style="mask",
         )
     ]
-    maps = (np.abs(one) for one in (exemplar.saliency_before, exemplar.saliency_after))
-    return [*strips, *_explanations("Explanation", "saliency, true class", *maps, width)]
+    before, after = np.abs(exemplar.saliency_before), np.abs(exemplar.saliency_after)
+    return [*strips, *_explanations("Explanation", "saliency, true class", before, after, width)]
 
 
 def _explanations(
