@@ -96,8 +96,8 @@ def _on_surface(rows: pl.DataFrame, surface: str, beginning: str) -> str:
     same = [pl.col(name).eq_missing(case[name]) for name in ("sparsity", "epsilon", "budget_snr")]
     here = rows.filter(same)
     sentence = (
-        f"{beginning} changing {_change(case)} misclassifies {case['flipped']} of {case['utterances']} "
-        f"utterances ({100 * case['worst_case_asr']:.0f} %)"
+        f"{beginning} changing {_change(case)} misclassifies {case['flipped']} of "
+        f"{case['utterances']} utterances ({100 * case['worst_case_asr']:.0f} %)"
     )
     labels = worst_case(here, ["label"]).filter(pl.col("utterances") >= _ENOUGH)
     if len(labels) > 1:
