@@ -27,17 +27,29 @@ def _study(marked: tuple[float, float, float], elsewhere: tuple[float, float, fl
         }
         for attack, explainer, scope, (asr, low, high) in rates
     ]  # fmt: skip
-    return SimpleNamespace(summary=pl.DataFrame(cells))
+    # Recordings that both cells mislead come first, so a cell with more of them misleads those too.
+    rows = [
+        {
+            "surface": "features", "victim": "mlp", "attack": attack, "explainer": explainer,
+            "scope": scope, "utterance": f"{number:03}", "correct_before": True,
+            "success": number < rate[0] * 132,
+        }
+        for attack, explainer, scope, rate in rates
+        for number in range(132)
+    ]  # fmt: skip
+    return SimpleNamespace(summary=pl.DataFrame(cells), rows=pl.DataFrame(rows, infer_schema_length=None))
 
 
 @pytest.mark.parametrize(
     ("elsewhere", "ends"),
     [
         ((0.21, 0.15, 0.29), "So the explanation shows where this recogniser is vulnerable."),
-        ((0.50, 0.42, 0.59), "The difference may be chance, so this does not show where it is"),
+        # The intervals overlap, and 8 recordings are misled in the one mask alone.
+        ((0.50, 0.42, 0.59), "So the explanation shows where this recogniser is vulnerable."),
+        ((0.54, 0.46, 0.62), "The difference may be chance, so this does not show where it is"),
     ],
 )
-def test_the_conclusion_follows_from_the_intervals(
+def test_the_conclusion_compares_the_same_recordings(
     elsewhere: tuple[float, float, float], ends: str
 ) -> None:
     first, second = finding(_study((0.56, 0.47, 0.64), elsewhere))

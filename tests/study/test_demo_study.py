@@ -19,7 +19,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, demo_features: Path) -> ss.S
     """The demo without consistency and with the attacks compared here."""
     values = tomllib.loads(study_path().read_text("utf-8"))
     values["consistency"] = {"explainer": None}
-    # The study attacks 84 utterances: the difference of two rates has a standard error of 0.07.
+    # The study attacks 63 utterances: the difference of two rates has a standard error of 0.09.
     values["evaluation"] |= {"exemplars": 0}
     values["executor"] = {"name": "inline"}
     on_features = {"surface": "features"}
@@ -81,7 +81,7 @@ def _recognises_emotions_of_other_voices(study: ss.Study) -> None:
 
 def _explanations_point_at_what_matters(study: ss.Study, victim: str) -> None:
     native = _asr(study, victim, "dual-averaging", None)
-    assert 0.5 <= native <= 0.9
+    assert 0.35 <= native <= 0.9
     in_random = _asr(study, victim, "dual-averaging", "random")
     assert _asr(study, victim, "dual-averaging", "gradient") >= in_random + 0.15
     assert _asr(study, victim, "dual-averaging", "integrated-gradients") >= in_random + 0.10

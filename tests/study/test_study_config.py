@@ -140,6 +140,13 @@ def test_a_wrong_name_in_an_option_names_the_option(tmp_path: Path) -> None:
         check_names(study)
 
 
+def test_a_study_without_consistency_can_be_written(tmp_path: Path) -> None:
+    # TOML has no null.
+    study = load_study(_written(tmp_path, GOOD), ["consistency.explainer=none"])
+    check_names(study)
+    assert study.config.consistency.explainer is None
+
+
 def test_overrides_reach_lists_and_open_sections(tmp_path: Path) -> None:
     study = config_of(
         _written(tmp_path, GOOD),

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from sigma_ser.study.run import Study
+
+# Probability of a difference by chance below which the demo calls it one.
+_CHANCE = 0.05
 
 
 def demo(
@@ -57,7 +62,7 @@ def finding(study: Study, victim: str = "mlp", explainer: str = "gradient") -> l
     elsewhere = _cell(cells, "dual-averaging", "random")
     noise = _cell(cells, "random", None)
     one_in = round(1 / free["sparsity"])
-    helps = marked["asr_low"] > elsewhere["asr_high"]
+    helps = marked["asr"] > elsewhere["asr"] and _differ(study.rows, marked, elsewhere)
     return [
         f"The recogniser {victim!r} named the emotion of {free['utterances']} recordings "
         f"correctly. It receives each recording as a table of numbers, and an attack changed one "
@@ -72,6 +77,24 @@ def finding(study: Study, victim: str = "mlp", explainer: str = "gradient") -> l
             else "The difference may be chance, so this does not show where it is vulnerable."
         ),
     ]
+
+
+def _differ(rows: pl.DataFrame, *cells: dict[str, Any]) -> bool:
+    """Whether two cells misled different numbers of the same recordings beyond chance (5 %)."""
+    import polars as pl
+
+    from sigma_ser.statistics.mcnemar import mcnemar
+
+    names = ("surface", "victim", "attack", "explainer", "scope")
+    success = [
+        rows.filter(
+            "correct_before", *(pl.col(name).eq_missing(pl.lit(cell[name])) for name in names)
+        )
+        .sort("utterance")["success"]
+        .to_numpy()
+        for cell in cells
+    ]
+    return mcnemar(*success) < _CHANCE
 
 
 def _cell(cells: list[dict[str, Any]], attack: str, explainer: str | None) -> dict[str, Any]:

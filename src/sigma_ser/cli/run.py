@@ -90,6 +90,7 @@ def execute(study: Path, out: Path | None, overrides: list[str], as_json: bool) 
 
 def print_estimate(study: Path, out: Path | None, overrides: list[str], as_json: bool) -> None:
     """Print what a run would do; nothing is written."""
+    from sigma_ser.core.progress_bars import stage_title
     from sigma_ser.study.estimate import estimate_study
 
     estimate = estimate_study(study, out=out, overrides=overrides)
@@ -99,9 +100,9 @@ def print_estimate(study: Path, out: Path | None, overrides: list[str], as_json:
     cells = f"{estimate.cells} cell{'s' if estimate.cells != 1 else ''}"
     typer.echo(f"{estimate.name} in {estimate.folder}: {cells}")
     for stage in estimate.stages:
-        steps = "step," if stage.total == 1 else "steps,"
+        steps, name = "step," if stage.total == 1 else "steps,", stage_title(stage.name)
         typer.echo(
-            f"  {stage.name:<13} {stage.total:>7} {steps:<6} {stage.cached:>7} cached, "
+            f"  {name:<15} {stage.total:>7} {steps:<6} {stage.cached:>7} cached, "
             f"{stage.passes:>11,.0f} passes, about {_duration(stage.seconds)}"
         )
     typer.echo(

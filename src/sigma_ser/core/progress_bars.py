@@ -19,6 +19,11 @@ _TITLES = {
 }
 
 
+def stage_title(name: str) -> str:
+    """Name of a stage of a study for people."""
+    return _TITLES.get(name, name)
+
+
 class _Lines:
     """One line at the start and end of a stage, and one every 30 seconds."""
 
@@ -29,7 +34,7 @@ class _Lines:
         self._started = self._printed = 0.0
 
     def stage(self, name: str, total: int, cached: int = 0) -> None:
-        self._name, self._total, self._done = _TITLES.get(name, name), total, cached
+        self._name, self._total, self._done = stage_title(name), total, cached
         self._started = self._printed = time.monotonic()
         existing = f", {cached} already complete" if cached else ""
         self._print(f"{self._name}: {total}{existing}")
@@ -87,7 +92,7 @@ def progress_on_stderr() -> Iterator[Progress]:
         task: TaskID
 
         def stage(self, name: str, total: int, cached: int = 0) -> None:
-            self.task = bars.add_task(_TITLES.get(name, name), total=total, completed=cached)
+            self.task = bars.add_task(stage_title(name), total=total, completed=cached)
 
         def advance(self, steps: int = 1) -> None:
             bars.advance(self.task, steps)

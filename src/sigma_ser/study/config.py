@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    field_validator,
+    model_validator,
+)
 
 from sigma_ser.core.budget import Granularity
 from sigma_ser.core.files import safe_name
@@ -225,7 +233,9 @@ class AlarmSection(_OpenSection):
 class ConsistencySection(_Section):
     """How the consistency of explanations under attack is measured."""
 
-    explainer: str | None = Field("integrated-gradients", description="null measures nothing")
+    explainer: Annotated[
+        str | None, BeforeValidator(lambda name: None if name == "none" else name)
+    ] = Field("integrated-gradients", description="`none` measures nothing")
     settings: dict[str, Any] = {}
     surface: Surfaces = Field(
         [FEATURES, WAVEFORM], description="of the surfaces of the study, those that are measured"

@@ -46,6 +46,8 @@ from .steps import (
     VictimStep,
 )
 
+# Start of the program and of the workers of each stage, pictures and report: those of the demo.
+_OVERHEAD = 10.0
 # Utterances of the calibration: enough to see what a batch saves, few enough to be quick.
 _BATCH = 4
 # Maps of an attack that knows an alarm: 40 steps with second derivatives, for three alarms.
@@ -67,7 +69,8 @@ class StageEstimate:
 class Estimate:
     """What a run would do.
 
-    `seconds` is the time with all workers, `bytes` what the run would add to its folder.
+    `seconds` is the time with all workers, from start to page, `bytes` what the run would add to
+    its folder.
     """
 
     name: str
@@ -118,13 +121,14 @@ def estimate_study(
                     sum((cost[1] * n for cost, n in zip(costs, counts, strict=True)), 0.0),
                 )
             )
+    overhead = _OVERHEAD if any(stage.cached < stage.total for stage in found) else 0.0
     return Estimate(
         config.name,
         folder,
         len(plan.attacks),
         tuple(found),
         workers,
-        found[0].seconds + sum(stage.seconds for stage in found[1:]) / workers,
+        overhead + found[0].seconds + sum(stage.seconds for stage in found[1:]) / workers,
         missing_bytes(plan, layout, inputs),
         shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free,
     )
