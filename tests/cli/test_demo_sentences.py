@@ -37,7 +37,9 @@ def _study(marked: tuple[float, float, float], elsewhere: tuple[float, float, fl
         for attack, explainer, scope, rate in rates
         for number in range(132)
     ]  # fmt: skip
-    return SimpleNamespace(summary=pl.DataFrame(cells), rows=pl.DataFrame(rows, infer_schema_length=None))
+    return SimpleNamespace(
+        summary=pl.DataFrame(cells), rows=pl.DataFrame(rows, infer_schema_length=None)
+    )
 
 
 @pytest.mark.parametrize(
