@@ -57,8 +57,31 @@ def run(
         overrides += [f'executor={{name = "ray", address = "{ray_address}"}}']
     if dry:
         print_estimate(study, out, overrides, as_json)
-    else:
+    elif not submitted(study, out, overrides, as_json):
         execute(study, out, overrides, as_json)
+
+
+def submitted(study: Path, out: Path | None, overrides: list[str], as_json: bool) -> bool:
+    """Submit a study whose executor is `slurm` and print its jobs; False for other executors."""
+    from sigma_ser.study.loading import load_study
+
+    loaded = load_study(study, overrides)
+    if loaded.config.executor.name != "slurm":
+        return False
+    from sigma_ser.study.jobs import submit
+
+    submission = submit(loaded, out)
+    folder, jobs = submission.folder, submission.jobs
+    if as_json:
+        values = {"folder": str(folder), "cluster": jobs.cluster, "jobs": jobs.ids}
+        typer.echo(json.dumps(values))
+        return True
+    many = "1 worker" if len(jobs.workers) == 1 else f"{len(jobs.workers)} workers"
+    where = "SLURM" if jobs.cluster == "slurm" else f"{jobs.host}, in processes of their own"
+    typer.echo(f"Submitted {many} to {where}; jobs: {' '.join(jobs.ids)}")
+    typer.echo(f"To see their state: sigma-ser status {folder}")
+    typer.echo(f"To stop them: {jobs.stop_command}")
+    return True
 
 
 def execute(study: Path, out: Path | None, overrides: list[str], as_json: bool) -> Study:

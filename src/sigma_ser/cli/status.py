@@ -16,7 +16,7 @@ def status(
         bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
-    """Show the state of a run (running, finished, failed or stopped) and its progress."""
+    """Show the state of a run (queued, running, finished, failed or stopped), and its progress."""
     from sigma_ser.runs.layout import RunLayout
     from sigma_ser.runs.repairs import read_repairs
     from sigma_ser.runs.status import read_status
@@ -32,6 +32,8 @@ def status(
     ago = time.time() - state["updated"]
     where = f"process {state['process']} on {state['host']}"
     match state["state"]:
+        case "queued":
+            typer.echo("queued: no job of the run is at work")
         case "running":
             typer.echo(f"running ({where}), last update {ago:.0f} s ago")
         case "stopped":
@@ -41,6 +43,8 @@ def status(
         case _:
             took = state["updated"] - state["started"]
             typer.echo(f"finished in {took:.0f} s, {state['failures']} shards failed")
+    if "jobs" in state:
+        typer.echo(_queue(state["jobs"]))
     if state["repaired"]:
         typer.echo(
             f"{len(state['repaired'])} damaged files were made again: "
@@ -48,6 +52,13 @@ def status(
         )
     for stage in state["stages"]:
         typer.echo(_line(stage))
+
+
+def _queue(jobs: dict[str, Any]) -> str:
+    counts = [f"{jobs[name]} {name}" for name in ("queued", "running", "ended") if jobs.get(name)]
+    if jobs.get("unknown"):
+        counts.append(f"{jobs['unknown']} whose state cannot be read on this machine")
+    return f"jobs {' '.join(jobs['ids'])} ({jobs['cluster']}): {', '.join(counts)}"
 
 
 def _line(stage: dict[str, Any]) -> str:

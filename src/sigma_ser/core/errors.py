@@ -77,6 +77,10 @@ class RunError(SigmaError):
     """A run folder that cannot be written, is in use, or is damaged."""
 
 
+class BusyError(RunError):
+    """A run folder in which another process is at work."""
+
+
 class DamagedError(SigmaError):
     """A file that cannot be read, or has changed since it was written; `path` is the file."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from sigma_ser.core import registry
@@ -19,6 +20,14 @@ class LostTaskError(RunError):
     def __init__(self, message: str, position: int) -> None:
         super().__init__(message)
         self.position = position
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What went wrong with one task; `final` where another attempt would end the same."""
+
+    reason: str
+    final: bool
 
 
 @runtime_checkable

@@ -75,6 +75,16 @@ class RunLayout:
         return self.folder / "failures.json"
 
     @property
+    def jobs(self) -> Path:
+        """Folder of the jobs of a batch system: scripts, logs, and what submitit pickles."""
+        return self.folder / "jobs"
+
+    @property
+    def submission(self) -> Path:
+        """Which jobs were submitted."""
+        return self.folder / "jobs.json"
+
+    @property
     def digests(self) -> Path:
         """Folder with the digests of all files, one file for each process that has written."""
         return self.folder / "digests"

@@ -12,13 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sigma_ser.core.errors import DamagedError, RunError
+from sigma_ser.core.errors import ConfigError, DamagedError, RunError
 from sigma_ser.core.files import remove_unfinished, write_json, write_text
 from sigma_ser.core.html_repr import html_columns
 from sigma_ser.core.progress import Progress, current_progress, shown_on
 from sigma_ser.core.rows import read_rows
 from sigma_ser.execution.executor import Executor
 from sigma_ser.execution.memory import Slack, bound_primitive_cache, release_freed_tables
+from sigma_ser.execution.slurm import WHOLE_STUDIES, Slurm
 from sigma_ser.runs.digests import Digests
 from sigma_ser.runs.files import read_objects
 from sigma_ser.runs.garbage import write_plan
@@ -162,38 +163,75 @@ def run(
         if isinstance(study, Mapping)
         else load_study(Path(study), overrides)
     )
-    folder = (Path(out) if out is not None else default_folder(loaded.config.name)).absolute()
-    try:
-        progress = progress or current_progress()
-        with shown_on(None):  # the stages of the study, and not those of each attack
-            _execute(loaded, RunLayout(folder), progress, started)
-    except OSError as fault:
-        raise RunError(_cannot_go_on(fault, folder)) from fault
+    folder = run_folder(loaded.config, Path(out) if out is not None else None)
+    execute(loaded, RunLayout(folder), progress or current_progress(), started)
     return Study(loaded.config, folder, time.monotonic() - started)
 
 
-def _execute(loaded: LoadedStudy, layout: RunLayout, progress: Progress, started: float) -> None:
+def run_folder(config: StudyConfig, out: Path | None) -> Path:
+    """The folder of a run, as an absolute path."""
+    return (default_folder(config.name) if out is None else out).absolute()
+
+
+def execute(
+    loaded: LoadedStudy,
+    layout: RunLayout,
+    progress: Progress,
+    started: float,
+    executor: Executor | None = None,
+) -> None:
+    """Run a study in a folder; see `run`.
+
+    Args:
+        loaded: the study.
+        layout: of the run folder.
+        progress: is informed of stages and steps.
+        started: when the call began, by `time.monotonic`.
+        executor: takes the place of the one that the study names.
+    """
+    try:
+        with shown_on(None):  # the stages of the study, and not those of each attack
+            _execute(loaded, layout, progress, started, executor)
+    except OSError as fault:
+        raise RunError(_cannot_go_on(fault, layout.folder)) from fault
+
+
+def _execute(
+    loaded: LoadedStudy,
+    layout: RunLayout,
+    progress: Progress,
+    started: float,
+    executor: Executor | None,
+) -> None:
     bound_primitive_cache()
     release_freed_tables()
     config = loaded.config
     # Whatever can be wrong with the study is found before anything is written.
-    executor = check_names(loaded)
+    named = check_names(loaded)
+    if executor is None and isinstance(named, Slurm):
+        raise ConfigError(WHOLE_STUDIES)
     inputs = open_inputs(config, layout)
     with run_lock(layout.folder), RecordedProgress(layout, progress) as recorded:
-        remove_unfinished(layout.folder)
-        digests = Digests(layout)
-        if unknown := digests.complete():
-            recorded.note(
-                f"{unknown} files of {layout.folder} had no digest and were taken as they are"
-            )
-        write_text(layout.study_text, loaded.text, digests.seal)
-        write_json(layout.study, config.model_dump(mode="json"), digests.seal)
-        write_json(layout.environment, environment(), digests.seal)
-        call = _Call(config, layout, digests, executor, recorded)
+        digests = begin(loaded, layout, recorded)
+        call = _Call(config, layout, digests, executor or named, recorded)
         call.whole(inputs, started)
         digests.join()
         for note in track(config, layout):
             recorded.note(note)
+
+
+def begin(loaded: LoadedStudy, layout: RunLayout, progress: Progress) -> Digests:
+    """Write what a run consists of; the folder must be locked."""
+    remove_unfinished(layout.folder)
+    digests = Digests(layout)
+    if unknown := digests.complete():
+        progress.note(
+            f"{unknown} files of {layout.folder} had no digest and were taken as they are"
+        )
+    write_text(layout.study_text, loaded.text, digests.seal)
+    write_json(layout.study, loaded.config.model_dump(mode="json"), digests.seal)
+    write_json(layout.environment, environment(), digests.seal)
+    return digests
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from sigma_ser.core.errors import ConfigError, RunError, SigmaError, StoreError
 from sigma_ser.core.files import Seal, whole_file, write_json, write_tensors
 from sigma_ser.core.rows import schema
 from sigma_ser.evaluate.consistency.floor import consistency_floor
+from sigma_ser.execution.executor import Fault
 from sigma_ser.explainers.relative_time import fold
 from sigma_ser.runs.layout import RunLayout
 from sigma_ser.victims.evaluation import evaluate
@@ -58,14 +59,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 UNIVERSAL_BINS = 10
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What went wrong with one task; `final` where another attempt would end the same."""
-
-    reason: str
-    final: bool
 
 
 @dataclass(frozen=True)
