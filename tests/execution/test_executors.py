@@ -22,7 +22,8 @@ from sigma_ser.study.worker import Worker
 
 # Workers import functions by name, so these are taken from the standard library.
 # A Ray cluster takes seconds to start: test_ray_cluster.py has one for all that Ray must show.
-NAMES = [name for name in registry.names("executor") if name != "ray"]
+# `slurm` takes whole studies: test_slurm.py and test_slurm_studies.py.
+NAMES = [name for name in registry.names("executor") if name not in {"ray", "slurm"}]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -94,7 +94,8 @@ class Slurm:
         self._resubmissions = resubmissions
         # SLURM itself submits a job again whose machine it needed or lost.
         further = {"requeue": True, **(options or {})}
-        given = {"partition": partition, "account": account, "mem_gb": memory,
+        megabytes = None if memory is None else f"{round(1024 * memory)}M"
+        given = {"partition": partition, "account": account, "mem": megabytes,
                  "gpus_per_node": gpus or None, "setup": self._setup or None}  # fmt: skip
         self._sbatch = {"time": time, "cpus_per_task": cpus, "additional_parameters": further}
         self._sbatch |= {key: value for key, value in given.items() if value is not None}
