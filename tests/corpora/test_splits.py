@@ -16,6 +16,7 @@ from sigma_ser.corpora.corpus import Corpus
 from sigma_ser.corpora.corpus_protocols import DEMO_TEST_VOICES, DEMO_VALIDATION_VOICES
 from sigma_ser.corpora.folds import PARTS, Fold
 from sigma_ser.corpora.reader import Card
+from sigma_ser.corpora.samples import by_length, evenly
 
 # Each utterance tests once over all folds of these.
 _K_FOLD = ("speaker-kfold", "text-kfold", "random-stratified")
@@ -316,3 +317,24 @@ def test_a_key_tells_folds_apart_and_ignores_the_order_of_ids() -> None:
     assert len({fold.key, *(other.key for other in others)}) == 3
     with pytest.raises(AttributeError):
         fold.name = "other"  # type: ignore[misc]
+
+
+def test_utterances_by_length_and_evenly_from_parts_are_those_of_the_whole_list() -> None:
+    utterances = [
+        ss.Utterance(
+            f"u{n:02}", Path("/a.wav"), "sad", sample_rate=8000 * (n % 3), num_samples=n * 7 % 5
+        )
+        for n in range(29)
+    ]
+    corpus = Corpus("c", utterances, ("sad",), Card("c"))
+    ids = [one.id for one in utterances[3:]][::-1]
+    ordered = by_length(corpus, ids)
+    expected = sorted((corpus[name] for name in ids), key=lambda one: (one.seconds, one.id))
+    assert list(ordered) == expected
+    for count in (0, 1, 7, 26, 40):
+        parts = [ordered[:10], ordered[10:10], ordered[10:20], ordered[20:]]
+        few = min(count, 26)
+        assert list(evenly(parts, count)) == [expected[n * 26 // few] for n in range(few)]
+    assert list(evenly([], 3)) == []
+    with pytest.raises(CorpusError, match="no utterance 'u99'"):
+        by_length(corpus, ["u99"])

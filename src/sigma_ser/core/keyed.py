@@ -29,7 +29,7 @@ class Keyed(Mapping[str, Value], Generic[Value]):
         self._names, self._values = names, values
 
     def __getitem__(self, name: str) -> Value:
-        return self._values[self._row(name)]
+        return self._values[self.row(name)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -39,7 +39,7 @@ class Keyed(Mapping[str, Value], Generic[Value]):
 
     def __contains__(self, name: object) -> bool:
         try:
-            self._row(name)
+            self.row(name)
         except KeyError:
             return False
         return True
@@ -56,7 +56,8 @@ class Keyed(Mapping[str, Value], Generic[Value]):
         # The hashes of strings differ between processes.
         return Keyed, (self._names, self._values)
 
-    def _row(self, name: object) -> int:
+    def row(self, name: object) -> int:
+        """The row of a name; `KeyError` if there is none."""
         hashes, rows = self._index
         value = hash(name)
         place = bisect.bisect_left(hashes, value)

@@ -74,8 +74,16 @@ class Corpus:
         Raises:
             CorpusError: if there is none; the message lists near matches.
         """
+        return self.utterances[self.row(name)]
+
+    def row(self, name: str) -> int:
+        """The place of an utterance in `utterances`.
+
+        Raises:
+            CorpusError: if there is none; the message lists near matches.
+        """
         try:
-            return self._by_id[name]
+            return self._by_id.row(name)
         except KeyError:
             near = difflib.get_close_matches(str(name), self._by_id, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else "see corpus.utterances"

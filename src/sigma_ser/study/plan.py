@@ -91,10 +91,9 @@ class _Planner:
         surfaces = dict.fromkeys((FEATURES, *study.surface))
         for one, fold, surface in ((i, f, s) for i in inputs for f in i.folds for s in surfaces):
             place = one.setting.features, fold.key, surface
-            self.samples[place] = attacked_parts(study, one.corpus, fold, surface)
-            self.sample_keys[place] = content_key(
-                [[one.id for one in part] for part in self.samples[place]]
-            )
+            parts = attacked_parts(study, one.corpus, fold, surface)
+            self.samples[place] = parts
+            self.sample_keys[place] = content_key([list(part.column("id")) for part in parts])
             self.universal_parts[place] = unattacked_part(study, one.corpus, fold)
             if study.alarm is not None:
                 self.alarm_parts[place] = alarm_parts(study, one.corpus, fold)
@@ -246,9 +245,8 @@ class _Planner:
 
     def _gradient_check(self, victim: VictimStep) -> GradientStep | None:
         """The check at the largest budget, on utterances of all lengths."""
-        sample = [one for part in self.samples[victim.sample] for one in part]
         checked = CHECKED_WAVES if victim.setting.surface == WAVEFORM else CHECKED_UTTERANCES
-        part = evenly(sample, checked)
+        part = evenly(self.samples[victim.sample], checked)
         if not part:
             return None
         surface = victim.setting.surface

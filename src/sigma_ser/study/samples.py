@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sigma_ser.core.errors import ConfigError
+from sigma_ser.core.records import Records
+from sigma_ser.core.utterance import Utterance
 from sigma_ser.corpora.samples import by_length, stratified
 
 from .config import WAVEFORM, StudyConfig, Surface
@@ -24,7 +26,7 @@ ALARM_UTTERANCES = 96
 
 def attacked_parts(
     study: StudyConfig, corpus: Corpus, fold: Fold, surface: Surface
-) -> tuple[Part, ...]:
+) -> tuple[Records[Utterance], ...]:
     """The attacked test utterances, of similar length in each part, in an order fixed by content.
 
     The order follows the recordings and not their frames, so it is the same for every encoder.
