@@ -3,12 +3,15 @@
     python benchmarks/scale.py planner [--cells 1000]
     python benchmarks/scale.py memory [--times 20] [--recordings 672] [--tess ROOT]
     python benchmarks/scale.py workers [--recordings 672]
+    python benchmarks/scale.py plan [--utterances 1000000] [--cells 10000]
 
 `planner` finishes a study of many small cells and times a restart, with report and without change.
 `memory` runs a cheap attack over the demo corpus once and over many copies of it under new ids, and
 prints the peak anonymous memory (RssAnon of the run and of all its workers, every 20 ms) and the
 CPU time per attacked utterance; `--tess` takes the recordings of that folder instead. `workers`
-compares one worker with two on the same attacks. Each step is a process of its own.
+compares one worker with two on the same attacks. `plan` plans a study of a corpus without
+recordings, all of whose utterances are attacked, and prints its time and the peak resident memory
+of the process. Each step is a process of its own.
 """
 
 from __future__ import annotations
@@ -46,6 +49,36 @@ print(json.dumps({
     "cpu": time.process_time() - cpu + children.ru_utime + children.ru_stime,
     "rows": study.rows.height,
     "began": Quiet.began,
+}))
+"""
+
+
+PLAN = """
+import json, resource, sys, time
+from pathlib import Path
+from sigma_ser.core.utterance import Utterance
+from sigma_ser.corpora.corpus import Corpus
+from sigma_ser.corpora.folds import Fold
+from sigma_ser.corpora.reader import Card
+from sigma_ser.study.loading import parse_study
+from sigma_ser.study.plan import PlanInput, make_plan
+from sigma_ser.study.steps import Setting
+count, labels = int(sys.argv[2]), ("angry", "happy", "neutral", "sad")
+corpus = Corpus("simulated", (
+    Utterance(f"u{n:07d}", Path(f"/none/{n}.wav"), labels[n % 4], sample_rate=16000,
+              num_samples=16000 + n * 7919 % 64000) for n in range(count)
+), labels, Card("simulated"))
+fold = Fold("all", (), (), corpus.utterances.column("id"))
+setting = Setting("simulated", "all", "demo", "0", "features", Path("/none/features"), 0.02)
+started = time.perf_counter(), time.process_time()
+plan = make_plan(parse_study(json.loads(sys.argv[1])).config,
+                 [PlanInput(setting, corpus, [fold])])
+plan.needs()
+print(json.dumps({
+    "wall": time.perf_counter() - started[0],
+    "cpu": time.process_time() - started[1],
+    "cells": len(plan.attacks),
+    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
 }))
 """
 
@@ -197,17 +230,37 @@ def workers(folder: Path, options: argparse.Namespace) -> None:
         print(f"{count} workers: attacks {span:.1f} s wall, {measured['cpu']:.1f} s CPU in all")
 
 
+def plan(folder: Path, options: argparse.Namespace) -> None:
+    # Two attacks, native and inside one mask, on two victims: eight cells for each budget.
+    sparsity = [round(0.0001 * (1 + n), 6) for n in range(max(1, options.cells // 8))]
+    values = study(
+        folder,
+        budgets={"sparsity": sparsity, "epsilon": [0.5]},
+        victims=[{"head": "linear"}, {"head": "mlp"}],
+        attacks=[{"name": name, "explainers": ["gradient"]} for name in ("oneshot", "random")],
+        consistency={"explainer": "gradient"},
+    )
+    command = [sys.executable, "-c", PLAN, json.dumps(values), str(options.utterances)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    measured = json.loads(done.stdout)
+    print(f"{options.utterances} utterances, {measured['cells']} cells: planned in "
+          f"{measured['cpu']:.1f} s CPU, {measured['wall']:.1f} s wall; "
+          f"peak {measured['peak_mb']:.0f} MB with the corpus and torch")  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("planner", "memory", "workers"))
-    parser.add_argument("--cells", type=int, default=1000)
+    parser.add_argument("what", choices=("planner", "memory", "workers", "plan"))
+    parser.add_argument("--cells", type=int, default=None, help="of planner and plan")
+    parser.add_argument("--utterances", type=int, default=1_000_000, help="of plan")
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--recordings", type=int, default=672, help="of memory and workers")
     parser.add_argument("--tess", type=Path, help="memory: the recordings of this folder")
     parser.add_argument("--folder", type=Path, default=None)
     options = parser.parse_args()
+    options.cells = options.cells or (10_000 if options.what == "plan" else 1000)
     with tempfile.TemporaryDirectory() as scratch:
-        {"planner": planner, "memory": memory, "workers": workers}[options.what](
+        {"planner": planner, "memory": memory, "workers": workers, "plan": plan}[options.what](
             options.folder or Path(scratch), options
         )
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
+from sigma_ser.cli.study_jobs import StudyJob
 from sigma_ser.core.errors import ConfigError, RunError
 from sigma_ser.core.locks import Claims, exclusive, is_held, shared
 from sigma_ser.execution.executor import Fault, load_executor
 from sigma_ser.execution.jobs import Jobs, is_active
 from sigma_ser.execution.shared import Shared
 from sigma_ser.execution.slurm import Slurm
-from sigma_ser.study.jobs import StudyJob
 
 submitit = pytest.importorskip("submitit", reason="submitit is not installed")
 
@@ -113,7 +113,7 @@ def test_a_pickle_has_names_and_strings_only(stand_in: Stand, tmp_path: Path) ->
         again = call._checkpoint_function()
         assert (type(again.function), again.args) == (StudyJob, call.args)
         found = list(pickletools.genops(path.read_bytes()))
-        names = {"submitit.core.utils", "DelayedSubmission", "sigma_ser.study.jobs", "StudyJob"}
+        names = {"submitit.core.utils", "DelayedSubmission", "sigma_ser.cli.study_jobs", "StudyJob"}
         texts = {argument for code, argument, _ in found if code.name == "SHORT_BINUNICODE"}
         assert names < texts
         assert sum(code.name == "STACK_GLOBAL" for code, _, _ in found) == 2

@@ -19,10 +19,10 @@ from polars.testing import assert_frame_equal
 
 import sigma_ser as ss
 from sigma_ser.cli.status import status
+from sigma_ser.cli.study_jobs import submit
 from sigma_ser.core.rows import TIMING_COLUMNS
 from sigma_ser.runs.layout import RunLayout
 from sigma_ser.runs.status import read_status
-from sigma_ser.study.jobs import submit
 from sigma_ser.study.loading import parse_study
 from sigma_ser.study.scheduler import read_failures
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc"
 SUBMIT = """
 import json, sys
 from pathlib import Path
-from sigma_ser.study.jobs import submit
+from sigma_ser.cli.study_jobs import submit
 from sigma_ser.study.loading import parse_study
 submit(parse_study(json.loads(sys.argv[1])), Path(sys.argv[2]))
 print("submitted", flush=True)

@@ -68,7 +68,7 @@ def submitted(study: Path, out: Path | None, overrides: list[str], as_json: bool
     loaded = load_study(study, overrides)
     if loaded.config.executor.name != "slurm":
         return False
-    from sigma_ser.study.jobs import submit
+    from .study_jobs import submit
 
     submission = submit(loaded, out)
     folder, jobs = submission.folder, submission.jobs

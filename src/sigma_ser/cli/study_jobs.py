@@ -25,17 +25,16 @@ from sigma_ser.runs.files import read_object
 from sigma_ser.runs.layout import RunLayout
 from sigma_ser.runs.lock import job_lock, run_lock
 from sigma_ser.runs.status import RecordedProgress, is_over, read_jobs, write_jobs
-
-from .config import StudyConfig
-from .inputs import open_inputs, plan_study
-from .loading import LoadedStudy, parse_study
-from .name_checks import check_names
-from .run import begin, execute, run_folder
-from .scheduler import Scheduler, stages
+from sigma_ser.study.config import StudyConfig
+from sigma_ser.study.inputs import open_inputs, plan_study
+from sigma_ser.study.loading import LoadedStudy, parse_study
+from sigma_ser.study.name_checks import check_names
+from sigma_ser.study.run import begin, execute, run_folder
+from sigma_ser.study.scheduler import Scheduler, stages
 
 # The name under which the features are claimed, which one job extracts.
 _FEATURES = "features"
-_SUBMIT = "import sys; from sigma_ser.study.jobs import submit_jobs; submit_jobs(sys.argv[1])"
+_SUBMIT = "import sys; from sigma_ser.cli.study_jobs import submit_jobs; submit_jobs(sys.argv[1])"
 
 
 @dataclass(frozen=True)
