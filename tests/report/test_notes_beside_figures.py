@@ -213,6 +213,8 @@ def test_replays_name_a_source_or_target_at_chance(make_rows: Rows, make_inputs:
     (matrix,) = replay_matrices(replays, (0.01, 1.0), inputs.notes)
     assert [note["code"] for note in matrix.notes["bilstm"]] == ["at-chance"]
     assert matrix.notes["mean-pool"] == []
+    # Columns in the order of the rows: the sources are on the diagonal.
+    assert matrix.victims == ("mean-pool", "bilstm")
     page = section(render_page(make_inputs(inputs.rows, victims=inputs.victims, replays=replays)),
                    "replays")  # fmt: skip
     assert page.count(CODES["at-chance"]) == 1

@@ -63,11 +63,13 @@ def replay_matrices(
             source: sum(line["source_asr"] for line in targets.values()) / len(targets)
             for source, targets in cells.items()
         }
-        names = {line[end] for line in lines for end in ("source_victim", "target_victim")}
+        # Columns in the order of the rows, so that the victims themselves are on the diagonal.
+        ends = ("source_victim", "target_victim")
+        names = tuple(dict.fromkeys(line[end] for end in ends for line in lines))
         where = [str(lines[0][name]) for name in varying]
         title = " · ".join([_method(lines[0]), *where])
         about = {name: _about_victim(notes, lines[0], name) for name in names} if notes else {}
-        found.append(ReplayMatrix(title, tuple(sorted(names)), cells, own, about))
+        found.append(ReplayMatrix(title, names, cells, own, about))
     return sorted(found, key=lambda one: -sum(one.own.values()) / len(one.own))[:_MOST]
 
 
