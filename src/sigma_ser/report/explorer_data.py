@@ -82,7 +82,8 @@ def embedded_rows(
             (pl.col("forwards") + pl.col("backwards")).alias("passes"),
             *(_per_cent(f"confidence_{when}") for when in ("before", "after")),
             pl.col("l0").alias("changed"),
-            pl.col("frames_touched").alias("frames"),
+            # On the waveform every sample is a frame of its own.
+            pl.when(pl.col("surface") != "waveform").then("frames_touched").alias("frames"),
         )
         .group_by("cell", maintain_order=True)
         .agg(pl.all())

@@ -119,6 +119,7 @@
     describe(one, article);
     outcomes(one);
   };
+  const count = (number) => number.toLocaleString("en").replaceAll(",", "\u202f");
   const describe = (one, article) => {
     const panel = element("outcome");
     panel.hidden = !one?.at.has(cell);
@@ -134,7 +135,7 @@
     const verdict = document.createElement("p");
     verdict.append(strong(victim), ` predicts ${was}${confidence(sure)} before the attack and `, strong(is), `${confidence(surer)} after it. The true emotion is ${one.label}, so ${!correct ? "the utterance was misclassified before" : success ? "the attack succeeds" : "the attack fails"}.`);
     const details = [
-      changed === null ? "" : `It changes ${changed.toLocaleString("en")} values${frames ? ` in ${frames} frames` : ""}.`,
+      changed === null ? "" : `It changes ${count(changed)} ${frames === null ? "samples" : `values in ${count(frames)} frames`}.`,
       passes === null ? "" : `It takes ${passes} passes.`,
       spearman === null ? "" : `The rank correlation of the explanations before and after is ${spearman}.`,
     ].filter(Boolean).join(" ");
