@@ -93,7 +93,7 @@ def test_imports_in_functions_and_for_type_checkers_are_found() -> None:
     ]
 
 
-@pytest.mark.parametrize(("package", "most"), [("study", 27), ("runs", 8)])
+@pytest.mark.parametrize(("package", "most"), [("study", 28), ("runs", 8)])
 def test_packages_of_studies_stay_small(package: str, most: int) -> None:
     modules = {path.stem for path in (ROOT / package).rglob("*.py")} - {"__init__"}
     assert len(modules) <= most

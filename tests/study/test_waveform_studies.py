@@ -28,11 +28,11 @@ from sigma_ser.explainers.over_time import OverTime
 from sigma_ser.report.inputs import load_inputs
 from sigma_ser.runs.layout import RunLayout
 from sigma_ser.study.budgets import budgets_of, corruption_settings
-from sigma_ser.study.config import BudgetSection, CorruptionSection
 from sigma_ser.study.inputs import open_inputs, plan_study
 from sigma_ser.study.loading import parse_study
 from sigma_ser.study.mask_sources import sources_on
 from sigma_ser.study.name_checks import check_names
+from sigma_ser.study.sections import BudgetSection, CorruptionSection
 from sigma_ser.study.steps import Plan
 from sigma_ser.study.transfer import Perturbations
 

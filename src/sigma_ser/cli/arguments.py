@@ -176,7 +176,7 @@ def _corpus_of_run(store: Path, name: str) -> dict[str, Any] | None:
     from sigma_ser.corpora.corpus import load_corpus
     from sigma_ser.runs.files import read_object
     from sigma_ser.runs.layout import RunLayout
-    from sigma_ser.study.config import CorpusSection
+    from sigma_ser.study.sections import CorpusSection
 
     layout = RunLayout(store.absolute().parents[1])
     if layout.features(store.name) != store.absolute() or not layout.study.is_file():

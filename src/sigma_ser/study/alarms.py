@@ -25,7 +25,8 @@ from sigma_ser.runs.files import read_part, read_tensors
 
 from .artifacts import Artifacts
 from .batches import StepBatch, step_batches
-from .config import FEATURES, StudyConfig
+from .config import StudyConfig
+from .sections import FEATURES
 from .steps import AlarmScoreStep, AlarmStep, AttackStep, Part, Sample
 from .tasks import PartTask
 from .transfer import Perturbations

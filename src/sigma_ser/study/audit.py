@@ -16,7 +16,7 @@ from sigma_ser.victims.checkpoint import FOLD, TrainedVictim
 from sigma_ser.victims.loading import load_victim
 
 from .artifacts import absolute_source, source_title
-from .config import FEATURES, WAVEFORM
+from .sections import FEATURES, WAVEFORM
 
 if TYPE_CHECKING:
     from sigma_ser.evaluate.criteria.declared import Criteria

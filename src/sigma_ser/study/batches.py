@@ -24,7 +24,7 @@ from sigma_ser.masks.topk import topk_mask
 from sigma_ser.runs.files import read_tensors
 
 from .artifacts import Artifacts
-from .config import CONSENSUS
+from .sections import CONSENSUS
 from .steps import MaskedStep, MaskStep, SaliencyStep, UniversalStep, VictimStep
 from .tasks import PartTask
 

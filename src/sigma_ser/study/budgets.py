@@ -13,7 +13,7 @@ from sigma_ser.core import registry
 from sigma_ser.core.budget import Budget, Granularity
 from sigma_ser.core.features import FeatureBatch
 
-from .config import FEATURES, BudgetSection, CorruptionSection, Surface
+from .sections import FEATURES, BudgetSection, CorruptionSection, Surface
 
 # 20 ms of samples, and the default of `Budget` for frames.
 _SEGMENT_SAMPLES = SAMPLE_RATE // 50

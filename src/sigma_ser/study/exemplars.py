@@ -28,7 +28,7 @@ from sigma_ser.runs.layout import RunLayout, exemplar_key
 from .artifacts import Artifacts
 from .batches import StepBatch, StoredExplainer, step_batches
 from .cell import attack_of, run_attack
-from .config import FEATURES, WAVEFORM
+from .sections import FEATURES, WAVEFORM
 from .steps import AttackStep, ExemplarStep, Plan
 from .tasks import PartTask
 from .transfer import Perturbations

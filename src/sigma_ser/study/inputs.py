@@ -25,8 +25,9 @@ from sigma_ser.runs.layout import RunLayout
 from sigma_ser.victims.checkpoint import TrainedVictim
 
 from .artifacts import fingerprint_of, open_source
-from .config import WAVEFORM, CorpusSection, StudyConfig
+from .config import StudyConfig
 from .plan import PlanInput, features_key, make_plan
+from .sections import WAVEFORM, CorpusSection
 from .steps import Plan, Setting
 
 # The one protocol of a feature store whose corpus is not split.

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from sigma_ser.core.errors import ConfigError
 
-from .config import (
+from .config import StudyConfig
+from .sections import (
     CONSENSUS,
     FEATURES,
     OTHERS,
@@ -16,7 +17,6 @@ from .config import (
     UNIVERSAL,
     WAVEFORM,
     MaskedSection,
-    StudyConfig,
     Surface,
 )
 from .steps import SaliencyStep, VictimStep

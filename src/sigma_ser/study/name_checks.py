@@ -23,16 +23,10 @@ from sigma_ser.victims.settings import TrainingSettings
 
 from .alarms import attack_settings
 from .budgets import corruption_settings
-from .config import (
-    FEATURES,
-    AlarmSection,
-    CertificateSection,
-    MaskedSection,
-    StudyConfig,
-    VictimSection,
-)
+from .config import StudyConfig
 from .loading import LoadedStudy
 from .mask_sources import check_sources, check_victim_names
+from .sections import FEATURES, AlarmSection, CertificateSection, MaskedSection, VictimSection
 from .tracking import check_tracking
 
 # Length of the utterance on which a head is tried, that of a few seconds of speech.

@@ -15,9 +15,10 @@ from sigma_ser.corpora.samples import evenly
 
 from .alarms import alarm_steps
 from .budgets import budgets_of, corruption_settings
-from .config import CONSENSUS, FEATURES, UNIVERSAL, WAVEFORM, MaskedSection, StudyConfig
+from .config import StudyConfig
 from .mask_sources import mask_owners, own_or_name, sources_on
 from .samples import alarm_parts, attacked_parts, unattacked_part
+from .sections import CONSENSUS, FEATURES, UNIVERSAL, WAVEFORM, MaskedSection
 from .steps import (
     AttackStep,
     CertificateStep,

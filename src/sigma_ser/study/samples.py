@@ -9,7 +9,8 @@ from sigma_ser.core.records import Records
 from sigma_ser.core.utterance import Utterance
 from sigma_ser.corpora.samples import by_length, stratified
 
-from .config import WAVEFORM, StudyConfig, Surface
+from .config import StudyConfig
+from .sections import WAVEFORM, Surface
 from .steps import Part
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from sigma_ser.core.files import safe_name
 from sigma_ser.core.utterance import Utterance
 
 from .budgets import PlannedBudget
-from .config import CONSENSUS, FEATURES, UNIVERSAL, WAVEFORM, StudyConfig, Surface
+from .config import StudyConfig
+from .sections import CONSENSUS, FEATURES, UNIVERSAL, WAVEFORM, Surface
 
 if TYPE_CHECKING:
     from sigma_ser.corpora.folds import Fold

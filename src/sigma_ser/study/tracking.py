@@ -16,7 +16,8 @@ from sigma_ser.evaluate.result_names import cell_names, flattened, victim_names
 from sigma_ser.runs.files import read_objects
 from sigma_ser.runs.layout import RunLayout
 
-from .config import StudyConfig, TrackingSection
+from .config import StudyConfig
+from .sections import TrackingSection
 
 
 class Tracker(Protocol):
