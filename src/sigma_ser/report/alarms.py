@@ -1,4 +1,4 @@
-"""Alarms on the page and as a table of a paper: how well explanations give attacks away."""
+"""Alarms on the page and as a table of a paper: how well explanations reveal attacks."""
 
 from __future__ import annotations
 
