@@ -27,8 +27,8 @@ class SparsePGD(SparseAttack):
     steps.
 
     Where whole frames, channels or segments may change, a unit is ranked by the sum over the masks
-    of its elements. With `structured` it has one mask logit, as the groups of version 3 of the
-    paper (arXiv 2405.05075); the paper's overlapping patches have no counterpart among the units.
+    of its elements. With `structured` it has one mask logit. Version 3 of the paper (arXiv
+    2405.05075) has a structured form, too; its code is not published, and this form is ours.
 
     Args:
         steps: number of gradient steps, at least 1.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -84,15 +84,9 @@ def _on_surface(rows: pl.DataFrame, surface: str, beginning: str) -> str:
     import polars as pl
 
     cases = worst_case(rows).drop_nulls("worst_case_asr")
-    cases = cases.sort("sparsity", "epsilon", "budget_snr", descending=[False, False, True])
     if not len(cases):
         return "It classifies none of the attacked recordings correctly, so no attack is possible."
-    most = cases["worst_case_asr"].max()
-    # The smallest budget that misclassifies half of them is more informative than the largest.
-    case_table = cases.filter(pl.col("worst_case_asr") >= 0.5).head(1)
-    if not len(case_table):
-        case_table = cases.filter(pl.col("worst_case_asr") == most).head(1)
-    (case,) = case_table.to_dicts()
+    case = _most_informative(cases.to_dicts())
     same = [pl.col(name).eq_missing(case[name]) for name in ("sparsity", "epsilon", "budget_snr")]
     here = rows.filter(same)
     sentence = (
@@ -131,18 +125,22 @@ def _size(case: Mapping[str, Any]) -> tuple[float, float, float]:
     return case["sparsity"], case["epsilon"] or 0.0, -(case["budget_snr"] or 0.0)
 
 
-def under_attack(record: Mapping[str, Any]) -> str:
-    """What the strongest attack achieves at each surface, as sentences; empty without a rate.
+def _most_informative(cases: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The smallest budget at which half of the utterances are misclassified.
 
-    The budget of a surface is the smallest at which half of the utterances are misclassified;
-    where there is none, the one with the largest share.
+    Where there is none, the smallest with the largest share.
     """
+    cases = sorted(cases, key=_size)
+    half = [case for case in cases if case["worst_case_asr"] >= 0.5]
+    return half[0] if half else max(cases, key=lambda case: case["worst_case_asr"])
+
+
+def under_attack(record: Mapping[str, Any]) -> str:
+    """What the strongest attack achieves at each surface, as sentences; empty without a rate."""
     lines = [line for line in record["attacks"] if line["worst_case_asr"] is not None]
     sentences = []
     for surface in dict.fromkeys(line["surface"] for line in lines):
-        here = [line for line in lines if line["surface"] == surface]
-        half = [line for line in here if line["worst_case_asr"] >= 0.5]
-        case = min(half, key=_size) if half else max(here, key=lambda line: line["worst_case_asr"])
+        case = _most_informative([line for line in lines if line["surface"] == surface])
         sentences.append(
             f"An attacker who may change {_change(case)} gets {case['flipped']} of "
             f"{case['utterances']} recordings misclassified ({100 * case['worst_case_asr']:.0f} %)."

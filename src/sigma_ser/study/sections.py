@@ -40,6 +40,8 @@ SOURCES = (OWN, FEATURES, WAVEFORM, OTHERS, CONSENSUS, UNIVERSAL)
 
 
 class Section(BaseModel):
+    """A section whose keys are all known."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
