@@ -158,7 +158,8 @@ def _work(layout: RunLayout) -> None:
                 plan = plan_study(config, inputs, progress, digests)
             inputs.clear()  # as in `run`
             slack.give_back()
-            scheduler = Scheduler(layout, Shared(_claims(layout)), progress)
+            device = config.evaluation.device
+            scheduler = Scheduler(layout, Shared(_claims(layout)), progress, device)
             for name, tasks in stages(plan, layout):
                 scheduler.stage(name, tasks)
 

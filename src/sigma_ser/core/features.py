@@ -139,8 +139,13 @@ class FeatureBatch:
         )
 
     def to(self, device: torch.device | str) -> FeatureBatch:
-        """The same batch on another device."""
-        return FeatureBatch(self.x.to(device), self.lengths.to(device), self.ids)
+        """The same batch on another device; the batch itself where it is there already."""
+        if torch.device(device) == self.device:
+            return self
+        # From pinned memory, a copy to an accelerator does not wait for work that is queued there.
+        pinned = torch.device(device).type == "cuda" and self.device.type == "cpu"
+        x = self.x.pin_memory() if pinned else self.x
+        return FeatureBatch(x.to(device, non_blocking=pinned), self.lengths.to(device), self.ids)
 
 
 def _counts(lengths: Tensor) -> bool:

@@ -84,7 +84,7 @@ def round_trip(
         encoder: of the victim's features.
         victim: on these features.
         waves: `(B, S, 1)`, 16 kHz, full scale at 1.
-        labels: true classes `(B,)`, which `random` needs.
+        labels: true classes `(B,)`, which `random` needs, on the device of the victim.
         dtype: type of the features that the victim is otherwise given.
         random: whether the logits of the victim are random; then the class of most passes counts.
 
@@ -97,7 +97,7 @@ def round_trip(
     classes = []
     found = features_of(encoder, victim, from_files(waves), dtype=dtype)
     for features, name, label in zip(found, waves.ids, labels, strict=True):
-        alone = pad([features], [name])
+        alone = pad([features], [name]).to(labels.device)
         with torch.inference_mode():
             classes.append(
                 majority(victim, alone, label[None])

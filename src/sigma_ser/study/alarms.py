@@ -102,15 +102,15 @@ def fit_part(task: PartTask, step: AlarmStep, artifacts: Artifacts) -> dict[str,
     )
     clean, attacked = [torch.zeros(0, 5)], [torch.zeros(0, 5)]
     for batch, labels in _recognised(step_batches(task, artifacts)):
-        clean.append(found(batch))
+        clean.append(found(batch).cpu())
         for name, settings in step.fitted_on:
             seeds = utterance_seeds(batch.ids, task.seed, "alarm", name)
             attack, budget = make_attack(name, **settings), step.budget.of(batch)
             result = attack(found.victim, batch, labels, budget, seeds=seeds)
-            attacked.append(found(result.features(batch))[result.success])
+            attacked.append(found(result.features(batch))[result.success].cpu())
     alarms = fit_alarms(found, torch.cat(clean), torch.cat(attacked))
     return {
-        "class_maps": found.class_maps,
+        "class_maps": found.class_maps.cpu(),
         "weight": torch.stack([alarms[kind].weight for kind in KINDS]),
         "bias": torch.tensor([alarms[kind].bias for kind in KINDS], dtype=torch.float64),
     }

@@ -22,6 +22,7 @@ from sigma_ser.core.errors import ConfigError, DamagedRunError, VictimError
 from sigma_ser.core.files import content_key, safe_name
 from sigma_ser.encoders.encoder import Encoder, load_encoder
 from sigma_ser.encoders.store import FeatureStore
+from sigma_ser.execution.devices import CPU, moved
 from sigma_ser.execution.memory import Slack
 from sigma_ser.explainers.explanation import make_explainer
 from sigma_ser.masks.bank import MaskBank
@@ -43,15 +44,17 @@ class Artifacts:
 
     Args:
         layout: of the run folder.
+        device: on which the victims compute.
     """
 
-    def __init__(self, layout: RunLayout) -> None:
+    def __init__(self, layout: RunLayout, device: torch.device = CPU) -> None:
         self.layout = layout
+        self.device = device
         self.digests = Digests(layout)
         self._slack = Slack()
         # As many as the tasks of one worker take turns with.
         self._store = lru_cache(maxsize=4)(FeatureStore)
-        self._encoder = lru_cache(maxsize=2)(_open_encoder)
+        self._encoder = lru_cache(maxsize=2)(self._open_encoder)
         self._victim = lru_cache(maxsize=8)(self._open_victim)
         self._bank = lru_cache(maxsize=16)(self._open_bank)
         self._seconds = lru_cache(maxsize=16)(self._read_seconds)
@@ -138,10 +141,18 @@ class Artifacts:
             )
         return torch.tensor([known.index(name) for name in class_names])[labels]
 
+    def _open_encoder(self, opens: tuple[tuple[str, Any], ...]) -> Encoder:
+        here = {} if self.device == CPU else {"device": str(self.device)}
+        return load_encoder(**dict(opens) | here)
+
     def _open_victim(self, step: VictimStep) -> tuple[Victim, FeatureStore]:
         if step.on_features is not None:
             below, view = self._victim(step.on_features)
             return on_waveform(self.encoder(step.setting), below), view
+        loaded, view = self._load_victim(step)
+        return moved(loaded, self.device), view
+
+    def _load_victim(self, step: VictimStep) -> tuple[Victim, FeatureStore]:
         store = self.store(step.setting)
         if step.source is None:
             folder = self.layout.victim(step.folder)
@@ -174,11 +185,12 @@ class Artifacts:
         # On the waveform the key of the features stands for the encoder that belongs to the victim.
         below = victim if victim.on_features is None else victim.on_features
         surface = "" if victim.on_features is None else f"{setting.surface}/"
+        place = "" if self.device == CPU else f"{self.device.type}/"
         return MaskBank(
             self.layout.mask_banks,
             make_explainer(explainer, **json.loads(settings)),
             self.victim(victim),
-            features=surface + setting.features,
+            features=place + surface + setting.features,
             fingerprint=fingerprint_of(self.victim(below)),
             seed=seed,
             record=self.digests,
@@ -191,10 +203,6 @@ class Artifacts:
             self.digests.check(part)
             seconds |= read_object(part, {"seconds": dict}, MAKE_ANEW)["seconds"]
         return seconds
-
-
-def _open_encoder(opens: tuple[tuple[str, Any], ...]) -> Encoder:
-    return load_encoder(**dict(opens))
 
 
 def open_source(source: str, layer: str, settings: Mapping[str, Any]) -> Victim:

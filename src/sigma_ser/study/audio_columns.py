@@ -81,7 +81,7 @@ def _recognised_before(here: StepBatch, *, random: bool) -> Int[Tensor, "B"]:
         # An utterance is encoded and classified alone, so its class is the same in any batch.
         found = recognised(here, here.batch.x)
         known.update(zip(here.batch.ids, found.tolist(), strict=True))
-    return torch.tensor([known[name] for name in here.batch.ids])
+    return torch.tensor([known[name] for name in here.batch.ids], device=here.labels.device)
 
 
 def _quality(batch: FeatureBatch, x_adv: Float[Tensor, "B S 1"]) -> AudioQuality:

@@ -117,7 +117,8 @@ def step_batch(artifacts: Artifacts, task: PartTask, victim: VictimStep, rows: s
     ids = [utterance.id for utterance in task.utterances[rows]]
     labels = artifacts.class_indices(victim, view.labels(ids), view.class_names)
     batch = view.batch(ids) if victim.on_features is None else waves_of(task.utterances[rows])
-    return StepBatch(artifacts, task, batch, labels, rows)
+    place = artifacts.device
+    return StepBatch(artifacts, task, batch.to(place), labels.to(place), rows)
 
 
 def _mask(here: StepBatch, mask: MaskStep, budget: Budget, scope: int) -> Bool[Tensor, "B T D"]:

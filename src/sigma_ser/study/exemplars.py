@@ -133,10 +133,10 @@ def exemplar(task: PartTask, step: ExemplarStep, artifacts: Artifacts) -> Exempl
         probabilities_after=scores[1],
         waveform=read_utterance(utterance),
         frame_seconds=source.victim.setting.frame_seconds,
-        saliency_before=maps[0][0].numpy(),
-        saliency_after=maps[1][0].numpy(),
-        mask=allowed[0].numpy(),
-        delta=delta[0].numpy(),
+        saliency_before=maps[0][0].cpu().numpy(),
+        saliency_after=maps[1][0].cpu().numpy(),
+        mask=allowed[0].cpu().numpy(),
+        delta=delta[0].cpu().numpy(),
         perturbed=changed.samples,
         snr=changed.quality.get("snr"),
         pesq=changed.quality.get("pesq"),
@@ -166,7 +166,7 @@ class _Changed:
 
 def _recorded(before: FeatureBatch, x_adv: Float[Tensor, "1 S 1"]) -> _Changed:
     """A perturbed wave as a recording of 16 bits, with its measured quality."""
-    samples = quantised(x_adv[0, :, 0].numpy())
+    samples = quantised(x_adv[0, :, 0].cpu().numpy())
     x = torch.from_numpy(wave_of(samples)).to(before.x)[None, :, None]
     scores = {"snr": snr(before.x, x, before.lengths)}
     try:
@@ -192,9 +192,9 @@ def _probabilities(here: StepBatch, source: AttackStep, batch: FeatureBatch) -> 
         victim, setting = artifacts.victim(source.victim.on_features), source.victim.setting
         dtype = str(artifacts.store(setting).card["dtype"])
         found = features_of(artifacts.encoder(setting), victim, from_files(batch), dtype=dtype)
-        batch = pad(found, batch.ids)
+        batch = pad(found, batch.ids).to(batch.device)
     with torch.inference_mode():
-        probabilities: np.ndarray = victim(batch.x, batch.lengths).softmax(1)[0].numpy()
+        probabilities: np.ndarray = victim(batch.x, batch.lengths).softmax(1)[0].cpu().numpy()
     return probabilities
 
 

@@ -15,6 +15,7 @@ from sigma_ser.core.places import Places
 from sigma_ser.core.settings import check_settings
 from sigma_ser.encoders.encoder import load_encoder
 from sigma_ser.evaluate.alarm.evasion import AlarmEvasion
+from sigma_ser.execution.devices import executor_settings
 from sigma_ser.execution.executor import Executor, load_executor
 from sigma_ser.explainers.explanation import make_explainer
 from sigma_ser.victims.checkpoint import make_head
@@ -45,7 +46,9 @@ def check_names(study: LoadedStudy) -> Executor:
     """
     config, places = study.config, study.places
     with places.errors_at("executor", keys=config.executor.settings, name="name"):
-        executor = load_executor(config.executor.name, **config.executor.settings)
+        name = config.executor.name
+        settings = executor_settings(config.evaluation.device, name, config.executor.settings)
+        executor = load_executor(name, **settings)
     for number, corpus in enumerate(config.corpus or ()):
         with places.errors_at("corpus", number, "name"):
             registry.get("corpus", corpus.name)

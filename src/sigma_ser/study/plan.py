@@ -115,7 +115,10 @@ class _Planner:
         self.replays: dict[str, ReplayStep] = {}
 
     def key(self, kind: str, *parts: Any) -> str:
-        return content_key([kind, self.versions, *parts])
+        device = self.study.evaluation.device
+        # Heads are trained on the CPU, so one victim serves every device.
+        here = [] if device == "cpu" or kind in ("victim", "loaded") else [device]
+        return content_key([kind, self.versions, *parts, *here])
 
     def plan(self) -> Plan:
         attacked = [

@@ -266,7 +266,7 @@ class _Call:
         write_json(layout.provenance, provenance(inputs), digests.seal)
         inputs.clear()  # the recordings of a large corpus would stay in memory during the attacks
         slack.give_back()
-        scheduler = Scheduler(layout, self.executor, self.progress)
+        scheduler = Scheduler(layout, self.executor, self.progress, self.config.evaluation.device)
         for name, tasks in stages(plan, layout):
             scheduler.stage(name, tasks)
         slack.give_back()

@@ -96,11 +96,15 @@ class Scheduler:
         layout: of the run folder.
         executor: runs the tasks.
         progress: is informed of stages and steps.
+        device: where victims are explained and attacked.
     """
 
-    def __init__(self, layout: RunLayout, executor: Executor, progress: Progress) -> None:
+    def __init__(
+        self, layout: RunLayout, executor: Executor, progress: Progress, device: str = "cpu"
+    ) -> None:
         self.failures: list[Failure] = []
         self._layout = layout
+        self._worker = Worker(layout, device)
         self._executor = executor
         self._progress = progress
 
@@ -130,7 +134,7 @@ class Scheduler:
             places = list(tries)
             waiting = [tasks[at] for at in places]
             try:
-                for place, fault in self._executor.completed(Worker(self._layout), waiting):
+                for place, fault in self._executor.completed(self._worker, waiting):
                     at = places[place]
                     if fault is None:
                         del tries[at]

@@ -254,6 +254,9 @@ class EvaluationSection(Section):
         None, min_length=1, description="attack exactly these utterances of the test part"
     )
     batch_size: int = Field(32, ge=1)
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="where victims are explained and attacked; heads are trained on the CPU"
+    )
     seed: Seed = 0
     exemplars: int = Field(3, ge=0, description="number of utterances shown in full in the report")
     exemplar_sounds: StrictBool | None = Field(

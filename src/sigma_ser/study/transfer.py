@@ -91,7 +91,8 @@ class Perturbations:
         x = batch.x.clone()
         for row, (name, length) in enumerate(zip(batch.ids, batch.lengths.tolist(), strict=True)):
             flat = x[row, :length].reshape(-1)
-            flat[self._tensors[f"{name}/places"].long()] = self._tensors[f"{name}/values"]
+            places = self._tensors[f"{name}/places"].long()
+            flat[places.to(x.device)] = self._tensors[f"{name}/values"].to(x.device)
             x[row, :length] = flat.view(length, -1)
         return x
 

@@ -23,6 +23,7 @@ from sigma_ser.core.errors import ConfigError, RunError, SigmaError, StoreError
 from sigma_ser.core.files import Seal, whole_file, write_json, write_tensors
 from sigma_ser.core.rows import schema
 from sigma_ser.evaluate.consistency.floor import consistency_floor
+from sigma_ser.execution.devices import ready
 from sigma_ser.execution.executor import Fault
 from sigma_ser.explainers.relative_time import fold
 from sigma_ser.runs.layout import RunLayout
@@ -66,6 +67,7 @@ class Worker:
     """Does tasks of one run; entered once in each worker process, it keeps artefacts open."""
 
     layout: RunLayout
+    device: str = "cpu"
     _opened: list[Artifacts] = field(default_factory=list, compare=False, repr=False)
 
     @property
@@ -75,7 +77,7 @@ class Worker:
         return (__name__, "scipy.stats", *(name for name in models if ".modeling_" in name))
 
     def __enter__(self) -> Worker:
-        self._opened.append(Artifacts(self.layout))
+        self._opened.append(Artifacts(self.layout, ready(self.device)))
         return self
 
     def __exit__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -169,6 +170,17 @@ class WrappedVictim:
                 "such as `return self.model(x, lengths).logits`"
             )
         return output
+
+    def to(self, device: torch.device | str) -> WrappedVictim:
+        """A copy of the victim on another device, where batches must be as well.
+
+        Args:
+            device: such as `"cuda"`.
+        """
+        there = copy.copy(self)
+        there.module = copy.deepcopy(self.module).to(device)
+        there.mean, there.scale = self.mean.to(device), self.scale.to(device)
+        return there
 
     def __repr__(self) -> str:
         return (

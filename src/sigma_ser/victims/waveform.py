@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Float, Int
@@ -65,6 +65,13 @@ class WaveformModel(nn.Module):
                 )
             )  # fmt: skip
         return torch.cat(logits)[order.argsort().to(x.device)]
+
+    def to(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse to move: the encoder keeps its device."""
+        raise VictimError(
+            "a victim on the waveform computes where its encoder does; use "
+            "ss.load_encoder(..., device=...) and ss.on_waveform(encoder, victim.to(device))"
+        )
 
     def features(self, batch: FeatureBatch) -> FeatureBatch:
         """The features of waves `(B, S, 1)` as the victim behind the encoder receives them."""

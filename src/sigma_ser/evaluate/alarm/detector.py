@@ -80,7 +80,7 @@ def fit_alarm(
         raise ExplainerError(
             "an alarm is fitted on clean and on attacked inputs, and one of both is empty"
         )
-    values = torch.cat([clean, attacked]).double().numpy()
+    values = torch.cat([clean, attacked]).double().cpu().numpy()
     mean, deviation = values.mean(0), values.std(0)
     deviation = np.where(deviation > 0, deviation, 1.0)
     chosen = np.array([name in used for name in FEATURES])
