@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .allowed import Allowed
+from .parabolas import curved_scores
 from .relaxation import FrameScores, counts_to_bound, damage_of_counts, element_scores
 from .sharing import worst_split
 
@@ -40,6 +41,7 @@ def damage_of_frames(
         for count in counts_of_frames(allowed)
         for near in _NEAR
     ]
+    parts += curved_scores(weight, h, coefficients, radius, counts_of_frames(allowed))
     return worst_damage(parts, allowed)
 
 

@@ -30,7 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 # Closer together where the optimal split of small budgets lies.
-_COUNTS = (1, 2, 4, 8, 16, 64, 256, 1024)
+_COUNTS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
 # Units whose share of active frames exceeds this divided by the count go into one quadratic form.
 _TOGETHER = 4.0
 
@@ -103,11 +103,11 @@ def element_scores(  # noqa: PLR0917 - the symbols of the module's formulas
     scores = (linear.abs() + 0.5 * kink @ weight.abs()) * radius
     if squares is not None:
         follows = torch.where(active, 1.0, beyond).square()
-        scores = scores + _square_scores(weight, follows, squares, radius, most)
+        scores = scores + square_scores(weight, follows, squares, radius, most)
     return FrameScores(most, scores, price)
 
 
-def _square_scores(
+def square_scores(
     weight: Float[Tensor, "H D"],
     follows: Float[Tensor, "T H"],
     squares: Float[Tensor, "J H"],
