@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 import sigma_ser as ss
 from sigma_ser.certificates.mlp import MLPBound
+from sigma_ser.certificates.parabolas import curved_scores
 from sigma_ser.certificates.relaxation import element_scores, quadratic_scores
-from sigma_ser.certificates.sharing import worst_split
+from sigma_ser.certificates.sharing import worst_choice, worst_split
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.testing import check_certificate
@@ -198,6 +199,36 @@ def test_scores_bound_the_damage_of_every_change(seed: int, most: int, near: flo
 
 
 @settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), most=st.integers(1, 4))
+def test_parabolas_bound_the_damage_of_every_change(seed: int, most: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    weight = torch.randn(5, 4, generator=rng, dtype=torch.float64)
+    h, c = torch.randn(2, 3, 5, generator=rng, dtype=torch.float64)
+    radius = torch.rand(3, 4, generator=rng, dtype=torch.float64)
+    (part,) = curved_scores(weight, h, c[None], radius, [most])
+    changes = torch.rand(200, 3, 4, generator=rng, dtype=torch.float64) * 2 - 1
+    changes[::2] = torch.sign(changes[::2])
+    changes *= (torch.rand(200, 3, 4, generator=rng).argsort(2) < most) * radius
+    damage = -(((h + changes @ weight.T).relu() - h.relu()) * c).sum(2)
+    allowed = (part.scores[0] * (changes != 0)).sum(2) + part.price[0]
+    assert bool((damage <= allowed + 1e-12).all())
+
+
+def test_many_changes_of_a_frame_are_bounded_together() -> None:
+    # Chords let every unit reach its own extreme; the squares of all units are bounded as one.
+    rng = torch.Generator().manual_seed(0)
+    weight = torch.randn(128, 192, generator=rng, dtype=torch.float64) / 10
+    h, c = torch.randn(2, 1, 128, generator=rng, dtype=torch.float64)
+    radius = torch.ones(1, 192, dtype=torch.float64)
+    (curved,) = curved_scores(weight, 2 * h, c[None], radius, [48])
+    chords = element_scores(weight, 2 * h, c[None], radius, 48)
+    bounds = [
+        float(part.scores.topk(48).values.sum() + part.price.sum()) for part in (curved, chords)
+    ]
+    assert bounds[0] < 0.75 * bounds[1]
+
+
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), most=st.integers(1, 6))
 def test_scores_bound_a_quadratic_form(seed: int, most: int) -> None:
     rng = torch.Generator().manual_seed(seed)
@@ -236,6 +267,28 @@ def test_the_split_bounds_every_split(seed: int, k: int) -> None:
         for j in range(2)
     ]
     assert torch.allclose(worst_split(concave, k), torch.tensor(exact).double(), atol=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), k=st.integers(1, 5))
+def test_the_choice_bounds_every_choice_of_elements(seed: int, k: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    frames, channels, shares = 4, 2, torch.tensor([0.25, 0.5, 0.25]).double()
+    levels = [
+        (most, torch.rand(1, frames, 3, channels, generator=rng, dtype=torch.float64) * most)
+        for most in (1, 3, 6)
+    ]
+    bound = float(worst_choice(levels, shares, k)[0])
+    for chosen in itertools.combinations(range(frames * channels), k):
+        changed = torch.zeros(frames + 2, channels, dtype=torch.float64)
+        changed[1:-1].view(-1)[list(chosen)] = 1
+        windows = changed.unfold(0, 3, 1).mT
+        best = torch.full((frames,), -torch.inf, dtype=torch.float64)
+        for most, scores in levels:
+            fits = windows.sum((1, 2)) <= most
+            found = (scores[0] * windows).sum((1, 2))
+            best = torch.where(fits, torch.maximum(best, found), best)
+        assert float(best.sum()) <= bound + 1e-9
 
 
 def test_certified_and_fooled_are_disjoint(batch: FeatureBatch, half_mask: Tensor) -> None:

@@ -12,7 +12,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor
 
 import sigma_ser as ss
-from sigma_ser.certificates.sharing import worst_split
+from sigma_ser.certificates.sharing import worst_choice
 from sigma_ser.certificates.windows import TwoConvolutions, convolved
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.features import FeatureBatch
@@ -39,8 +39,9 @@ def test_windows_bound_the_damage_of_every_change(seed: int, most: int, frames: 
     most = min(most, layers.capacity)
     if most == 0:
         return
-    windows, scores = layers.damage_of_windows(sorted({1, most}))
-    bound = worst_split(windows, layers.width * most)
+    counts = sorted({1, most})
+    windows, scores = layers.damage_of_windows(counts)
+    bound = worst_choice(list(zip(counts, windows, strict=True)), layers.shares, most)
     changes = normal(300, frames * 2).clamp(-1, 1)
     changes[::2] = torch.sign(changes[::2])
     # At most `most` elements that may change at all.

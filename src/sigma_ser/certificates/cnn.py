@@ -12,12 +12,12 @@ from torch import Tensor
 from sigma_ser.victims.heads import CNN
 
 from .allowed import Allowed
-from .sharing import worst_split
+from .sharing import worst_choice
 from .structure import KnownHead, weight_and_bias
 from .windows import TwoConvolutions, convolved
 
 # Numbers of elements of a window at which bounds are computed, in units of their mean.
-_SHARES = (0.25, 0.5, 1.0, 2.0, 4.0)
+_SHARES = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,5 +69,7 @@ class CNNBound:
         mean = layers.width * elements / len(allowed.x)
         counts = sorted({min(most, math.ceil(mean * share)) for share in _SHARES} | {most})
         windows, scores = layers.damage_of_windows(counts)
-        split = worst_split(windows, layers.width * elements)
-        return torch.minimum(split, allowed.largest(scores))
+        levels = list(zip(counts, windows, strict=True))
+        return torch.minimum(
+            worst_choice(levels, layers.shares, elements), allowed.largest(scores)
+        )

@@ -13,7 +13,6 @@ from sigma_ser.victims.heads import MLP
 from .allowed import Allowed
 from .branching import Kinks, damage_by_branches
 from .frames import counts_of_frames, worst_damage
-from .parabolas import curved_scores
 from .relaxation import element_scores, reach_of_units
 from .structure import KnownHead, weight_and_bias
 
@@ -240,10 +239,12 @@ class _Pooled:
         slope = upward / self.about + by_deviation.clamp(max=0.0) / self.deviation
         linear = by_mean[:, None, :] + slope[:, None, :] * (self.h.relu() - self.mean)
         squares = (upward / (2 * self.about) + square[:, None]) / frames
-        counts = counts or counts_of_frames(self.allowed)
-        layer = (self.weight, self.h, -linear / frames, self.radius)
-        parts = [element_scores(*layer, count, squares=squares) for count in counts]
-        parts += curved_scores(*layer, counts, squares)
+        parts = [
+            element_scores(
+                self.weight, self.h, -linear / frames, self.radius, count, squares=squares
+            )
+            for count in counts or counts_of_frames(self.allowed)
+        ]
         return price + worst_damage(parts, self.allowed)
 
     def rises(self, forms: Float[Tensor, "J P"], *, coarse: bool = False) -> Float[Tensor, "J"]:

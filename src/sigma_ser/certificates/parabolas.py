@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .relaxation import FrameScores, quadratic_scores, square_scores
+from .relaxation import FrameScores, quadratic_scores
 
 # Values of `w` that are tried, in units of the median of `|h|`.
 _WIDTHS = (0.05, 0.1, 0.2, 0.3, 0.45, 0.65, 0.9, 1.3, 1.8, 2.5)
@@ -36,7 +36,6 @@ def curved_scores(
     coefficients: Float[Tensor, "J T H"],
     radius: Float[Tensor, "T D"],
     counts: list[int],
-    squares: Float[Tensor, "J H"] | None = None,
 ) -> list[FrameScores]:
     """Score every element of every frame for `J` margins, with parabolas above the kinks.
 
@@ -46,7 +45,6 @@ def curved_scores(
         coefficients: derivative of each margin by each activation.
         radius: largest change of each element.
         counts: numbers of elements of a frame that may change.
-        squares: `e >= 0`, weights of the squared change of each activation, part of the damage.
 
     Returns:
         For each count the scores for at most so many changed elements in each frame.
@@ -68,8 +66,5 @@ def curved_scores(
         slope, price = parabola(distance, width)
         scores = ((tangent + toward * kinks * slope) @ weight).abs() * radius
         scores = scores + form[:, None, :] * share / (4 * width)
-        if squares is not None:
-            follows = torch.ones_like(h)
-            scores = scores + square_scores(weight, follows, squares, radius, count)
         found.append(FrameScores(count, scores, (kinks * price).sum(2)))
     return found

@@ -103,11 +103,11 @@ def element_scores(  # noqa: PLR0917 - the symbols of the module's formulas
     scores = (linear.abs() + 0.5 * kink @ weight.abs()) * radius
     if squares is not None:
         follows = torch.where(active, 1.0, beyond).square()
-        scores = scores + square_scores(weight, follows, squares, radius, most)
+        scores = scores + _square_scores(weight, follows, squares, radius, most)
     return FrameScores(most, scores, price)
 
 
-def square_scores(
+def _square_scores(
     weight: Float[Tensor, "H D"],
     follows: Float[Tensor, "T H"],
     squares: Float[Tensor, "J H"],

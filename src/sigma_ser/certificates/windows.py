@@ -97,54 +97,63 @@ class TwoConvolutions:
 
     def damage_of_windows(
         self, counts: list[int]
-    ) -> tuple[Float[Tensor, "J T N"], Float[Tensor, "J T D"]]:
-        """Bound the damage of each window by its number of changed elements.
+    ) -> tuple[list[Float[Tensor, "J T W D"]], Float[Tensor, "J T D"]]:
+        """Bound the damage of each window by the elements that change in it.
 
         Args:
             counts: numbers of elements at which bounds are computed; the last one is the largest
                 number of elements of a window that may change.
 
         Returns:
-            For each margin, window and number of elements, from 0 to the last count, a bound. And
-            the scores of single elements: their sum bounds the damage of any change.
+            For each count the score of each element in each window. While at most so many elements
+            of a window change, their scores add up to a bound of its damage. And the scores of
+            single elements without windows: their sum bounds the damage of any change.
         """
         margins, frames = len(self.gain), self.h1.shape[1]
-        table = self.gain.new_full((margins, frames, counts[-1] + 1), torch.inf)
-        table[..., 0] = 0.0
         half = self.width // 2
-        signed = self.gain.new_zeros(margins, frames + 2 * half, self.first.shape[1])
-        spread = torch.zeros_like(signed)
-        shared = self.windows_of(self.linear / self._windows_of_frame()[:, None])
+        whole = self.gain.new_zeros(2, margins, frames + 2 * half, self.first.shape[1])
+        shared = self._shared_linear()
         radius = self.windows_of(self.radius)
         kinks = [_Kinks.of(self, count) for count in counts]
+        found = [torch.zeros_like(shared) for _ in counts]
         size = max(1, _AT_ONCE // (len(self.h2) * self.width * self.first.shape[1]))
         for start in range(0, frames, size):
             here = torch.arange(start, min(start + size, frames))
             effect = self._effect(here) * radius[here, None]
             ordered = effect.abs().flatten(2).topk(counts[-1], 2).values.cumsum(2)
-            for kink in kinks:
+            for kink, scores in zip(kinks, found, strict=True):
                 reach = kink.reach_of_second(here, effect, ordered[..., kink.most - 1])
-                up, around = kink.scores(here, effect, reach)
-                scores = (shared[:, here] * radius[here] + up).abs() + around
-                best = scores.flatten(2).topk(kink.most, 2).values.cumsum(2)
-                known = table[:, here, 1 : kink.most + 1]
-                table[:, here, 1 : kink.most + 1] = torch.minimum(known, best)
+                up, down = kink.scores(here, effect, reach)
+                scores[:, here] = torch.maximum(shared[:, here] + up, down - shared[:, here])
             for at, frame in enumerate(here.tolist()):
                 # Those of the last, and largest, count hold for every change.
-                signed[:, frame : frame + self.width] += up[:, at]
-                spread[:, frame : frame + self.width] += around[:, at]
-        inner = slice(half, half + frames)
-        return table, (self.linear * self.radius + signed[:, inner]).abs() + spread[:, inner]
+                whole[0, :, frame : frame + self.width] += up[:, at]
+                whole[1, :, frame : frame + self.width] += down[:, at]
+        up, down = whole[:, :, half : half + frames]
+        linear = self.linear * self.radius
+        return found, torch.maximum(linear + up, down - linear)
+
+    @property
+    def shares(self) -> Float[Tensor, "W"]:
+        """The part of an element that each of its windows counts, by its place in the window.
+
+        Proportional to the number of frames of the first layer through which it has an effect.
+        """
+        places = torch.arange(self.width) - self.width // 2
+        share = (self.first.shape[2] - places.abs()).double()
+        return share / share.sum()
+
+    def _shared_linear(self) -> Float[Tensor, "J T W D"]:
+        """The linear part of each element in the windows that contain it, whose sum it is."""
+        half, frames = self.width // 2, self.h1.shape[1]
+        # Frames at the ends lie in fewer windows.
+        counted = conv1d(self.gain.new_ones(1, 1, frames), self.shares[None, None], padding=half)
+        return self.windows_of(self.linear * self.radius / counted[0].T) * self.shares[:, None]
 
     def windows_of(self, values: Float[Tensor, "*J T D"]) -> Float[Tensor, "*J T W D"]:
         """The frames of each window; zero outside the utterance."""
         half = self.width // 2
         return pad(values, (0, 0, half, half)).unfold(-2, self.width, 1).transpose(-1, -2)
-
-    def _windows_of_frame(self) -> Float[Tensor, "T"]:
-        """The number of windows that contain each frame."""
-        frames = torch.arange(self.h1.shape[1])
-        return ((frames[:, None] - frames).abs() <= self.width // 2).sum(1).double()
 
     def near(self, values: Float[Tensor, "H T"]) -> Float[Tensor, "T K H"]:
         """The `K` frames of the first layer that each frame of the second sees; else zero."""
@@ -236,8 +245,8 @@ class _Kinks:
         here: Int[Tensor, "N"],
         effect: Float[Tensor, "N G W D"],
         reach: Float[Tensor, "N G"],
-    ) -> tuple[Float[Tensor, "J N W D"], Float[Tensor, "J N W D"]]:
-        """Damage beyond the kinks: `sum_e (signed_e delta_e + spread_e |delta_e|)` at most."""
+    ) -> tuple[Float[Tensor, "J N W D"], ...]:
+        """Damage beyond the kinks of each element, for its largest and its smallest value."""
         layers, half = self.layers, self.layers.second.shape[2] // 2
         toward = layers.toward2[:, here].T
         share = beyond_kink(layers.h2[:, here].T, reach)
@@ -245,15 +254,39 @@ class _Kinks:
         flat = effect.flatten(2)
         signed = 0.5 * torch.einsum("jng,nge->jne", kink * toward, flat)
         spread = 0.5 * torch.einsum("jng,nge->jne", kink, flat.abs())
+        shape = (*signed.shape[:2], layers.width, layers.radius.shape[1])
         up, down = layers.second.clamp(min=0.0), (-layers.second).clamp(min=0.0)
         first = torch.einsum("jng,ghk->jnkh", kink * (toward > 0), up)
         first += torch.einsum("jng,ghk->jnkh", kink * (toward < 0), down)
         # A unit of the first layer counts once for the clean slopes: in the window around it.
         first[:, :, half] += layers.slope1.clamp(min=0.0).transpose(1, 2)[:, here]
-        beyond = 0.5 * first * self.share1[here]
-        shape = (*signed.shape[:2], layers.width, layers.radius.shape[1])
-        radius = layers.windows_of(layers.radius)[here]
-        directed = (beyond * layers.near(layers.toward1)[here]).flatten(0, 1)
-        signed = signed.view(shape) + layers.composed(directed).view(shape) * radius
-        around = layers.composed(beyond.flatten(0, 1), absolute=True).view(shape)
-        return signed, spread.view(shape) + around * radius
+        return tuple(
+            (spread + sign * signed).view(shape) + self._beyond_first(here, first, sign)
+            for sign in (1.0, -1.0)
+        )
+
+    def _beyond_first(
+        self, here: Int[Tensor, "N"], weight: Float[Tensor, "J N K H"], sign: float
+    ) -> Float[Tensor, "J N W D"]:
+        """The parts beyond the kinks of the first layer, in the windows of frames.
+
+        By convexity `(sum_d u_d - |h|)_+ <= sum_d (u_d - |h| / n)_+` for `n` elements.
+        """
+        layers = self.layers
+        hidden, channels, width = layers.first.shape
+        half = width // 2
+        kernel = layers.first.permute(0, 2, 1)
+        radius = pad(layers.radius, (0, 0, width - 1, width - 1)).unfold(0, width, 1).mT
+        distance, toward = (
+            pad(one, (half, half)).T for one in (layers.h1.abs() / self.most, layers.toward1)
+        )
+        near = torch.arange(int(here[0]), int(here[-1]) + width)
+        moved = (sign * toward[near])[:, :, None, None] * kernel * radius[near][:, None]
+        beyond = (moved - distance[near][:, :, None, None]).clamp_(min=0.0).flatten(2)
+        found = weight.new_zeros(*weight.shape[:2], layers.width, channels)
+        for offset in range(width):
+            part = torch.einsum(
+                "jnh,nhe->jne", weight[:, :, offset], beyond[offset : offset + len(here)]
+            )
+            found[:, :, offset : offset + width] += part.unflatten(2, (width, channels))
+        return found
