@@ -63,7 +63,7 @@ def test_every_claim_is_supported_where_it_holds() -> None:
     assert here["utterances"].to_list() == [54] * 6
     (last,) = found.filter(pl.col("corpus") == "all").to_dicts()
     assert last["verdict"] == "not testable here"
-    assert "iemocap" in last["reason"]
+    assert "IEMOCAP" in last["reason"]
 
 
 def test_figures_are_those_of_plain_loops() -> None:
@@ -124,6 +124,16 @@ def test_a_claim_without_its_control_is_not_testable() -> None:
     assert (only["reason"].str.len_chars() > 0).all()
     # Where the own mask gains nothing, there is nothing to carry over.
     assert verdicts(rows_of({**KINDS, "own": (0.2, 0.7)}))["victims."] == "not testable here"
+
+
+def test_an_attack_that_keeps_the_prediction_is_no_point_of_the_trade_off() -> None:
+    rows = rows_of()
+    native = rows.filter(pl.col("explainer").is_null(), attack="pgd")
+    keeping = native.with_columns(
+        attack=pl.lit("sigma-mu"), attack_settings=pl.lit("sigma-mu"), success=pl.lit(False),
+        cosine=pl.lit(0.1),
+    )  # fmt: skip
+    assert claims(pl.concat([rows, keeping])).equals(claims(rows))
 
 
 def test_too_few_utterances_support_nothing() -> None:

@@ -12,12 +12,15 @@ from sklearn.metrics import roc_auc_score
 import sigma_ser as ss
 from sigma_ser.core.errors import ConfigError, SigmaError, UnknownNameError
 from sigma_ser.core.rows import CELL_COLUMNS
+from sigma_ser.corpora.corpus import load_corpus
+from sigma_ser.corpora.folds import make_folds
 from sigma_ser.evaluate.alarm.table import EVASION, score_schema
 from sigma_ser.report.inputs import load_inputs
 from sigma_ser.report.paper_tables import paper_tables
 from sigma_ser.runs.garbage import find_garbage
 from sigma_ser.study.loading import parse_study
 from sigma_ser.study.name_checks import check_names
+from sigma_ser.study.samples import alarm_parts, attacked_parts
 
 
 @pytest.mark.slow
@@ -87,6 +90,27 @@ def test_a_wrong_section_is_found_before_anything_is_computed(
     small_study["alarm"] = section
     with pytest.raises(error, match=message):
         check_names(parse_study(small_study, []))
+
+
+def test_alarms_are_fitted_on_utterances_that_are_not_attacked(
+    small_corpus: Path, small_study: dict[str, Any]
+) -> None:
+    corpus = load_corpus("manifest", small_corpus)
+    fold = make_folds(corpus, "speaker-kfold", folds=3)[0]
+    few = {"utterances": 4}
+    for part, inside in (("validation", fold.validation), ("test", fold.test)):
+        study = parse_study(small_study | {"alarm": {"part": part}, "evaluation": few}, []).config
+        attacked = attacked_parts(study, corpus, fold, "features")
+        of_classes, fitting = alarm_parts(study, corpus, fold, attacked)
+        names = {one.id for one in fitting}
+        assert names
+        assert names <= set(inside)
+        assert not names & {one.id for one in attacked[0]}
+        assert {one.id for one in of_classes} <= set(fold.train)
+    every = parse_study(small_study | {"alarm": {"part": "test"}}, []).config
+    attacked = attacked_parts(every, corpus, fold, "features")
+    with pytest.raises(ConfigError, match=r"attack fewer with evaluation\.utterances"):
+        alarm_parts(every, corpus, fold, attacked)
 
 
 def test_alarms_need_features_that_are_attacked(small_study: dict[str, Any]) -> None:

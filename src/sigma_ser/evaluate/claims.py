@@ -122,7 +122,7 @@ def _agreement(found: Sequence[Claim]) -> Claim:
     }
     lacking = [kind for kind, verdicts in by_corpus.items() if not verdicts]
     if lacking:
-        reason = f"the run has no rows of {' and '.join(lacking)}"
+        reason = f"the run has no rows of {' and '.join(map(str.upper, lacking))}"
         return Claim("all", claim, criterion, "not testable here", reason=reason)
     one, other = by_corpus.values()
     both = [name for name in one if "not testable here" not in (one[name], other[name])]
@@ -144,7 +144,7 @@ _TESTS: tuple[_Test, ...] = (
     ),
     _Test(
         "Masks can be reused on other victims.",
-        f"gain over random masks, masks of others / own: the interval lies above {CARRIED:g}",
+        f"gain over random masks, others' masks / own: the interval lies above {CARRIED:g}",
         carried_gain,
         lambda low, _: low > CARRIED,
     ),
@@ -156,7 +156,7 @@ _TESTS: tuple[_Test, ...] = (
     ),
     _Test(
         "Attacks in masks stay competitive under matched budgets.",
-        f"loss of success against the native attack, largest masks: the interval is below {LOSS:g}",
+        f"loss of success against native attacks, largest masks: the interval lies below {LOSS:g}",
         success_loss,
         lambda _, high: high < LOSS,
     ),
@@ -168,7 +168,7 @@ _TESTS: tuple[_Test, ...] = (
     ),
     _Test(
         "Attack success and consistency of explanations are a trade-off.",
-        "rank correlation over methods at equal budgets: the interval lies below 0",
+        "rank correlation over attacks at equal budgets: the interval lies below 0",
         rank_correlation,
         lambda _, high: high < 0,
     ),

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from sigma_ser.evaluate.alarm.table import CONTROL, EVASION, NONE
 
 from .cells import SETTING
-from .display_names import display_name
+from .display_names import FREE, display_name, method_names
 from .formats import budget_text, percent
 from .paper_table import Entry, Line, PaperTable, Style
+from .setting_words import with_settings
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,6 +36,11 @@ class AlarmLine:
     method: str
     kind: str
     by_alarm: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def first(self) -> Mapping[str, Any]:
+        """The line of the first alarm; names of the attack are the same in each."""
+        return next(iter(self.by_alarm.values()))
 
     @property
     def success(self) -> list[float]:
@@ -114,31 +120,42 @@ def alarm_panels(
 
 
 def _lines(group: pl.DataFrame) -> Iterator[AlarmLine]:
+    others = group.select("attack", "attack_settings").unique(maintain_order=True).to_dicts()
     for same in group.partition_by(_METHOD, maintain_order=True):
         by_alarm = {one["alarm"]: one for one in same.to_dicts()}
         first = next(iter(by_alarm.values()))
         attack = str(first["attack"])
         kinds = {EVASION: "evasion", NONE: "none", CONTROL: "control"}
         kind = kinds.get(attack, "native" if first["explainer"] is None else "mask")
-        yield AlarmLine(_words(first), kind, by_alarm)
+        yield AlarmLine(_words(first, others), kind, by_alarm)
 
 
 def _place(line: AlarmLine, order: Sequence[str]) -> tuple[int, bool]:
-    attack = next(iter(line.by_alarm.values()))["attack"]
+    attack = line.first["attack"]
     place = order.index(attack) if attack in order else order.index("")
     return place, line.kind == "mask"
 
 
-def _words(line: Mapping[str, Any]) -> str:
-    """An attack with its mask."""
+def _words(line: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
+    """An attack with its mask, by the names of the study file."""
     if line["attack"] == EVASION:
         return "attack that knows the alarm"
     if line["attack"] == NONE:
         return "other clean utterances"
+    every = [one["attack_settings"] for one in others if one["attack"] == line["attack"]]
+    attack = with_settings(line["attack"], line["attack_settings"], every)
     if line["explainer"] is None:
-        return str(line["attack"])
+        return attack
     owner = "" if line["mask_source"] in (None, "own") else f" of {line['mask_source']}"
-    return f"{line['attack']} in {line['explainer']} ×{line['scope'] or 1}{owner}"
+    return f"{attack} in {line['explainer']} ×{line['scope'] or 1}{owner}"
+
+
+def _name(line: AlarmLine, panel: AlarmPanel) -> str:
+    """An attack with its mask, as a paper writes it."""
+    if line.kind in {"evasion", "none"}:
+        return line.method.capitalize()
+    attack, explanation, mask = method_names(line.first, [one.first for one in panel.lines])
+    return attack if mask == FREE else f"{attack} in {explanation}, {mask}"
 
 
 def alarm_paper_table(
@@ -160,9 +177,7 @@ def alarm_paper_table(
                     else Entry(one[rate], one[f"{rate}_low"], one[f"{rate}_high"])
                     for rate in rates
                 ]  # fmt: skip
-            head, _, rest = line.method.partition(" in ")
-            name = display_name(head) + (f" in {rest}" if rest else "")
-            lines.append(Line(panel.title, (name,), tuple(entries), reference=True))
+            lines.append(Line(panel.title, (_name(line, panel),), tuple(entries), reference=True))
     columns = [("", "Success"), *(
         (title, heading) for title in ALARMS.values() for heading in ("AUROC", "at 5 %")
     )]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sigma_ser.core.rows import CELL_COLUMNS
 from sigma_ser.evaluate.summary import summarise
 
-from .setting_words import differing_settings, setting_words
+from .setting_words import with_settings
 
 if TYPE_CHECKING:
     import polars as pl
@@ -112,11 +112,7 @@ def _attack_names(cells: pl.DataFrame) -> pl.DataFrame:
         # The settings of a corruption contain its ratio, which the budget states as well.
         same = lines.filter(pl.col("attack") == attack, pl.col("budget_snr").eq_missing(ratio))
         every = same["attack_settings"].unique(maintain_order=True).drop_nulls().to_list()
-        words = setting_words(settings or "", differing_settings(every))
-        if len(every) < 2 or settings is None:
-            names.append(attack)
-        else:
-            names.append(f"{attack} ({words})" if words else settings)
+        names.append(with_settings(attack, settings, every))
     return lines.with_columns(pl.Series("_name", names, pl.String))
 
 

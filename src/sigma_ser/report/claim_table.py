@@ -33,6 +33,6 @@ def claim_table(rows: pl.DataFrame) -> PaperTable | None:
     columns = (("", "Figure"), ("", "Utterances"))
     names = ("Claim", "Criterion", "Result")
     return PaperTable(
-        "claims", caption, names, columns, tuple(lines), ("decimal", "count"),
+        "claims", caption, names, columns, tuple(lines), ("fine", "count"),
         section="Corpus", widths=(0.25, 0.25, 0.2),
     )  # fmt: skip

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .setting_words import with_settings
+
+FREE = "free choice"
+
 _WRITTEN: dict[str, str] = {
     "adversarial-path": "Adversarial path",
     "attention-weights": "Attention weights",
@@ -24,7 +31,7 @@ _WRITTEN: dict[str, str] = {
     "greedyfool": "GreedyFool",
     "guided-backprop": "Guided backpropagation",
     "homotopy": "Homotopy",
-    "input-x-gradient": "Input x gradient",
+    "input-x-gradient": "Input × gradient",
     "integrated-gradients": "Integrated Gradients",
     "iou": "IoU",
     "jsma": "JSMA",
@@ -42,8 +49,8 @@ _WRITTEN: dict[str, str] = {
     "saif": "SAIF",
     "sapf": "SAPF",
     "sigma-autoattack": "SIGMA AutoAttack",
-    "sigma-lambda": "SIGMA-lambda",
-    "sigma-mu": "SIGMA-mu",
+    "sigma-lambda": "SIGMA-λ",
+    "sigma-mu": "SIGMA-μ",
     "sigma-zero": "sigma-zero",
     "smoothgrad": "SmoothGrad",
     "sparse-autoattack": "Sparse-AutoAttack",
@@ -67,3 +74,37 @@ def display_name(name: str) -> str:
     ('Integrated Gradients', 'my-attack')
     """
     return _WRITTEN.get(name, name)
+
+
+def attack_name(line: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> str:
+    """The attack of a line; with settings only where attacks of its name differ in them.
+
+    Args:
+        line: with `attack` and `attack_settings`.
+        others: every line of the table.
+    """
+    same = (one["attack_settings"] for one in others if one["attack"] == line["attack"])
+    every = [one for one in dict.fromkeys(same) if one is not None]
+    return with_settings(display_name(line["attack"]), line["attack_settings"], every)
+
+
+def method_names(
+    line: Mapping[str, Any], others: Iterable[Mapping[str, Any]]
+) -> tuple[str, str, str]:
+    """Attack, explanation and mask of a line.
+
+    Args:
+        line: also with `explainer`, `mask_source`, `scope` and `victim`.
+        others: every line of the table.
+    """
+    attack = attack_name(line, others)
+    if line["explainer"] is None:
+        return attack, "–", FREE
+    source = line["mask_source"]
+    owner = "" if source in (None, "own", line["victim"]) else f" of {source}"
+    return attack, display_name(line["explainer"]) + owner, mask_size(line["scope"])
+
+
+def mask_size(scope: int | None) -> str:
+    """The size of a mask in budgets: `k` or `8 k`."""
+    return "k" if (scope or 1) == 1 else f"{scope} k"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Style = Literal["rate", "decimal", "count", "ratio"]
+Style = Literal["rate", "decimal", "fine", "count", "ratio"]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from sigma_ser.evaluate.transfer import mask_transfer
 from .alarms import alarm_paper_table
 from .cells import SETTING, Cell, budgets_of, page_cells
 from .claim_table import claim_table
-from .display_names import display_name
+from .display_names import FREE, attack_name, display_name, mask_size, method_names
 from .formats import budget_text
 from .paper_table import Entry, Line, PaperTable, Style
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 TABLES: tuple[str, ...] = ("success", "consistency", "transfer", "cost", "claims", "alarm")
-_FREE = "free choice"
 _Place = tuple[str, float, float]
 
 
@@ -100,7 +99,7 @@ def _over_budgets(
     budgets = sorted({_place(cell) for cell in cells})
     found: dict[tuple[str, tuple[str, ...], bool], dict[_Place, Entry]] = {}
     for cell in cells:
-        method = cell["panel"], _method(cell, cells), cell["kind"] == "control"
+        method = cell["panel"], method_names(cell, cells), cell["kind"] == "control"
         found.setdefault(method, {})[_place(cell)] = entry(cell)
     lines = [
         Line(panel, method, tuple(entries.get(one, Entry(None)) for one in budgets), control)
@@ -122,18 +121,6 @@ def _place(cell: Cell) -> _Place:
     return "epsilon", cell["epsilon"], cell["sparsity"]
 
 
-def _method(cell: Cell, cells: Sequence[Cell]) -> tuple[str, str, str]:
-    """Attack, explanation and mask of a cell in words; settings only where they differ."""
-    settings = {one["attack_settings"] for one in cells if one["attack"] == cell["attack"]}
-    attack = display_name(cell["attack"]) if len(settings) < 2 else str(cell["attack_settings"])
-    if cell["explainer"] is None:
-        return attack, "–", _FREE
-    source = cell["mask_source"]
-    owner = "" if source in (None, "own", cell["victim"]) else f" of {source}"
-    size = "k" if (cell["scope"] or 1) == 1 else f"{cell['scope']} k"
-    return attack, display_name(cell["explainer"]) + owner, size
-
-
 def _transfer(rows: pl.DataFrame, budget: tuple[float, float] | None) -> PaperTable | None:
     """Sources of masks as lines, attacked victims as columns, one section for each method."""
     table = _at(mask_transfer(rows), budget)
@@ -143,14 +130,15 @@ def _transfer(rows: pl.DataFrame, budget: tuple[float, float] | None) -> PaperTa
     varying = [name for name in SETTING if table[name].n_unique() > 1]
     lines: list[Line] = []
     by = [*varying, "attack", "attack_settings", "explainer", "scope"]
+    every = table.select("attack", "attack_settings").unique(maintain_order=True).to_dicts()
     for group in table.partition_by(by, maintain_order=True):
         found = group.to_dicts()
         if all(one["source_victim"] == one["target_victim"] for one in found):
             continue
         first = found[0]
-        size = "k" if (first["scope"] or 1) == 1 else f"{first['scope']} k"
         section = " · ".join([
-            f"{display_name(first['attack'])} in {display_name(first['explainer'])}, {size}",
+            f"{attack_name(first, every)} in {display_name(first['explainer'])}, "
+            f"{mask_size(first['scope'])}",
             *(str(first[name]) for name in varying),
         ])  # fmt: skip
         native = {one["target_victim"]: Entry(one["native_asr"]) for one in found}
@@ -161,7 +149,7 @@ def _transfer(rows: pl.DataFrame, budget: tuple[float, float] | None) -> PaperTa
                 for target, one in here.items()
             }))  # fmt: skip
         if any(one.value is not None for one in native.values()):
-            lines.append(_line(section, _FREE, targets, native, reference=True))
+            lines.append(_line(section, FREE, targets, native, reference=True))
     caption = (
         "Attack success rate in per cent inside the masks of other victims "
         f"(lines: explained victim; columns: attacked victim), {_budget(budget)}"
@@ -201,7 +189,7 @@ def _cost(rows: pl.DataFrame, budget: tuple[float, float] | None) -> PaperTable 
         Line(
             " · ".join(str(one[name]) for name in varying),
             (display_name(one["explainer"]), one["source_victim"],
-             "k" if (one["scope"] or 1) == 1 else f"{one['scope']} k"),
+             mask_size(one["scope"])),
             tuple(Entry(one[key]) for _, _, key, _ in figures),
         )
         for one in table.to_dicts()

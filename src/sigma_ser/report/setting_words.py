@@ -24,6 +24,23 @@ def setting_words(settings: str, only: Sequence[str] | None = None) -> str:
     )
 
 
+def with_settings(name: str, settings: str | None, every: Sequence[str]) -> str:
+    """The name of an attack, with the settings in which attacks of this name differ, in brackets.
+
+    Args:
+        name: of the attack.
+        settings: its column `attack_settings`.
+        every: the different settings of all attacks of this name.
+
+    >>> with_settings("pgd", "PGD(steps=10)", ["PGD(steps=10)", "PGD(steps=20)"])
+    'pgd (steps 10)'
+    """
+    if len(every) < 2 or settings is None:
+        return name
+    words = setting_words(settings, differing_settings(every))
+    return f"{name} ({words})" if words else settings
+
+
 def differing_settings(settings: Sequence[str]) -> list[str]:
     """Names of the settings in which some attacks differ."""
     every = [_arguments(one) for one in settings]

@@ -16,6 +16,9 @@ from .tables import md, tex
 FORMATS: tuple[str, ...] = ("md", "csv", "tex")
 # The greek letter in LaTeX and in text.
 _SYMBOLS = (("epsilon", r"$\varepsilon$", "ε"), ("k =", "$k$ =", "k ="))
+_COMMANDS: dict[str, str] = {
+    "σ": r"\sigma", "λ": r"\lambda", "μ": r"\mu", "×": r"\times", "·": r"\cdot",
+}  # fmt: skip
 
 
 def typeset(table: PaperTable, form: str) -> str:
@@ -67,49 +70,73 @@ def comma_separated(table: PaperTable) -> str:
 
 
 def latex(table: PaperTable) -> str:
-    """A `table` environment with booktabs rules; the best figures of a section are bold."""
-    leading, figures = len(table.names), len(table.columns)
-    wide = "*" if figures > 5 or table.widths else ""
+    """A `table` environment with booktabs rules; the best figures of a section are bold.
+
+    A figure with an interval takes two columns, so that figures are aligned at their last digit.
+    """
+    leading = len(table.names)
+    paired = [
+        any(line.entries[place].low is not None for line in table.lines)
+        for place in range(len(table.columns))
+    ]
+    sizes = [2 if pair else 1 for pair in paired]
+    wide = "*" if sum(sizes) > 5 or table.widths else ""
     broken = [rf">{{\raggedright\arraybackslash}}p{{{one:g}\textwidth}}" for one in table.widths]
     names = "".join(broken) or "l" * leading
-    groups = [(group, len(list(same))) for group, same in groupby(table.columns, lambda c: c[0])]
-    head, rules, place = [""] * leading, [], leading + 1
-    for group, size in groups:
-        head.append(rf"\multicolumn{{{size}}}{{c}}{{{_tex(group)}}}" if size > 1 else _tex(group))
-        if group:
-            rules.append(rf"\cmidrule(lr){{{place}-{place + size - 1}}}")
-        place += size
+    figures = "".join("r@{~}l" if pair else "r" for pair in paired)
     marked = any(entry.best for line in table.lines for entry in line.entries)
     bold = " Bold: the best of a section, ties included." if marked else ""
+    headings = [tex(name) for name in table.names]
+    for size, (_, heading) in zip(sizes, table.columns, strict=True):
+        headings.append(_across(size, _tex(heading)))
     lines = [
         rf"\begin{{table{wide}}}",
-        r"\centering\small",
+        r"\centering\footnotesize" if sum(sizes) > 8 else r"\centering\small",
         rf"\caption{{{_tex(table.caption)}.{bold}}}",
         rf"\label{{tab:{table.name}}}",
         r"\setlength{\tabcolsep}{4pt}",
-        rf"\begin{{tabular}}{{{names}{'r' * figures}}}",
+        rf"\begin{{tabular}}{{{names}{figures}}}",
         r"\toprule",
+        *_group_lines(table, sizes),
+        " & ".join(headings) + r" \\",
+        r"\midrule",
     ]
-    if any(group for group, _ in groups):
-        lines += [" & ".join(head) + r" \\", " ".join(rules)]
-    headings = [*(tex(name) for name in table.names), *(_tex(one) for _, one in table.columns)]
-    lines += [" & ".join(headings) + r" \\", r"\midrule"]
     section = None
     for line in table.lines:
         if line.section != section:
             lines += [r"\midrule"] if section is not None else []
             section = line.section
             if section:
-                title = rf"\multicolumn{{{leading + figures}}}{{l}}{{\textit{{{_tex(section)}}}}}"
-                lines += [title + r" \\"]
-        texts = [
-            rf"\textbf{{{tex(text)}}}" if entry.best else tex(text)
-            for entry, style in zip(line.entries, table.styles, strict=True)
-            for text in [_figure(entry, style)]
-        ]
-        lines.append(" & ".join([*(_tex(name) for name in line.names), *texts]) + r" \\")
+                lines += [
+                    _across(leading + sum(sizes), rf"\textit{{{_tex(section)}}}", "l") + r" \\"
+                ]
+        elif table.widths:
+            lines += [r"\addlinespace"]
+        texts = [_name(name) for name in line.names]
+        for entry, style, pair in zip(line.entries, table.styles, paired, strict=True):
+            value, _, interval = (tex(one) for one in _figure(entry, style).partition(" "))
+            texts.append(rf"\textbf{{{value}}}" if entry.best else value)
+            texts += [interval] if pair else []
+        lines.append(" & ".join(texts) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}", rf"\end{{table{wide}}}", ""]
-    return "\n".join(lines).replace("–", "--")
+    return "\n".join(lines).replace("–", "--").replace("−", "$-$")
+
+
+def _group_lines(table: PaperTable, sizes: Sequence[int]) -> list[str]:
+    """The line of the groups of columns and the rules below them; none without a group."""
+    head, rules, place = [""] * len(table.names), [], len(table.names) + 1
+    columns = zip(table.columns, sizes, strict=True)
+    for group, same in groupby(columns, lambda column: column[0][0]):
+        size = sum(one for _, one in same)
+        head.append(_across(size, _tex(group)))
+        if group:
+            rules.append(rf"\cmidrule(lr){{{place}-{place + size - 1}}}")
+        place += size
+    return [" & ".join(head) + r" \\", " ".join(rules)] if rules else []
+
+
+def _across(size: int, text: str, align: str = "c") -> str:
+    return rf"\multicolumn{{{size}}}{{{align}}}{{{text}}}" if size > 1 else text
 
 
 def write_paper_tables(
@@ -156,17 +183,27 @@ def _figure(entry: Entry, style: Style) -> str:
         case "count":
             return f"{entry.value:.0f}" if entry.value >= 100 else f"{entry.value:.3g}"
         case _:
-            text = f"{entry.value:.2f}"
-            if entry.low is None or entry.high is None:
-                return text
-            return f"{text} [{entry.low:.2f}, {entry.high:.2f}]"
+            digits = 3 if style == "fine" else 2
+            text = f"{entry.value:.{digits}f}"
+            if entry.low is not None and entry.high is not None:
+                text += f" [{entry.low:.{digits}f}, {entry.high:.{digits}f}]"
+            return text.replace("-", "−")
+
+
+def _name(text: str) -> str:
+    """A name in LaTeX; the budget `k` of masks is a symbol."""
+    parts = text.rpartition(" ")
+    return _tex(parts[0] + parts[1]) + "$k$" if parts[2] == "k" else _tex(text)
 
 
 def _tex(text: str) -> str:
-    return _greek(tex(text.replace("\u202f", "~")).replace(r"\textasciitilde{}", "~"), 1)
+    written = _greek(tex(text.replace("\u202f", "~")).replace(r"\textasciitilde{}", "~"), 1)
+    for symbol, command in _COMMANDS.items():
+        written = written.replace(symbol, f"${command}$")
+    return written
 
 
 def _greek(text: str, form: int) -> str:
     for word, *written in _SYMBOLS:
         text = text.replace(word, written[form - 1])
-    return text.replace("σ", r"$\sigma$") if form == 1 else text
+    return text

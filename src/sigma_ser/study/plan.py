@@ -97,7 +97,7 @@ class _Planner:
             self.sample_keys[place] = content_key([list(part.column("id")) for part in parts])
             self.universal_parts[place] = unattacked_part(study, one.corpus, fold)
             if study.alarm is not None:
-                self.alarm_parts[place] = alarm_parts(study, one.corpus, fold)
+                self.alarm_parts[place] = alarm_parts(study, one.corpus, fold, parts)
         on_features = [
             victim for one in inputs for fold in one.folds
             for victim in self._victims_of(one.setting, fold)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sigma_ser.core.errors import ConfigError
@@ -61,22 +62,39 @@ def unattacked_part(study: StudyConfig, corpus: Corpus, fold: Fold) -> Part:
     return by_length(corpus, kept)
 
 
-def alarm_parts(study: StudyConfig, corpus: Corpus, fold: Fold) -> tuple[Part, Part]:
+def alarm_parts(
+    study: StudyConfig, corpus: Corpus, fold: Fold, attacked: Iterable[Records[Utterance]]
+) -> tuple[Part, Part]:
     """Utterances for the mean map of each class, and others on which alarms are fitted.
 
-    The former are of the training part, the latter of the validation part, or of the training part
-    without one.
+    The former are of the training part. The latter are of the part that `[alarm]` names: of the
+    validation part, or of the training part without one; or those of the test part that are not
+    attacked.
 
     Raises:
-        ConfigError: if the fold has too few utterances outside of the test part.
+        ConfigError: if the fold has too few utterances that are not attacked.
     """
+    assert study.alarm is not None
     count, seed = ALARM_UTTERANCES, study.evaluation.seed
+    ids = fold.validation
+    if study.alarm.part == "test":
+        excluded = {name for part in attacked for name in part.column("id")}
+        ids = tuple(name for name in fold.test if name not in excluded)
     training = stratified(corpus, fold.train, 2 * count, seed)
-    half = min(count, len(training) if fold.validation else len(training) // 2)
-    fitting = stratified(corpus, fold.validation, count, seed) or training[half : half + count]
-    if not half or not fitting:
+    apart = bool(ids) or study.alarm.part == "test"
+    half = min(count, len(training) if apart else len(training) // 2)
+    fitting = stratified(corpus, ids, count, seed)
+    if not apart:
+        fitting = training[half : half + count]
+    if not half:
         raise ConfigError(
             f"[alarm] is fitted on utterances that are not attacked, and fold {fold.name} has none "
             "outside of its test part; remove [alarm], or use a protocol with a training part"
+        )
+    if not fitting:
+        raise ConfigError(
+            f"[alarm] is to be fitted on the test part, and all of its utterances in fold "
+            f"{fold.name} are attacked; attack fewer with evaluation.utterances, or remove "
+            "alarm.part"
         )
     return by_length(corpus, training[:half]), by_length(corpus, fitting)

@@ -228,6 +228,11 @@ class AlarmSection(OpenSection):
         description="attacks whose successful perturbations the alarms are fitted on, with the "
         "settings under [[attacks]] where they are listed there",
     )
+    part: Literal["validation", "test"] = Field(
+        "validation",
+        description="part whose utterances the alarms are fitted on; of the test part, those that "
+        "are not attacked",
+    )
     adaptive: StrictBool = Field(True, description="also run an attack that knows the alarm")
 
 
