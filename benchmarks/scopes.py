@@ -7,7 +7,8 @@ STORE and HEADS are those of `heads.py`. The attack is dual averaging; the yards
 without a mask (free). A line has the success in each scope as a share of the free one, first on
 the explained victim (own), then on the others with the same masks; and, in OUT/scopes.jsonl under
 `contained`, the share of the elements that the free attack changed, where it succeeded, that lie in
-the mask. Finished cells are kept in that file. Maps beside the registered explainers:
+the mask. Then, for each map and scope, the matrix of explained against attacked victims. Finished
+cells are kept in that file. Maps beside the registered explainers:
 
 - `product`: Integrated Gradients times gradient of the margin, each divided by its mean;
 - `corners`: gradient of the margin averaged over 8 random corners of the dense ball of epsilon;
@@ -130,6 +131,42 @@ def table(cells: list[dict[str, Any]], scopes: list[int]) -> Iterator[str]:
             yield f"| {name} | {whose} | {shown} |"
 
 
+def matrix(cells: list[dict[str, Any]], name: str, scope: int) -> Iterator[str]:
+    """Markdown: one map at one scope, lines: explained victim, columns: attacked victim.
+
+    A figure is the success as a share of the free attack's, and in brackets the share of the right
+    support in the mask. Bold: 0.7 of another victim, 0.9 of the attacked one.
+    """
+    free = {c["victim"]: c["asr"] for c in cells if c["source"] == "free"}
+    here = [c for c in cells if c["scope"] == scope]
+    sources = list(dict.fromkeys(c["source"] for c in here if c["map"] == name))
+    lines = {
+        source: {c["victim"]: c for c in here if (c["map"], c["source"]) == (name, source)}
+        for source in sources
+    }
+    lines["mean of the others"] = {
+        c["victim"]: c for c in here if c["map"] == f"consensus:{name}"
+    }  # fmt: skip
+    lines["`random`, the control"] = {c["victim"]: c for c in here if c["map"] == "random"}
+    titles = [f"{victim.split('/')[1]} ({100 * free[victim]:.0f} %)" for victim in free]
+    yield f"\n`{name}`, scope {scope}\n"
+    yield "| map of | " + " | ".join(titles) + " |"
+    yield "|---|" + "--:|" * len(titles)
+    for title, found in lines.items():
+        texts = []
+        for victim, whole in free.items():
+            cell = found.get(victim)
+            if cell is None or not whole:
+                texts.append("")
+                continue
+            own = title == victim.split("/")[1]
+            kept = cell["asr"] / whole
+            shown = f"**{kept:.2f}**" if kept >= (0.9 if own else 0.7) else f"{kept:.2f}"
+            texts.append(f"{shown} ({cell['contained']:.2f})")
+        if any(texts):
+            yield f"| {title} | " + " | ".join(texts) + " |"
+
+
 def records(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Success as a share of the free one; at scope 8 beside 0.9 (own) or 0.7 (another's)."""
     free = {cell["victim"]: cell["asr"] for cell in cells if cell["source"] == "free"}
@@ -183,7 +220,11 @@ def main() -> None:
                     lines.writelines(json.dumps(cell) + "\n" for cell in cells)
                 shown = " ".join(f"{c['source']}@{c['scope']}:{100 * c['asr']:.0f}" for c in cells)
                 print(f"{same['victim']} {name}: {shown}", flush=True)
-    text = "\n".join(table(kept, options.scopes)) + "\n"
+    lines = list(table(kept, options.scopes))
+    for name in options.maps:
+        if name != "random" and not name.startswith("consensus:"):
+            lines += [line for scope in options.scopes for line in matrix(kept, name, scope)]
+    text = "\n".join(lines) + "\n"
     write_records(options.records, list(records(kept)))
     (options.out / "scopes.md").write_text(text, "utf-8")
     print(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sigma_ser.attacks.dual_averaging import DualAveraging
 from sigma_ser.attacks.factory import make_attack
@@ -12,7 +12,7 @@ from sigma_ser.attacks.losses import margin
 from sigma_ser.core.budget import Budget
 from sigma_ser.core.errors import AttackError
 from sigma_ser.core.features import FeatureBatch
-from sigma_ser.victims.victim import WrappedVictim
+from sigma_ser.victims.victim import WrappedVictim, wrap
 
 BUDGET = Budget(sparsity=0.1, epsilon=0.3)
 
@@ -58,6 +58,28 @@ def test_an_anchor_that_outweighs_all_stays_where_it_is(
     held = DualAveraging(steps=3, rounds=2, anchor=1e6)(conv_victim, batch, labels, BUDGET)
     one = DualAveraging(steps=3, rounds=1)(conv_victim, batch, labels, BUDGET)
     assert torch.equal(held.x_adv, one.x_adv)
+
+
+class Near(nn.Module):
+    """Class 1 where some frame is near 0.5 in every channel, which is inside the ball."""
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        del lengths
+        score = 0.05 - (x - 0.5).square().mean(2).amin(1)
+        return torch.stack([-score, score], dim=1)
+
+
+def test_units_are_changed_inside_the_ball_too() -> None:
+    victim = wrap(Near().eval())
+    batch = FeatureBatch(torch.zeros(2, 6, 8), torch.tensor([6, 5]))
+    labels = torch.zeros(2, dtype=torch.long)
+    budget = Budget(sparsity=0.2, epsilon=1.0, granularity="frame")
+    corners = make_attack("oneshot", loss="margin")(victim, batch, labels, budget)
+    assert not corners.success.any()
+    found = DualAveraging()(victim, batch, labels, budget)
+    assert found.success.all()
+    assert ((found.x_adv != 0).any(2).sum(1) == 1).all()
+    assert (found.x_adv.abs() <= 1).all()
 
 
 def test_settings_are_checked() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 
@@ -29,6 +30,11 @@ class DualAveraging(SparseAttack):
     Rounds after the first start at the best perturbation so far. Its signs initialise the new sum
     with weight `anchor * max |g|`, so its elements stay in the support unless the new gradients
     oppose them.
+
+    A frame, channel or segment has hundreds of elements, and changes of all of them to the full
+    bound are not the largest change of the loss on a non-linear victim. Where whole units may
+    change, later rounds therefore have half of the steps, and sign steps of decreasing size follow
+    on the support of the best perturbation, inside the ball (Madry et al. 2018, section 2.1).
 
     Args:
         steps: gradient steps per run, at least 1; a round has one run per loss.
@@ -61,17 +67,25 @@ class DualAveraging(SparseAttack):
             )
 
     def search(self, active: ActiveSet) -> None:
+        units = active.budget.granularity != "element"
+        later = (self.steps + 1) // 2 if units else self.steps
         for number in range(self.rounds):
             for name in self.losses:
-                self._run(active, LOSSES[name], None, again=number > 0)
+                steps = later if number else self.steps
+                self._run(active, LOSSES[name], None, steps, again=number > 0)
+        if units:
+            for name in self.losses:
+                self._inside(active, LOSSES[name])
         if self.all_targets and active.target is None:
             for rival in range(active.rivals.shape[1]):
-                self._run(active, LOSSES["margin"], rival, again=False)
+                self._run(active, LOSSES["margin"], rival, self.steps, again=False)
 
-    def _run(self, active: ActiveSet, loss: Loss, rival: int | None, *, again: bool) -> None:
+    def _run(
+        self, active: ActiveSet, loss: Loss, rival: int | None, steps: int, *, again: bool
+    ) -> None:
         delta = active.best if again else active.zeros()
         total = torch.sign(delta)
-        for step in range(self.steps):
+        for step in range(steps):
             start = not step and not again
             gradient, total = active.gradient(None if start else delta, loss, total, rival=rival)
             if self.normalised:
@@ -81,4 +95,14 @@ class DualAveraging(SparseAttack):
             total.add_(gradient, alpha=(step + 1) ** self.growth)
             del gradient  # frees memory for the next pass
             delta = active.corner(total)
+        active.observe(delta)
+
+    def _inside(self, active: ActiveSet, loss: Loss) -> None:
+        """Sign steps on the support of the best perturbation, from there."""
+        delta, support = active.best, active.best != 0
+        for step in range(self.steps):
+            gradient, delta, support = active.gradient(delta, loss, delta, support)
+            size = 0.25 * (1 + math.cos(math.pi * step / self.steps))
+            moved = active.clip(delta + size * active.bound * torch.sign(gradient))
+            delta = torch.where(support, moved, 0.0)
         active.observe(delta)
