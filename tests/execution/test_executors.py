@@ -12,11 +12,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from sigma_ser.core import registry
 from sigma_ser.core.errors import ConfigError, UnknownNameError
 from sigma_ser.execution import processes
 from sigma_ser.execution.executor import load_executor, ordered
+from sigma_ser.execution.threads import one_thread
 from sigma_ser.runs.layout import RunLayout
 from sigma_ser.study.worker import Worker
 
@@ -84,6 +87,37 @@ def run_script(folder: Path, body: str) -> subprocess.Popen[str]:
     )
 
 
+def _threads_of_blas() -> set[int]:
+    return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
+
+
+def test_one_thread_includes_those_of_numpy() -> None:
+    with threadpool_limits(2):
+        before = _threads_of_blas()
+        with one_thread():
+            assert torch.get_num_threads() == 1
+            assert _threads_of_blas() == {1}
+        assert _threads_of_blas() == before
+
+
+@pytest.mark.slow
+def test_the_fork_server_imports_beforehand(tmp_path: Path) -> None:
+    started = run_script(
+        tmp_path,
+        """
+def work(task):
+    return "colorsys" in sys.modules
+
+if __name__ == "__main__":
+    executor = load_executor("processes", workers=1)
+    executor.prepare(work, ["colorsys", "no_such_module"])
+    print(ordered(executor, work, [0]))
+""",
+    )
+    out, err = started.communicate(timeout=120)
+    assert out.strip() == "[True]", err
+
+
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_its_task_done(tmp_path: Path) -> None:
     started = run_script(
@@ -95,7 +129,9 @@ def work(task):
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     import torch
-    return task * 10, torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]
+    from threadpoolctl import threadpool_info
+    blas = max(one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas")
+    return task * 10, torch.get_num_threads(), blas, os.environ["OMP_NUM_THREADS"]
 
 if __name__ == "__main__":
     print(ordered(load_executor("processes", workers=2), work, [0, 1, 2, 3]))
@@ -103,7 +139,7 @@ if __name__ == "__main__":
     )
     out, err = started.communicate(timeout=120)
     assert (tmp_path / "died-2").exists(), err
-    assert out.strip() == str([(n * 10, 1, "1") for n in range(4)]), err
+    assert out.strip() == str([(n * 10, 1, 1, "1") for n in range(4)]), err
 
 
 @pytest.mark.slow

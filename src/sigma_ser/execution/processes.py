@@ -65,6 +65,21 @@ class Processes:
         self.workers = workers or (len(self.devices) if self.devices else usable_cores())
         self.retries = retries
 
+    def prepare(self, function: Callable[[Any], Any], modules: Sequence[str] = ()) -> None:
+        """Import what workers need, in the fork server, while this process does something else.
+
+        Args:
+            function: of a later call of `completed`.
+            modules: further modules to import; names that do not exist are ignored.
+        """
+        if not _FORK_SERVER:
+            return
+        from multiprocessing import forkserver
+
+        _preload(function, modules)
+        with _signals_deferred():
+            forkserver.ensure_running()
+
     def completed(
         self, function: Callable[[Task], Result], tasks: Sequence[Task]
     ) -> Iterator[tuple[int, Result]]:
@@ -138,8 +153,7 @@ class _Pool:
     ) -> None:
         self.workers = workers
         if _FORK_SERVER:
-            # Modules that a function names are imported once, not in every worker of every call.
-            _CONTEXT.set_forkserver_preload(["torch", __name__, *getattr(function, "imports", ())])
+            _preload(function)
         self._leave, self._stay = _CONTEXT.Pipe(duplex=False)
         # Each worker takes one; when one dies, all are replaced, and this queue with them.
         free: SimpleQueue[str] | None = None
@@ -170,6 +184,12 @@ class _Pool:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._stay.close()
         self._leave.close()
+
+
+def _preload(function: Callable[[Any], Any], modules: Sequence[str] = ()) -> None:
+    """Let the fork server import modules once, instead of every worker of every call."""
+    named = getattr(function, "imports", ())
+    _CONTEXT.set_forkserver_preload(["torch", __name__, *named, *modules])
 
 
 @contextlib.contextmanager
@@ -213,9 +233,10 @@ def _start_worker(
         os.environ[variable] = "1"
     if free is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = free.get()
-    import torch
+    from .threads import keep_one_thread
 
-    torch.set_num_threads(1)
+    # Libraries that the fork server has loaded have read its environment already.
+    keep_one_thread()
     threading.Thread(target=_leave_with_parent, args=(leave,), daemon=True).start()
     # Unpickled here, because its imports must see the environment above. The context ends with the
     # process.

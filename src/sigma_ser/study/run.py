@@ -17,8 +17,10 @@ from sigma_ser.core.files import remove_unfinished, write_json, write_text
 from sigma_ser.core.html_repr import html_columns
 from sigma_ser.core.progress import Progress, current_progress, shown_on
 from sigma_ser.core.rows import read_rows
+from sigma_ser.encoders.index import INDEX
 from sigma_ser.execution.executor import Executor
 from sigma_ser.execution.memory import Slack, bound_primitive_cache, release_freed_tables
+from sigma_ser.execution.processes import Processes
 from sigma_ser.execution.slurm import WHOLE_STUDIES, Slurm
 from sigma_ser.runs.digests import Digests
 from sigma_ser.runs.files import read_objects
@@ -37,6 +39,7 @@ from .name_checks import check_names
 from .report import collect, provenance, report_run, victim_scores
 from .scheduler import Scheduler, read_failures, stages
 from .tracking import track
+from .worker import Worker
 
 if TYPE_CHECKING:
     import polars as pl
@@ -261,6 +264,7 @@ class _Call:
 
     def _attempt(self, inputs: list[StudyInput], started: float) -> None:
         layout, digests, slack = self.layout, self.digests, Slack()
+        self._prepare(inputs)
         plan = plan_study(self.config, inputs, self.progress, digests)
         write_plan(layout, digests, self.config.name, plan.needs())
         write_json(layout.provenance, provenance(inputs), digests.seal)
@@ -277,6 +281,14 @@ class _Call:
         self.progress.stage("report", 1)
         self._again(report_run(layout, digests, collected, time.monotonic() - started))
         self.progress.advance()
+
+    def _prepare(self, inputs: Sequence[StudyInput]) -> None:
+        """Start the workers' imports, which take seconds, where features are extracted first."""
+        missing = [one.card for one in inputs if not (one.folder / INDEX).exists()]
+        if missing and isinstance(self.executor, Processes):
+            types = {str(card["model_type"]).replace("-", "_") for card in missing}
+            models = [f"transformers.models.{name}.modeling_{name}" for name in sorted(types)]
+            self.executor.prepare(Worker(self.layout), models)
 
     def _again(self, damaged: Sequence[str]) -> None:
         for name in damaged:

@@ -72,9 +72,18 @@ class Worker:
 
     @property
     def imports(self) -> tuple[str, ...]:
-        """What all tasks import: this module, measures, and the model of an encoder in memory."""
+        """What all tasks import: this module, measures, and the model of an encoder in memory.
+
+        An optimiser imports `torch._dynamo`, and pyarrow pandas where it is installed.
+        """
         models = (name for name in sys.modules if name.startswith("transformers.models."))
-        return (__name__, "scipy.stats", *(name for name in models if ".modeling_" in name))
+        return (
+            __name__,
+            "scipy.stats",
+            "pandas",
+            "torch._dynamo",
+            *(name for name in models if ".modeling_" in name),
+        )
 
     def __enter__(self) -> Worker:
         self._opened.append(Artifacts(self.layout, ready(self.device)))
