@@ -20,6 +20,7 @@ from sigma_ser.cli import audit, diff, gc, run, status
 from sigma_ser.core.errors import ConfigError, RunError
 from sigma_ser.core.files import content_key
 from sigma_ser.demo import corpus_path
+from sigma_ser.study import estimate
 from sigma_ser.study.audit import audit_study
 
 app = typer.Typer()
@@ -120,6 +121,23 @@ def test_a_dry_run_tells_what_is_there_and_writes_nothing(study_file: Path, done
     again = values_of("run", str(study_file), "--dry-run", "--out", str(done))
     assert all(stage["cached"] == stage["total"] > 0 for stage in again["stages"])
     assert (again["seconds"], again["bytes"]) == (0, 0)
+
+
+def test_a_dry_run_measures_each_certificate_once(
+    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bound takes from milliseconds to seconds, which depends on the head and the budget."""
+    measured = []
+
+    def bound(*given: Any) -> None:
+        measured.append((len(given[1]), given[3].epsilon))
+
+    monkeypatch.setattr(estimate, "certify", bound)
+    changes = ["certificates=[{}]", "budgets.epsilon=[0.5, 1.0]"]
+    found = estimate.estimate_study(study_file, out=tmp_path / "new", overrides=changes)
+    assert measured == [(1, 0.5), (1, 1.0)]
+    (stage,) = (one for one in found.stages if one.name == "certificates")
+    assert stage.total == 2
 
 
 def test_the_schema_knows_every_section() -> None:

@@ -38,6 +38,7 @@ def _load(folder: Path, text: str, suffix: str = "csv", **options: object) -> ss
         ("csv", "path,label\n0.wav,sad\n\n1.wav,sad,7\n", r"line 4: the row has 3 cells"),
         ("csv", "path,label,speaker\n0.wav,sad\n", r"line 2: the row has 2 cells and the header 3"),
         ("csv", "path;label\n0.wav;sad;\n", r"line 2: .* put cells that contain ';' in quotes"),
+        ("csv", "path,label\n", r"list.csv lists no recording"),
         # Two columns of one name, which a dictionary would make one.
         ("csv", "path,label,label\n0.wav,sad,1\n", r"line 1: 2 columns have the name 'label'"),
         ("csv", "path,label,Label\n0.wav,sad,1\n", r"several columns for the label"),

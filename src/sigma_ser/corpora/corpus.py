@@ -194,6 +194,8 @@ def _reader(name: str, options: Mapping[str, Any]) -> Reader:
 
 
 def _nothing_found(title: str, place: Path, listing: Listing) -> str:
+    if place.is_file() and not listing.quarantine:
+        return f"{place} lists no recording; write one row for each, below the names of the columns"
     others = [bad.path.name for bad in listing.quarantine if bad.reason == "unknown-name"]
     seen = "no file in it has an audio suffix"
     if listing.quarantine and not others:

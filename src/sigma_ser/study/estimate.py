@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 
 from sigma_ser.attacks.factory import make_attack
 from sigma_ser.attacks.gradient_checks import check_gradients
 from sigma_ser.audio.recording import SAMPLE_RATE
+from sigma_ser.certificates.choice import certify
 from sigma_ser.core.contracts import Victim
 from sigma_ser.core.features import FeatureBatch
 from sigma_ser.encoders.index import INDEX
@@ -37,6 +39,7 @@ from .steps import (
     AlarmScoreStep,
     AlarmStep,
     AttackStep,
+    CertificateStep,
     CorruptionStep,
     FloorStep,
     GradientStep,
@@ -176,6 +179,10 @@ class _Gauge:
             case GradientStep():
                 key = ("gradients", step.budget, *_model(step.victim))
                 work = partial(self._checking, step)
+            case CertificateStep():
+                key = ("certificate", step.method, repr(step.settings), step.budget, step.scope,
+                       step.mask is None, *_model(step.victim))  # fmt: skip
+                work = partial(self._certifying, step)
             case CorruptionStep():
                 key = ("corruption", *_model(step.victim))
                 work = partial(self._showing, step.victim)
@@ -219,9 +226,7 @@ class _Gauge:
 
     def _attacking(self, step: AttackStep) -> tuple[float, float]:
         victim, batch, labels = self._random_batch(step.victim)
-        budget, mask = step.budget.of(batch), None
-        if step.mask is not None and step.scope is not None:
-            mask = topk_mask(torch.randn_like(batch.x), batch.lengths, budget, step.scope)
+        budget, mask = step.budget.of(batch), _some_mask(step, batch)
         attack = make_attack(step.attack, **step.settings)
         started = time.process_time()
         result = attack(victim, batch, labels, budget, mask=mask)
@@ -232,6 +237,15 @@ class _Gauge:
             more = self.cost(step.reference)
             return passes + 2 * more[0], seconds + 2 * more[1]
         return passes, seconds
+
+    def _certifying(self, step: CertificateStep) -> tuple[float, float]:
+        victim, batch, labels = self._random_batch(step.victim)
+        # A bound may take seconds for each utterance, and few are computed together.
+        one, mask = batch.select(torch.tensor([0])), _some_mask(step, batch)
+        started = time.process_time()
+        certify(victim, one, labels[:1], step.budget.of(one), None if mask is None else mask[:1],
+                step.method, **step.settings)  # fmt: skip
+        return 1.0, time.process_time() - started
 
     def _showing(self, step: VictimStep) -> tuple[float, float]:
         victim, batch, _ = self._random_batch(step)
@@ -268,6 +282,16 @@ class _Gauge:
             step.key, tuple(step.head_settings.items()),
         )  # fmt: skip
         return _recognised(head, batch)
+
+
+def _some_mask(
+    step: AttackStep | CertificateStep, batch: FeatureBatch
+) -> Bool[torch.Tensor, "B T D"] | None:
+    """A mask of the size of that of a step, from random scores."""
+    if step.mask is None or step.scope is None:
+        return None
+    scores = torch.randn_like(batch.x)
+    return topk_mask(scores, batch.lengths, step.budget.of(batch), step.scope)
 
 
 def _recognised(victim: Victim, batch: FeatureBatch) -> tuple[Victim, FeatureBatch, torch.Tensor]:
