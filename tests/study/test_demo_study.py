@@ -55,9 +55,8 @@ def _asr(
 def test_the_claims_of_the_demo(study: ss.Study) -> None:
     # One test, because the study takes minutes and each worker would run it again.
     _recognises_emotions_of_other_voices(study)
-    # The small `cnn` withstands more.
-    for victim, least in (("mlp", 0.5), ("cnn", 0.35)):
-        _explanations_point_at_what_matters(study, victim, least)
+    for victim in ("mlp", "cnn"):
+        _explanations_point_at_what_matters(study, victim)
     _recordings_are_misled_beyond_noise(study)
     _every_row_keeps_its_budget(study)
     _the_last_sentences_state_the_figures(study)
@@ -80,9 +79,9 @@ def _recognises_emotions_of_other_voices(study: ss.Study) -> None:
         assert victim["uar"] >= 0.60, victim["name"]  # chance: 1/7
 
 
-def _explanations_point_at_what_matters(study: ss.Study, victim: str, least: float) -> None:
+def _explanations_point_at_what_matters(study: ss.Study, victim: str) -> None:
     native = _asr(study, victim, "dual-averaging", None)
-    assert least <= native <= 0.9
+    assert 0.5 <= native <= 0.9
     in_random = _asr(study, victim, "dual-averaging", "random")
     assert _asr(study, victim, "dual-averaging", "gradient") >= in_random + 0.15
     assert _asr(study, victim, "dual-averaging", "integrated-gradients") >= in_random + 0.10
