@@ -32,7 +32,8 @@ def groups_of(corpus: Corpus, group: Group, what: str) -> dict[str, list[str]]:
     if "" in groups:
         raise CorpusError(
             f"{len(groups[''])} utterances of {corpus.name} have no {what}, "
-            f"such as {groups[''][0]!r}; choose a protocol that does not need it"
+            f"such as {groups[''][0]!r}; add it (a column of the table), or choose a protocol that "
+            "does not need it, such as random-stratified"
         )
     return groups
 
