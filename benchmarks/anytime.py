@@ -35,7 +35,7 @@ def entries(gradients: int) -> Iterator[tuple[str, Entry]]:
     steps = gradients // (len(losses) * rounds)
     yield OURS, ours(OURS, steps=steps, losses=losses, rounds=rounds)
     yield "Sparse-PGD", ours("spgd", steps=gradients)
-    yield "PGD0", ours("pgd0", steps=gradients, restarts=1)
+    yield "PGD0", ours("pgd0", steps=gradients, restarts=0)
     yield "SAIF", ours("saif", steps=gradients)
     yield (
         "sigma-zero (adv-lib)",
@@ -60,7 +60,8 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     for question in questions(options.data, options.heads, options.utterances, options.device):
         for gradients in GRADIENTS:
             for curve, entry in entries(gradients):
-                if (question.corpus, question.head, curve, gradients) in there:
+                wanted = not options.curves or any(one in curve for one in options.curves)
+                if not wanted or (question.corpus, question.head, curve, gradients) in there:
                     continue
                 try:
                     found = list(measure(entry, question))
@@ -147,10 +148,13 @@ def main() -> None:
     parser.add_argument("--heads", nargs="+", default=["cnn", "bilstm", "transformer"])
     parser.add_argument("--utterances", type=int, default=48)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--curves", nargs="+", help="only those whose name contains one of these")
     parser.add_argument("--records", type=Path, help="the figures as flat records, JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cells = run(options)
+    if options.curves:
+        return
     for victim in dict.fromkeys((cell["corpus"], cell["head"]) for cell in cells):
         mine = [cell for cell in cells if (cell["corpus"], cell["head"]) == victim]
         plot(mine, options.out / f"anytime-{'-'.join(victim)}.png")

@@ -11,6 +11,7 @@ import torch
 
 import sigma_ser as ss
 from sigma_ser.core import registry
+from sigma_ser.testing.accelerator import accelerator
 from sigma_ser.victims.evaluation import calibration_error, evaluate, predict_logits
 from sigma_ser.victims.settings import AdversarialTraining
 from sigma_ser.victims.training import train
@@ -176,6 +177,8 @@ def test_scores_are_in_the_order_of_the_ids(store, fold) -> None:
     for row in (0, 7):
         alone = store.batch([ids[row]])
         torch.testing.assert_close(logits[row], victim(alone.x, alone.lengths)[0].detach())
+    with accelerator() as device:
+        assert torch.equal(predict_logits(victim.to(device), store, ids, batch_size=4), logits)
     scores = evaluate(victim, store, ids)
     assert np.trace(np.array(scores["confusion"])) == round(scores["accuracy"] * len(ids))
 

@@ -29,21 +29,23 @@ def predict_logits(
     """Compute the logits of utterances of a store, in batches of similar length.
 
     Args:
-        victim: the classifier.
+        victim: the classifier, on any device.
         store: features as the victim receives them.
         ids: `N` utterances.
         batch_size: maximum number of utterances in one call of the victim.
 
     Returns:
-        `(N, C)`, in the order of `ids`.
+        `(N, C)` on the CPU, in the order of `ids`.
     """
+    weights = victim.parameters() if isinstance(victim, nn.Module) else [victim.scale]
+    place = next((one.device for one in weights), torch.device("cpu"))
     order = store.lengths(ids).argsort(stable=True, descending=True)
     logits = torch.empty(0)
     # The longest utterances come first, since all others fit into the memory they free. Results
     # go into one tensor: small tensors between the large ones would fragment that memory.
     for rows in torch.split(order, batch_size):
-        batch = store.batch([ids[row] for row in rows.tolist()])
-        part = victim(batch.x, batch.lengths)
+        batch = store.batch([ids[row] for row in rows.tolist()]).to(place)
+        part = victim(batch.x, batch.lengths).cpu()
         if not len(logits):
             logits = part.new_empty(len(ids), part.shape[1])
         logits[rows] = part
