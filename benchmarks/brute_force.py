@@ -63,7 +63,9 @@ def fooled(
         for x, label in zip(batch.x, labels, strict=True):
             hit = False
             for part in (x + moves).split(4096):
-                hit |= bool((victim(part, torch.full((len(part),), FRAMES)).argmax(1) != label).any())
+                hit |= bool(
+                    (victim(part, torch.full((len(part),), FRAMES)).argmax(1) != label).any()
+                )
             found.append(hit)
     return torch.tensor(found)
 

@@ -21,31 +21,23 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import sigma_ser as ss
 from certificates import recognised
 from measuring import Ratio, record, table, write_records
 from overhead import Stubborn
 from sigma_ser.core.errors import AttackError
+from sigma_ser.execution.devices import ready
 from sigma_ser.statistics.proportion import wilson_interval
 
 BATCHES = (1, 16, 64, 256)
 BUDGET = ss.Budget(sparsity=0.01, epsilon=0.5)
 STEPS, ROUNDS = 10, 5
-
-
-def on(victim: Any, device: torch.device) -> ss.WrappedVictim:
-    """A copy of a trained victim on a device."""
-    module = deepcopy(victim.module).to(device)
-    return ss.wrap(
-        module, victim.class_names, victim.mean.to(device), victim.scale.to(device), victim.box
-    )
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> list[float]:
@@ -66,14 +58,19 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def passes(module: Callable[..., Tensor], batch: ss.FeatureBatch) -> Callable[[], None]:
-    """Some forward and backward passes of a module."""
+def passes(module: nn.Module, batch: ss.FeatureBatch) -> Callable[[], None]:
+    """Some forward and backward passes of a module, recurrent layers without cuDNN as in a victim.
+
+    cuDNN has no backward pass for recurrent layers in eval mode.
+    """
+    recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
 
     def work() -> None:
         for _ in range(STEPS):
             x = batch.x.clone().requires_grad_()
-            logits = module(x, batch.lengths)
-            torch.autograd.grad((logits[:, 1] - logits[:, 0]).sum(), x)
+            with torch.backends.cudnn.flags(enabled=not recurrent):
+                logits = module(x, batch.lengths)
+                torch.autograd.grad((logits[:, 1] - logits[:, 0]).sum(), x)
 
     return work
 
@@ -128,7 +125,7 @@ def strength(
     """Utterances a second and success rate on the CPU and on the device."""
     lines, intervals = [], []
     for place in dict.fromkeys((torch.device("cpu"), device)):
-        moved, here = on(victim, place), batch.to(place)
+        moved, here = victim.to(place), batch.to(place)
         attack = ss.attacks.DualAveraging()
         wanted = labels.to(place)
         attack(moved, here.select(torch.arange(min(4, len(here)))), wanted[:4], BUDGET)  # warms up
@@ -157,20 +154,21 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=64)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    device = torch.device(given.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if given.device == "cuda" and not torch.cuda.is_available():
         print("no CUDA device is visible, so nothing was measured")
         sys.exit(2)
+    device = ready(given.device)
     store, lines = ss.FeatureStore(given.store), []
     for head in given.only:
         victim = ss.load_victim(given.heads / head)
         batch, labels = recognised(store, victim, given.utterances)
         if not len(batch):
             raise AttackError(f"{head} recognises no utterance; train it for longer")
-        lines += step_cost(head, on(victim, device), batch.to(device), labels.to(device))
+        lines += step_cost(head, victim.to(device), batch.to(device), labels.to(device))
         lines += strength(head, victim, batch, labels, device)
+        # After each head, so that a run that is stopped has the figures so far.
+        write_records(given.out, lines)
     print(table(lines))
-    write_records(given.out, lines)
 
 
 if __name__ == "__main__":

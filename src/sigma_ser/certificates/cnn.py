@@ -70,6 +70,4 @@ class CNNBound:
         counts = sorted({min(most, math.ceil(mean * share)) for share in _SHARES} | {most})
         windows, scores = layers.damage_of_windows(counts)
         levels = list(zip(counts, windows, strict=True))
-        return torch.minimum(
-            worst_choice(levels, layers.shares, elements), allowed.largest(scores)
-        )
+        return torch.minimum(worst_choice(levels, layers.shares, elements), allowed.largest(scores))
