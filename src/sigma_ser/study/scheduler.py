@@ -86,7 +86,9 @@ def stages(plan: Plan, layout: RunLayout) -> Iterator[tuple[str, list[Task]]]:
     optional = {"corruptions", "replays", "certificates", "alarm scores"}
     for name, steps in by_parts:
         if steps or name not in optional:
-            yield name, [part(step, n, ids) for step in steps for n, ids in plan.parts(step)]
+            # Passes through the encoder take longest; begun last, they would be waited for.
+            ordered = sorted(steps, key=lambda step: step.victim.on_features is None)
+            yield name, [part(step, n, ids) for step in ordered for n, ids in plan.parts(step)]
 
 
 class Scheduler:
