@@ -32,6 +32,7 @@ from sigma_ser.study.inputs import open_inputs, plan_study
 from sigma_ser.study.loading import parse_study
 from sigma_ser.study.mask_sources import sources_on
 from sigma_ser.study.name_checks import check_names
+from sigma_ser.study.scheduler import stages
 from sigma_ser.study.sections import BudgetSection, CorruptionSection
 from sigma_ser.study.steps import Plan
 from sigma_ser.study.transfer import Perturbations
@@ -450,3 +451,8 @@ def test_fewer_utterances_and_victims_on_the_waveform(waveform_values, tmp_path)
     heard = {one.id for _, part in plan.parts(masked) for one in part}
     native = next(one for one in plan.attacks if one.victim.setting.surface == "features")
     assert heard < {one.id for _, part in plan.parts(native) for one in part}
+    # Other workers would wait for the long tasks through the encoder if they were begun last.
+    (tasks,) = (tasks for name, tasks in stages(plan, RunLayout(tmp_path)) if name == "attacks")
+    through = [task.step.victim.on_features is not None for task in tasks]
+    assert through == sorted(through, reverse=True)
+    assert {True, False} == set(through)
