@@ -19,7 +19,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, demo_features: Path) -> ss.S
     """The demo without consistency and with the attacks compared here."""
     values = tomllib.loads(study_path().read_text("utf-8"))
     values["consistency"] = {"explainer": None}
-    # The study attacks 63 utterances: the difference of two rates has a standard error of 0.09.
+    # The study attacks 49 utterances: the difference of two rates has a standard error of 0.1.
     values["evaluation"] |= {"exemplars": 0}
     values["executor"] = {"name": "inline"}
     on_features = {"surface": "features"}

@@ -22,7 +22,7 @@ def demo(
         bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
-    """Attack two small emotion recognisers on synthetic speech, in less than two minutes."""
+    """Attack two small emotion recognisers on synthetic speech, in about 90 seconds."""
     from sigma_ser.demo import study_path
     from sigma_ser.execution.threads import one_thread
 
