@@ -24,7 +24,7 @@ _SHARES = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 class CNNBound:
     """The layers of a head `cnn` in float64; arrays are `(channels, frames)`, as convolutions are.
 
-    Budgets of elements are shared out over the windows of the second convolution; see the module
+    The windows of the second convolution choose the elements of a budget; see the module
     `windows`. Whole frames and channels are bounded as if all of them lay in every window.
     """
 

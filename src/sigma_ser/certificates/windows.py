@@ -3,17 +3,17 @@
 A unit of the second convolution at frame `t` sees the `2K - 1` frames around `t`, its *window*.
 With at most `n` changed elements in a window, and kernels `W1` and `W2`:
 
-- The pre-activation of the first layer changes by `a = W1 delta`, at most `R1(n)`. Its activation
-  changes by `s a + b` with the slope `s` of the clean utterance. The part `b >= 0` beyond the kink
-  is at most `(1 - |h| / R1(n))_+` times the part of `a` toward the kink (see `relaxation`).
+- The activation of a unit of the first layer changes by `s e + b` with `e = W1 delta` and the slope
+  `s` of the clean utterance. The part `b >= 0` beyond the kink is convex in `e`, and so at most the
+  sum over the changed elements of `(u_d - |h| / n)_+`, where `u_d` is what the element `d` adds in
+  the direction of the kink.
 - The pre-activation of the second layer moves toward its kink by at most `A delta + (W2)_+ b`,
-  where `A = W2 s W1` keeps the signs, and so by at most `R2(n)`. Its part beyond the kink is
-  bounded in the same manner.
+  where `A = W2 s W1` keeps the signs, and so by at most `R2(n)`. Its part beyond the kink is at
+  most `(1 - |h| / R2(n))_+` times that movement (see `relaxation`).
 
 The damage is a linear part, which is the gradient of the clean margin, and the parts beyond the
-kinks, each of which belongs to one window. The linear part of an element is shared equally by the
-windows that contain it. An element lies in at most `2K - 1` windows, so the worst split of
-`(2K - 1) k` elements over windows bounds the damage of `k` elements.
+kinks, each of which belongs to one window. An element lies in up to `2K - 1` windows. Each of them
+counts a share of it, larger in the middle of the window, and has the same share of its linear part.
 """
 
 from __future__ import annotations
@@ -273,7 +273,7 @@ class _Kinks:
         By convexity `(sum_d u_d - |h|)_+ <= sum_d (u_d - |h| / n)_+` for `n` elements.
         """
         layers = self.layers
-        hidden, channels, width = layers.first.shape
+        _, channels, width = layers.first.shape
         half = width // 2
         kernel = layers.first.permute(0, 2, 1)
         radius = pad(layers.radius, (0, 0, width - 1, width - 1)).unfold(0, width, 1).mT
@@ -288,5 +288,5 @@ class _Kinks:
             part = torch.einsum(
                 "jnh,nhe->jne", weight[:, :, offset], beyond[offset : offset + len(here)]
             )
-            found[:, :, offset : offset + width] += part.unflatten(2, (width, channels))
+            found[:, :, offset : offset + width] += part.view(*part.shape[:2], width, channels)
         return found
