@@ -30,8 +30,6 @@ from .relaxation import beyond_kink, reach_of_units
 
 # Numbers of elements in one batch of matrices.
 _AT_ONCE = 4_000_000
-# Beyond this share of unstable units a bound is of no use, and is not refined.
-_USEFUL = 0.5
 
 
 def convolved(x: Float[Tensor, "N A T"], weight: Float[Tensor, "B A K"]) -> Float[Tensor, "N B T"]:
@@ -114,15 +112,14 @@ class TwoConvolutions:
         whole = self.gain.new_zeros(2, margins, frames + 2 * half, self.first.shape[1])
         shared = self._shared_linear()
         radius = self.windows_of(self.radius)
-        kinks = [_Kinks.of(self, count) for count in counts]
+        kinks = [_Kinks(self, count) for count in counts]
         found = [torch.zeros_like(shared) for _ in counts]
         size = max(1, _AT_ONCE // (len(self.h2) * self.width * self.first.shape[1]))
         for start in range(0, frames, size):
             here = torch.arange(start, min(start + size, frames))
             effect = self._effect(here) * radius[here, None]
-            ordered = effect.abs().flatten(2).topk(counts[-1], 2).values.cumsum(2)
             for kink, scores in zip(kinks, found, strict=True):
-                reach = kink.reach_of_second(here, effect, ordered[..., kink.most - 1])
+                reach = kink.reach_of_second(here, effect)
                 up, down = kink.scores(here, effect, reach)
                 scores[:, here] = torch.maximum(shared[:, here] + up, down - shared[:, here])
             for at, frame in enumerate(here.tolist()):
@@ -184,61 +181,27 @@ class TwoConvolutions:
 
 @dataclass(frozen=True, eq=False)
 class _Kinks:
-    """The parts beyond the kinks while at most `most` elements of a window change.
-
-    `share1` is `(1 - |h| / R1)_+` of the first layer; `moved` is what its parts beyond the kinks
-    add at most to each pre-activation of the second layer.
-    """
+    """The parts beyond the kinks while at most `most` elements of a window change."""
 
     layers: TwoConvolutions
     most: int
-    share1: Float[Tensor, "T K H"]
-    moved: Float[Tensor, "G T"]
-
-    @classmethod
-    def of(cls, layers: TwoConvolutions, most: int) -> _Kinks:
-        hidden, _, width = layers.first.shape
-        half = width // 2
-        # Frames outside the utterance do not exist; repeating its ends keeps the rows alike.
-        ends = pad(layers.radius.T[None], (half, half), mode="replicate")[0]
-        radius = ends.unfold(1, width, 1).permute(1, 2, 0).flatten(1)
-        weight = layers.first.permute(0, 2, 1).reshape(hidden, -1)
-        reach = reach_of_units(weight, radius, most).T
-        beyond = (reach - layers.h1.abs()).clamp(min=0.0)
-        up, down = layers.second.clamp(min=0.0), (-layers.second).clamp(min=0.0)
-        rises, falls = (convolved(beyond[None], one)[0] for one in (up, down))
-        moved = torch.where(layers.toward2 > 0, rises, falls)
-        return cls(layers, most, layers.near(beyond_kink(layers.h1, reach)), moved)
 
     def reach_of_second(
-        self,
-        here: Int[Tensor, "N"],
-        effect: Float[Tensor, "N G W D"],
-        largest: Float[Tensor, "N G"],
+        self, here: Int[Tensor, "N"], effect: Float[Tensor, "N G W D"]
     ) -> Float[Tensor, "N G"]:
         """`R2`: how far each pre-activation of the second layer moves toward its kink at most.
 
         Args:
             here: frames.
             effect: `A` times the radius.
-            largest: sum of its largest absolute values.
         """
-        reach = largest + self.moved[:, here].T
-        frames, units = (reach > self.layers.h2[:, here].T.abs()).nonzero(as_tuple=True)
-        if not 0 < len(frames) < _USEFUL * reach.numel():
-            return reach
-        # For unstable units: the same elements bring all units of the first layer to their kinks.
-        toward = self.layers.toward2[units, here[frames]]
-        second = (toward[:, None, None] * self.layers.second[units]).clamp(min=0.0)
-        beyond = 0.5 * second.transpose(1, 2) * self.share1[here[frames]]
-        directed = beyond * self.layers.near(self.layers.toward1)[here[frames]]
-        radius = self.layers.windows_of(self.layers.radius)[here[frames]]
-        moved = toward[:, None, None] * effect[frames, units]
-        moved = moved + self.layers.composed(directed) * radius
-        scores = moved.abs() + self.layers.composed(beyond, absolute=True) * radius
-        refined = scores.flatten(1).topk(self.most, 1).values.sum(1)
-        reach[frames, units] = torch.minimum(reach[frames, units], refined)
-        return reach
+        toward = self.layers.toward2[:, here, None, None]
+        weight = (toward * self.layers.second.transpose(1, 2)[:, None]).clamp(min=0.0)
+        moved = toward * effect.transpose(0, 1)
+        up, down = (
+            sign * moved + self._beyond_first(here, weight, sign) for sign in (1.0, -1.0)
+        )
+        return torch.maximum(up, down).flatten(2).topk(self.most, 2).values.sum(2).T
 
     def scores(
         self,
