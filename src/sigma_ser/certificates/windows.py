@@ -119,8 +119,7 @@ class TwoConvolutions:
             here = torch.arange(start, min(start + size, frames))
             effect = self._effect(here) * radius[here, None]
             for kink, scores in zip(kinks, found, strict=True):
-                reach = kink.reach_of_second(here, effect)
-                up, down = kink.scores(here, effect, reach)
+                up, down = kink.scores(here, effect)
                 scores[:, here] = torch.maximum(shared[:, here] + up, down - shared[:, here])
             for at, frame in enumerate(here.tolist()):
                 # Those of the last, and largest, count hold for every change.
@@ -186,47 +185,30 @@ class _Kinks:
     layers: TwoConvolutions
     most: int
 
-    def reach_of_second(
+    def scores(
         self, here: Int[Tensor, "N"], effect: Float[Tensor, "N G W D"]
-    ) -> Float[Tensor, "N G"]:
-        """`R2`: how far each pre-activation of the second layer moves toward its kink at most.
+    ) -> tuple[Float[Tensor, "J N W D"], ...]:
+        """Damage beyond the kinks of each element, for its largest and its smallest value.
 
         Args:
             here: frames.
             effect: `A` times the radius.
         """
-        toward = self.layers.toward2[:, here, None, None]
-        weight = (toward * self.layers.second.transpose(1, 2)[:, None]).clamp(min=0.0)
-        moved = toward * effect.transpose(0, 1)
-        up, down = (
-            sign * moved + self._beyond_first(here, weight, sign) for sign in (1.0, -1.0)
-        )
-        return torch.maximum(up, down).flatten(2).topk(self.most, 2).values.sum(2).T
-
-    def scores(
-        self,
-        here: Int[Tensor, "N"],
-        effect: Float[Tensor, "N G W D"],
-        reach: Float[Tensor, "N G"],
-    ) -> tuple[Float[Tensor, "J N W D"], ...]:
-        """Damage beyond the kinks of each element, for its largest and its smallest value."""
         layers, half = self.layers, self.layers.second.shape[2] // 2
-        toward = layers.toward2[:, here].T
-        share = beyond_kink(layers.h2[:, here].T, reach)
-        kink = layers.gain.clamp(min=0.0)[:, None, :] * share
-        flat = effect.flatten(2)
-        signed = 0.5 * torch.einsum("jng,nge->jne", kink * toward, flat)
-        spread = 0.5 * torch.einsum("jng,nge->jne", kink, flat.abs())
-        shape = (*signed.shape[:2], layers.width, layers.radius.shape[1])
-        up, down = layers.second.clamp(min=0.0), (-layers.second).clamp(min=0.0)
-        first = torch.einsum("jng,ghk->jnkh", kink * (toward > 0), up)
-        first += torch.einsum("jng,ghk->jnkh", kink * (toward < 0), down)
+        toward = layers.toward2[:, here, None, None]
+        linear = toward * effect.transpose(0, 1)
+        carried = (toward * layers.second.transpose(1, 2)[:, None]).clamp(min=0.0)
+        distance = layers.h2[:, here, None, None].abs() / self.most
         # A unit of the first layer counts once for the clean slopes: in the window around it.
-        first[:, :, half] += layers.slope1.clamp(min=0.0).transpose(1, 2)[:, here]
-        return tuple(
-            (spread + sign * signed).view(shape) + self._beyond_first(here, first, sign)
-            for sign in (1.0, -1.0)
-        )
+        own = layers.slope1.clamp(min=0.0).transpose(1, 2)[:, here]
+        direct = pad(own[:, :, None], (0, 0, half, half))
+        found = []
+        for sign in (1.0, -1.0):
+            moved = sign * linear + self._beyond_first(here, carried, sign)
+            beyond = (moved - distance).clamp_(min=0.0)
+            kinks = torch.einsum("jg,gnwd->jnwd", layers.gain.clamp(min=0.0), beyond)
+            found.append(kinks + self._beyond_first(here, direct, sign))
+        return tuple(found)
 
     def _beyond_first(
         self, here: Int[Tensor, "N"], weight: Float[Tensor, "J N K H"], sign: float
