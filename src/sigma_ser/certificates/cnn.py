@@ -17,7 +17,7 @@ from .structure import KnownHead, weight_and_bias
 from .windows import TwoConvolutions, convolved
 
 # Numbers of elements of a window at which bounds are computed, in units of their mean.
-_SHARES = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
+_SHARES = (1.0, 2.0, 4.0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ With at most `n` changed elements in a window, and kernels `W1` and `W2`:
   sum over the changed elements of `(u_d - |h| / n)_+`, where `u_d` is what the element `d` adds in
   the direction of the kink.
 - The pre-activation of the second layer moves toward its kink by at most `A delta + (W2)_+ b`,
-  where `A = W2 s W1` keeps the signs, and so by at most `R2(n)`. Its part beyond the kink is at
-  most `(1 - |h| / R2(n))_+` times that movement (see `relaxation`).
+  where `A = W2 s W1` keeps the signs. That is a sum over the elements as well, and its part beyond
+  the kink is bounded in the same manner.
 
 The damage is a linear part, which is the gradient of the clean margin, and the parts beyond the
 kinks, each of which belongs to one window. An element lies in up to `2K - 1` windows. Each of them
@@ -25,8 +25,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import conv1d, conv_transpose1d, pad
-
-from .relaxation import beyond_kink, reach_of_units
 
 # Numbers of elements in one batch of matrices.
 _AT_ONCE = 4_000_000
@@ -156,13 +154,10 @@ class TwoConvolutions:
         width = self.second.shape[2]
         return pad(values, (width // 2, width // 2)).unfold(1, width, 1).permute(1, 2, 0)
 
-    def composed(
-        self, coefficients: Float[Tensor, "N K H"], *, absolute: bool = False
-    ) -> Float[Tensor, "N W D"]:
+    def composed(self, coefficients: Float[Tensor, "N K H"]) -> Float[Tensor, "N W D"]:
         """`sum_h c_oh W1_h(e)` for coefficients of the `K` frames of the first layer."""
         hidden, channels, width = self.first.shape
         weight = self.first.permute(0, 2, 1).reshape(hidden, width * channels)
-        weight = weight.abs() if absolute else weight
         found = weight.new_zeros(len(coefficients), self.width, channels)
         for offset in range(width):
             part = coefficients[:, offset] @ weight
