@@ -73,7 +73,14 @@ def points(rows: pl.DataFrame) -> Iterator[tuple[str, list[Point]]]:
             kept = {name: one[name].to_numpy() for name in MEASURES}
             success = one["success"].to_numpy().astype(float)
             found.append(Point(one["attack"][0], title, success, kept))
-        yield str(victim), sorted(found, key=lambda point: point.attack not in FRONT)
+        yield str(victim), sorted(found, key=_place)
+
+
+def _place(point: Point) -> tuple[int, float]:
+    """The front first, in the order of its weights."""
+    place = FRONT.index(point.attack) if point.attack in FRONT else len(FRONT)
+    _, _, weight = point.title.partition("(weight ")
+    return place, float(weight.rstrip(")")) if weight else 0.0
 
 
 def passing(found: list[Point], measure: str) -> Iterator[str]:
