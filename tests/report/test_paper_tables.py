@@ -13,6 +13,7 @@ import pytest
 
 from sigma_ser.core.errors import RunError
 from sigma_ser.evaluate.claims import claims
+from sigma_ser.report.alarms import alarm_paper_table
 from sigma_ser.report.display_names import display_name
 from sigma_ser.report.paper_table import PaperTable
 from sigma_ser.report.paper_tables import paper_tables
@@ -200,3 +201,31 @@ def test_budgets_as_ratios_have_their_own_columns(rows: pl.DataFrame) -> None:
 def test_wrong_wishes_are_named(rows: pl.DataFrame, change: dict[str, object], word: str) -> None:
     with pytest.raises(RunError, match=word):
         paper_tables(rows, **change)  # type: ignore[arg-type]
+
+
+def test_an_attack_that_knows_an_alarm_has_a_line_for_each_alarm() -> None:
+    same = {
+        "corpus": "c", "protocol": "p", "encoder": "e", "layer": "1", "surface": "features",
+        "granularity": "element", "victim": "mlp", "victim_seed": 0, "attack_seed": 0,
+        "sparsity": 0.01, "epsilon": 1.0, "alarm_explainer": "gradient", "fitted_on": "pgd",
+        "explainer": None, "mask_source": None, "scope": None, "clean": 30, "utterances": 20,
+        "auroc_low": 0.1, "auroc_high": 0.9, "rate_low": 0.1, "rate_high": 0.9,
+    }  # fmt: skip
+    found = pl.DataFrame([
+        {**same, "alarm": alarm, "attack": attack, "attack_settings": attack, "asr": success,
+         "auroc": 0.5 + success / 10, "rate": success}
+        for attack in ("pgd", "alarm-evasion")
+        for alarm, success in (("map", 0.2), ("margin", 0.4), ("all", 0.3))
+    ])  # fmt: skip
+    table = alarm_paper_table(found, (0.01, 1.0))
+    assert table is not None
+    plain, *knowing = table.lines
+    assert plain.names == ("PGD",)
+    assert [entry.value for entry in plain.entries] == [0.2, 0.52, 0.2, 0.54, 0.4, 0.53, 0.3]
+    names = [line.names[0].removeprefix("Attack that knows the alarm on ") for line in knowing]
+    assert names == ["map", "margin", "map and margin"]
+    for place, (line, success) in enumerate(zip(knowing, (0.2, 0.4, 0.3), strict=True)):
+        values = [entry.value for entry in line.entries]
+        assert values[0] == success
+        assert values[2 + 2 * place] == success
+        assert values.count(None) == 4

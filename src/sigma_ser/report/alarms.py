@@ -158,6 +158,30 @@ def _name(line: AlarmLine, panel: AlarmPanel) -> str:
     return attack if mask == FREE else f"{attack} in {explanation}, {mask}"
 
 
+def _paper_lines(panel: AlarmPanel) -> Iterator[tuple[str, Mapping[str, Mapping[str, Any]]]]:
+    """Name and alarms of each line; an attack that knows an alarm has a line for each of them."""
+    for line in panel.lines:
+        if line.kind != "evasion":
+            yield _name(line, panel), line.by_alarm
+            continue
+        for alarm, title in ALARMS.items():
+            if alarm in line.by_alarm:
+                yield f"Attack that knows the alarm on {title}", {alarm: line.by_alarm[alarm]}
+
+
+def _entries(by_alarm: Mapping[str, Mapping[str, Any]]) -> Iterator[Entry]:
+    """Success rate, then AUROC and rate of each alarm."""
+    yield Entry(next(iter(by_alarm.values()))["asr"])
+    for name in ALARMS:
+        one = by_alarm.get(name)
+        for rate in ("auroc", "rate"):
+            yield (
+                Entry(None)
+                if one is None
+                else Entry(one[rate], one[f"{rate}_low"], one[f"{rate}_high"])
+            )
+
+
 def alarm_paper_table(
     table: pl.DataFrame | None, budget: tuple[float, float] | None
 ) -> PaperTable | None:
@@ -165,26 +189,19 @@ def alarm_paper_table(
     panels = alarm_panels(table, budget)
     if not panels or budget is None:
         return None
-    lines = []
-    for panel in panels:
-        for line in panel.lines:
-            entries = [Entry(line.success[0] if len(line.success) == 1 else None)]
-            for name in ALARMS:
-                one = line.by_alarm.get(name)
-                rates = ("auroc", "rate")
-                entries += [
-                    Entry(None) if one is None
-                    else Entry(one[rate], one[f"{rate}_low"], one[f"{rate}_high"])
-                    for rate in rates
-                ]  # fmt: skip
-            lines.append(Line(panel.title, (_name(line, panel),), tuple(entries), reference=True))
+    lines = [
+        Line(panel.title, (name,), tuple(_entries(by_alarm)), reference=True)
+        for panel in panels
+        for name, by_alarm in _paper_lines(panel)
+    ]
     columns = [("", "Success"), *(
         (title, heading) for title in ALARMS.values() for heading in ("AUROC", "at 5 %")
     )]  # fmt: skip
+    fitted_on = ", ".join(display_name(one) for one in panels[0].fitted_on.split(", "))
     caption = (
         f"Detection of attacks from one saliency map ({display_name(panels[0].explainer)}): AUROC, "
         "and share detected at 5 % false alarms in per cent, each with its 95 % interval; alarms "
-        f"fitted on {panels[0].fitted_on}, {budget_text(*budget)}"
+        f"fitted on {fitted_on}, {budget_text(*budget)}"
     )
     styles: list[Style] = ["rate"]
     for _ in ALARMS:
