@@ -23,6 +23,12 @@ def doctor(
     width = max(map(len, found))
     for name, value in found.items():
         typer.echo(f"{name:<{width}}  {value}")
+    lacking = [name for name, value in found.items() if str(value).startswith("missing")]
+    typer.echo(
+        f"\nReinstall sigma-ser, it lacks: {', '.join(lacking)}"
+        if lacking
+        else "\nEverything that studies need is installed."
+    )
 
 
 def _examine() -> dict[str, Any]:
@@ -52,7 +58,7 @@ def _examine() -> dict[str, Any]:
         **{
             f"extra {extra}": "installed"
             if find_spec(module)
-            else f"pip install sigma-ser[{extra}]"
+            else f"not installed, optional: pip install 'sigma-ser[{extra}]'"
             for extra, module in extras.items()
         },
         **{

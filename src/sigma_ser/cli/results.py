@@ -200,7 +200,7 @@ def print_notes(console: Console, notes: NoteIndex, cells: Sequence[dict[str, An
             console.print(f"Note ({code}): {text}", markup=False, highlight=False)
         if len(same) > _NOTES:
             console.print(
-                f"Note ({code}): also for {len(same) - _NOTES} further attacks, see "
+                f"Note ({code}): {len(same) - _NOTES} further notes of this kind are in "
                 "analysis/notes.csv.",
                 markup=False,
                 highlight=False,

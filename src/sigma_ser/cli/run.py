@@ -58,7 +58,11 @@ def run(
     if dry:
         print_estimate(study, out, overrides, as_json)
     elif not submitted(study, out, overrides, as_json):
-        execute(study, out, overrides, as_json)
+        finished = execute(study, out, overrides, as_json)
+        if not as_json:
+            typer.echo("\nWhat next")
+            typer.echo(f"  open {finished.report} in a browser")
+            typer.echo(f"  sigma-ser table {finished.folder} --format tex   # for a paper")
 
 
 def submitted(study: Path, out: Path | None, overrides: list[str], as_json: bool) -> bool:
