@@ -60,9 +60,11 @@ def run(
     elif not submitted(study, out, overrides, as_json):
         finished = execute(study, out, overrides, as_json)
         if not as_json:
+            from .terminal import command_name
+
             typer.echo("\nWhat next")
             typer.echo(f"  open {finished.report} in a browser")
-            typer.echo(f"  sigma-ser table {finished.folder} --format tex   # for a paper")
+            typer.echo(f"  {command_name()} table {finished.folder} --format tex   # for a paper")
 
 
 def submitted(study: Path, out: Path | None, overrides: list[str], as_json: bool) -> bool:
