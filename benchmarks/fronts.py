@@ -64,7 +64,8 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 def points(rows: pl.DataFrame) -> Iterator[tuple[str, list[Point]]]:
     """The attacks on each victim, over the utterances that it classifies correctly."""
     right = rows.filter("correct_before").sort("utterance")
-    for (victim,), part in right.group_by("victim", maintain_order=True):
+    for victim in rows["victim"].unique(maintain_order=True):
+        part = right.filter(pl.col("victim") == victim)
         others = part.select("attack", "attack_settings").unique(maintain_order=True).to_dicts()
         found = []
         for _, one in part.group_by(METHOD, maintain_order=True):
