@@ -172,6 +172,11 @@ def print_criteria(record: Mapping[str, Any]) -> None:
             str(line["n"]),
         )
     console.print(table)
+    for line in record["criteria"]:
+        if line["reason"]:
+            console.print(
+                f"{line['result']}, {line['name']}: {line['reason']}", markup=False, highlight=False
+            )
 
 
 def _print_corruptions(console: Console, record: Mapping[str, Any]) -> None:

@@ -297,7 +297,7 @@ class MaskBank:
         passes = list(zip(new.forwards.tolist(), new.backwards.tolist(), gaps, strict=True))
         seal = None if self._record is None else self._record.seal
         if not (self.folder / _SOURCE).exists():
-            write_json(self.folder / _SOURCE, self.source)
+            write_json(self.folder / _SOURCE, self.source, seal)
         path = self.folder / f"part-{content_key(names)}.safetensors"
         write_part(path, maps, peaks, passes, seal)
         self._open(path)

@@ -46,7 +46,7 @@ def summary(record: Mapping[str, Any]) -> str:
         case "inconclusive":
             passed = results.count("pass")
             sentence = (
-                f"These results do not decide whether {name} meets the declared criteria: "
+                f"Inconclusive: these results do not decide whether {name} meets the declared criteria: "
                 f"{passed} of {len(results)} are passed, the others are not decided."
             )
         case _:
