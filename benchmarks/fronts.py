@@ -3,8 +3,9 @@
     python benchmarks/fronts.py --runs tess=RUN ravdess=RUN --out OUT
 
 RUN is a finished run of `benchmarks/fronts.toml`: several weights of `sigma-lambda`, `sigma-mu`,
-other attacks and `[alarm]`, at one budget. OUT receives `fronts.md` and `fronts.png`: for each victim the points
-of the front with their 95 % intervals, the other attacks that pass the front, and the alarms.
+other attacks and `[alarm]`, at one budget. OUT receives `fronts.md` and `fronts.png`: for each
+victim the points of the front with their 95 % intervals, the other attacks that pass the front,
+and the alarms.
 
 An attack passes the front on a measure where no point of `sigma-lambda` or `sigma-mu` has both at
 least its success rate and at least its consistency. Its distance is then that to the most
