@@ -46,8 +46,8 @@ def summary(record: Mapping[str, Any]) -> str:
         case "inconclusive":
             passed = results.count("pass")
             sentence = (
-                f"Inconclusive: these results do not decide whether {name} meets the declared criteria: "
-                f"{passed} of {len(results)} are passed, the others are not decided."
+                f"Inconclusive: these results do not decide whether {name} meets the declared "
+                f"criteria: {passed} of {len(results)} are passed, the others are not decided."
             )
         case _:
             sentence = "No criteria were declared, so there is no verdict."
