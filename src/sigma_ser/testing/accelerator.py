@@ -15,12 +15,13 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 DEVICE = torch.device("cuda", 0)
 _CPU = torch.device("cpu")
 # Only types and storage of tensors are read or exchanged, so both devices may occur.
 _EXCHANGES = {"_has_compatible_shallow_copy_type", "set_", "copy_"}
+_MOVES = {Tensor.to, Tensor.cpu, Tensor.cuda}
 
 
 class _OnDevice(Tensor):
@@ -68,18 +69,20 @@ class _Rules(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         given = dict(kwargs or {})
-        # Properties come here as the bound `__get__` of their descriptor.
-        read = getattr(getattr(func, "__self__", None), "__name__", None)
-        if read == "device":
-            return DEVICE if isinstance(args[0], _OnDevice) else _CPU
-        if read == "is_cuda":
-            return isinstance(args[0], _OnDevice)
         if func is Tensor.pin_memory:
             return args[0]
+        if func in _MOVES:
+            return _moved(func, args[0], list(args[1:]), given)
+        if _OnDevice not in types and "device" not in given:
+            with torch._C.DisableTorchFunction():
+                return func(*args, **given)
+        # Properties come here as the bound `__get__` of their descriptor.
+        read = getattr(getattr(func, "__self__", None), "__name__", None)
+        if read in ("device", "is_cuda"):
+            there = isinstance(args[0], _OnDevice)
+            return there if read == "is_cuda" else (DEVICE if there else _CPU)
         if func is Tensor.numpy and isinstance(args[0], _OnDevice):
             raise _no_array()
-        if func in (Tensor.to, Tensor.cpu, Tensor.cuda):
-            return _moved(func, args[0], list(args[1:]), given)
         wanted = _device(given.pop("device", None))
         if wanted == DEVICE and given.get("generator") is not None:
             raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
@@ -88,9 +91,7 @@ class _Rules(TorchFunctionMode):
         place = wanted or _place(func, args, given)
         with torch._C.DisableTorchFunction():
             result = func(*args, **given)
-        if isinstance(result, torch.Size):
-            return result
-        return tree_map(lambda one: _placed(one, place), result)
+        return _all_placed(result, place)
 
 
 def _device(given: Any) -> torch.device | None:
@@ -102,7 +103,24 @@ def _device(given: Any) -> torch.device | None:
 def _place(func: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any]) -> torch.device:
     """The device of the result."""
     of = args[:1] if func in (Tensor.__getitem__, Tensor.copy_) else (args, given)
-    return DEVICE if any(isinstance(one, _OnDevice) for one in tree_leaves(of)) else _CPU
+    return DEVICE if any(isinstance(one, _OnDevice) for one in _leaves(of)) else _CPU
+
+
+def _leaves(values: Any) -> Iterator[Any]:
+    """All values, those within tuples, lists and mappings too."""
+    for one in values.values() if isinstance(values, Mapping) else values:
+        if isinstance(one, tuple | list | dict):
+            yield from _leaves(one)
+        else:
+            yield one
+
+
+def _all_placed(result: Any, place: torch.device) -> Any:
+    if isinstance(result, Tensor):
+        return _placed(result, place)
+    if isinstance(result, torch.Size) or not isinstance(result, tuple | list):
+        return result
+    return tree_map(lambda one: _placed(one, place), result)
 
 
 def _placed(value: Any, place: torch.device) -> Any:
@@ -115,13 +133,13 @@ def _placed(value: Any, place: torch.device) -> Any:
 
 def _check(func: Callable[..., Any], args: Sequence[Any], given: Mapping[str, Any]) -> None:
     """Raise the error of torch where the tensors of a call are on different devices."""
-    leaves = [one for one in tree_leaves((args, given)) if isinstance(one, Tensor)]
+    leaves = [one for one in _leaves((args, given)) if isinstance(one, Tensor)]
     there = [one for one in leaves if isinstance(one, _OnDevice)]
     name = getattr(func, "__name__", "")
     if not there or name in _EXCHANGES:
         return
     if func in (Tensor.__getitem__, Tensor.__setitem__):
-        indices = [one for one in tree_leaves(args[1]) if isinstance(one, _OnDevice)]
+        indices = [one for one in _leaves([args[1]]) if isinstance(one, _OnDevice)]
         if indices and not isinstance(args[0], _OnDevice):
             raise RuntimeError(
                 "indices should be either on cpu or on the same device as the indexed tensor (cpu)"
