@@ -168,6 +168,15 @@ def test_relative_folders_are_relative_to_the_file(tmp_path: Path) -> None:
     assert study.corpus[0].root == (tmp_path.parent / "data").resolve()
 
 
+def test_a_folder_named_like_the_embedded_encoder_does_not_replace_it(tmp_path: Path) -> None:
+    for name in ("demo", "other"):
+        (tmp_path / name).mkdir()
+    path = _written(tmp_path, GOOD)
+    assert config_of(path, ["encoder.name=demo"]).encoder[0].name == "demo"
+    folder = str((tmp_path / "other").resolve())
+    assert config_of(path, ["encoder.name=other"]).encoder[0].name == folder
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from sigma_ser.core.errors import ConfigError
 from sigma_ser.core.places import Places, Source, first_fault
 from sigma_ser.core.settings import parse_assignment
+from sigma_ser.encoders.source import EMBEDDED
 
 from .config import StudyConfig
 
@@ -164,11 +165,13 @@ def _anchored(values: dict[str, Any], base: Path) -> dict[str, Any]:
         store = features.get("store")
         if isinstance(store, str) and not Path(store).is_absolute():
             features["store"] = str((base / store).resolve())
-    # A name is a folder only where there is one.
+    # A name is a folder only where there is one; that of an embedded encoder never is.
     for place, key in ((values.get("encoder"), "name"), (values.get("victims"), "load")):
         for table in _tables(place):
             name = table.get(key)
-            if isinstance(name, str) and not Path(name).is_absolute() and (base / name).is_dir():
+            if not isinstance(name, str) or name in EMBEDDED or Path(name).is_absolute():
+                continue
+            if (base / name).is_dir():
                 table[key] = str((base / name).resolve())
     return values
 
