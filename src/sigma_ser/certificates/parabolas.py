@@ -47,7 +47,8 @@ def curved_scores(
         counts: numbers of elements of a frame that may change.
 
     Returns:
-        For each count the scores for at most so many changed elements in each frame.
+        For each count the scores that hold while at most that number of elements changes in each
+        frame.
     """
     kinks, distance = (-coefficients).clamp(min=0.0), h.abs()
     toward, tangent = torch.where(h > 0, -1.0, 1.0), torch.where(h > 0, -coefficients, 0.0)

@@ -52,8 +52,8 @@ def worst_choice(
     of scores minus `p` times the shares.
 
     Args:
-        levels: numbers of elements, increasing, with the scores that hold while at most so many
-            elements of a window change.
+        levels: numbers of elements, increasing, with the scores that hold while at most that
+            number of elements of a window changes.
         shares: the part of an element that a window counts.
         k: number of elements that may change.
 

@@ -101,9 +101,9 @@ class TwoConvolutions:
                 number of elements of a window that may change.
 
         Returns:
-            For each count the score of each element in each window. While at most so many elements
-            of a window change, their scores add up to a bound of its damage. And the scores of
-            single elements without windows: their sum bounds the damage of any change.
+            For each count the score of each element in each window. While at most that number of
+            elements of a window change, their scores add up to a bound of its damage. Also the
+            scores of single elements without windows: their sum bounds the damage of any change.
         """
         margins, frames = len(self.gain), self.h1.shape[1]
         half = self.width // 2
